@@ -1,0 +1,38 @@
+# With only Python 3.11 and make: `make demo` and `make test` each work alone, from a clean clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test test-slow lint checkpoints benchmark clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/srsoup predict --config animals --writer.overwrite true
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Train tiny-clip and tiny-animals from nothing; needs Debian's fonts-noto-color-emoji and about two hours.
+checkpoints: setup
+	$(BIN)/python -m checkpoints.recipe --workdir build/recipe
+
+# Every number in README: the table of methods at their own costs.
+benchmark: setup
+	$(BIN)/python -m benchmarks.methods
+
+clean:
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache

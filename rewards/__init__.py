@@ -1,0 +1,12 @@
+"""Rewards: judges of images, each a torchmetrics ``Metric`` whose ``score`` is one number per image.
+
+Images are ``(B, 3, H, W)`` floats in ``[0, 1]``, prompts a list of ``B`` strings, scores ``(B,)``; higher is better.
+This package knows nothing of samplers or training and can be used without them.
+"""
+
+from rewards.base import Reward
+from rewards.clip_score import CLIPScore
+from rewards.colorfulness import Colorfulness
+from rewards.jpeg import JPEGCompressibility
+
+__all__ = ["CLIPScore", "Colorfulness", "JPEGCompressibility", "Reward"]

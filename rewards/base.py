@@ -1,0 +1,164 @@
+"""What every reward is: a ``score`` per image, and a metric around it that averages the scores it has seen."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_SLACK = 1e-3
+
+
+class Reward(Metric, abc.ABC):
+    """A judge of images: ``score`` gives one number per image, higher is better.
+
+    A subclass writes :meth:`score`, calling :func:`require_batch` first, and sets ``is_differentiable = True`` if
+    gradients flow from the scores to the pixels. Samplers and losses call ``score``; ``update`` and ``compute``
+    report the mean score of all images seen, over all processes.
+
+    A reward stays in eval mode, and its sums keep their precision whatever dtype the surrounding module is cast to.
+    In a ``MetricCollection`` pass ``compute_groups=False``: torchmetrics otherwise merges rewards whose sums
+    happen to be equal after the first batch.
+
+    Args:
+        *networks: Modules that the score needs, found again as the tuple ``self.networks``. They are frozen and
+            follow the reward from device to device, but in the dtype they came in; they are in no ``state_dict()``,
+            ``parameters()`` or checkpoint of the reward or of a module that holds it. Copies and pickles have them.
+
+    Example:
+        >>> import torch
+        >>> class Brightness(Reward):
+        ...     is_differentiable = True
+        ...
+        ...     def score(self, images, prompts):
+        ...         require_batch(images, prompts)
+        ...         return images.mean((1, 2, 3))
+        >>> brightness = Brightness()
+        >>> brightness.update(torch.ones(2, 3, 8, 8), ["snow", "milk"])
+        >>> brightness.update(torch.zeros(1, 3, 8, 8), ["coal"])
+        >>> brightness.compute()
+        tensor(0.6667)
+    """
+
+    full_state_update: bool | None = False
+    higher_is_better: bool | None = True
+    is_differentiable: bool | None = False
+
+    total: Tensor
+    images: Tensor
+
+    def __init__(self, *networks: nn.Module) -> None:
+        super().__init__()
+        # nn.Module registers modules it gets as attributes, but not those inside a tuple.
+        self.networks = tuple(network.eval().requires_grad_(False) for network in networks)
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+
+    @abc.abstractmethod
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """Judge each image on its own, with its own prompt.
+
+        Args:
+            images: ``(B, 3, H, W)`` floats in ``[0, 1]``.
+            prompts: ``B`` strings, one per image; a reward that needs no text ignores them.
+
+        Returns:
+            ``(B,)`` float32 scores on the images' device, higher is better.
+        """
+
+    def update(self, images: Tensor, prompts: list[str]) -> None:
+        """Add the scores of a batch to the running mean; arguments as in :meth:`score`.
+
+        Raises:
+            ValueError: If ``score`` returns anything but one number per image.
+        """
+        scores = self.score(images, prompts)
+        if scores.shape != (len(images),):
+            name, shape = type(self).__name__, tuple(scores.shape)
+            raise ValueError(f"{name}.score returned shape {shape} for {len(images)} images: return one number each.")
+        self.total = self.total + scores.to(self.total).sum()
+        self.images = self.images + len(images)
+
+    def compute(self) -> Tensor:
+        """Mean score of all images since the last ``reset``, a float32 scalar."""
+        return (self.total / self.images).float()
+
+    def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:  # noqa: ANN401
+        """Plot the mean score, or the given values, with matplotlib.
+
+        Args:
+            val: One value or a list of values of ``compute`` or ``forward``; by default the present mean.
+            ax: The matplotlib axes to draw into; by default those of a new figure.
+
+        Returns:
+            The figure and its axes.
+        """
+        return self._plot(val, ax)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, whatever ``mode`` says: a judge never trains."""
+        return super().train(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
+        """Follow ``fn`` to its device and ignore its dtype: a mean summed in bfloat16 would soon stand still."""
+        device = fn(torch.empty(0, device=self.device)).device
+        for network in self.networks:
+            network.to(device)
+
+        def move(tensor: Tensor) -> Tensor:
+            # Apple's GPUs have no float64.
+            return (tensor.float() if device.type == "mps" and tensor.is_floating_point() else tensor).to(device)
+
+        return super()._apply(move, exclude_state)
+
+
+def require_images(images: Tensor) -> None:
+    """Check that ``images`` is a ``(B, 3, H, W)`` batch of floats in ``[0, 1]``, give or take 0.001.
+
+    Raises:
+        TypeError: If it is no tensor or holds integers.
+        ValueError: If its shape or its range is another, or if it holds NaN.
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images are a {type(images).__name__}: pass a tensor (B, 3, H, W) with values in [0, 1].")
+    if not images.is_floating_point():
+        raise TypeError(f"images are {images.dtype}, want floats in [0, 1]: pass images.float() / 255.")
+    if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}, want (B, 3, H, W): "
+            "use image[None] for a single image and permute(0, 3, 1, 2) for channels-last ones."
+        )
+    low, high = (bound.item() for bound in images.detach().aminmax())
+    if low != low:
+        raise ValueError("images hold NaN: run the network or the decoder that made them in float32 or bfloat16.")
+    if low < -_SLACK or high > 1 + _SLACK:
+        raise ValueError(
+            f"pixels span [{low:.4g}, {high:.4g}], want [0, 1]: "
+            "turn [-1, 1] into it by (x / 2 + 0.5).clamp(0, 1), and [0, 255] by x / 255."
+        )
+
+
+def require_batch(images: Tensor, prompts: Sequence[str]) -> None:
+    """Check the arguments of ``score``: :func:`require_images`, and one prompt per image.
+
+    Raises:
+        TypeError: If the images are no float tensor or the prompts no list of strings.
+        ValueError: If the images' shape or range is wrong, or if there are more or fewer prompts than images.
+    """
+    require_images(images)
+    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise TypeError(f"prompts are {prompts!r}: pass a list with one string per image, e.g. [prompt] * len(images).")
+    if len(prompts) != len(images):
+        raise ValueError(f"{len(prompts)} prompts for {len(images)} images: pass one per image, repeating if need be.")
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision as float32, float32 and float64 as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

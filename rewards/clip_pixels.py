@@ -1,0 +1,82 @@
+"""CLIP's image preprocessing on tensors: what the official processor does to PIL images, but differentiable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+_MODES = {2: "bilinear", 3: "bicubic"}  # the numbers are Pillow's
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIPPixels:
+    """Resize, centre crop, rescale and normalise.
+
+    Resized pixels differ from the official ones by a few 255ths at most, as those are rounded to 8 bits.
+    """
+
+    size: int | tuple[int, int] | None
+    """The shortest edge, or height and width, to resize to; None to leave the size."""
+    mode: str
+    """Interpolation of the resize, "bicubic" or "bilinear"; antialiased, as in Pillow."""
+    crop: tuple[int, int] | None
+    """Height and width of the centre crop, padded with 0 where the image is smaller; None not to crop."""
+    scale: float
+    """Factor on pixels in [0, 1]."""
+    mean: tuple[float, ...]
+    """Subtracted from each channel, after the scale."""
+    std: tuple[float, ...]
+    """Divides each channel."""
+
+    @classmethod
+    def of(cls, processor: CLIPImageProcessorPil) -> CLIPPixels:
+        """Read the values from an official image processor.
+
+        Raises:
+            ValueError: If it resizes in a way that this class cannot.
+        """
+        if processor.do_resize and processor.resample not in _MODES:
+            raise ValueError(f"image processor has resample={processor.resample}: only 2 and 3 are supported here.")
+        size = processor.size
+        edges = size.get("shortest_edge") or (size["height"], size["width"])
+        return cls(
+            size=edges if processor.do_resize else None,
+            mode=_MODES.get(processor.resample, "bicubic"),
+            crop=(processor.crop_size["height"], processor.crop_size["width"]) if processor.do_center_crop else None,
+            scale=255 * processor.rescale_factor if processor.do_rescale else 255.0,
+            mean=tuple(processor.image_mean) if processor.do_normalize else (0.0,) * 3,
+            std=tuple(processor.image_std) if processor.do_normalize else (1.0,) * 3,
+        )
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` in ``[0, 1]`` as the network's ``pixel_values`` ``(B, 3, h, w)``."""
+        height, width = images.shape[-2:]
+        target = self._resized(height, width)
+        if target != (height, width):
+            resized = nn.functional.interpolate(images, target, mode=self.mode, antialias=True, align_corners=False)
+            images = resized.clamp(0, 1)  # bicubic overshoots at edges
+        if self.crop is not None:
+            images = _centre_crop(images, *self.crop)
+        mean, std = (torch.tensor(value).to(images).view(3, 1, 1) for value in (self.mean, self.std))
+        return (self.scale * images - mean) / std
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        if self.size is None:
+            return height, width
+        if isinstance(self.size, tuple):
+            return self.size
+        short = min(height, width)
+        # The official processor cuts the long side down to a whole number.
+        return int(self.size * height / short), int(self.size * width / short)
+
+
+def _centre_crop(images: Tensor, height: int, width: int) -> Tensor:
+    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+    bottom, right = images.shape[-2] - height - top, images.shape[-1] - width - left
+    return nn.functional.pad(images, (-left, -right, -top, -bottom))

@@ -1,0 +1,35 @@
+"""At the end of a run: a sheet for every prompt and a table of what came out and what it cost."""
+
+from __future__ import annotations
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+
+from srsoup_lightning.report.sheet import write_sheets
+from srsoup_lightning.report.table import cost_lines, rewards_table
+from srsoup_lightning.run_directory import RunDirectory
+
+
+class RunSummary(Callback):
+    """Draws the sheets into the run directory and shows the table.
+
+    Args:
+        root: The run directory; None takes the Trainer's ``default_root_dir``.
+        bounds: {reward: [low, high]}: the box that the hypervolume is measured in, with `low` its reference point, for
+            instance the mean of unsteered samples minus 2 and plus 6 of their standard deviations. None takes the
+            extremes of the run itself, which compare within the run only.
+    """
+
+    def __init__(self, root: str | None = None, bounds: dict[str, tuple[float, float]] | None = None) -> None:
+        self.root, self.bounds = root, bounds
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw and show, in the first process, once all have written their soups."""
+        trainer.strategy.barrier("soups are written")
+        if trainer.is_global_zero:
+            run = RunDirectory(self.root or trainer.default_root_dir)
+            write_sheets(run)
+            console = Console()
+            console.print(rewards_table(list(run.sample_rows())))
+            console.print(cost_lines(run, self.bounds), soft_wrap=True, markup=False, highlight=False)

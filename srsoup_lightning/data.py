@@ -1,0 +1,75 @@
+"""The soups to make: every prompt with every seed, one a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning as L
+from torch.utils.data import DataLoader, Dataset
+
+
+class SoupRequest(NamedTuple):
+    """One soup to make; its place in the list says nothing about its random numbers."""
+
+    prompt: str
+    seed: int
+
+
+class PromptDataModule(L.LightningDataModule):
+    """Every prompt with every seed, prompt by prompt.
+
+    Args:
+        prompts: A list of prompts, or the path of a UTF-8 text file with one a line (blank lines are skipped).
+        seeds: Seeds of each prompt, each a whole number.
+
+    Raises:
+        FileNotFoundError: No such prompt file.
+        ValueError: No prompts, an empty or repeated prompt, no seeds, or a repeated seed.
+    """
+
+    def __init__(self, prompts: list[str] | str, seeds: Sequence[int] = (0,)) -> None:
+        super().__init__()
+        self.prompts = _read(prompts) if isinstance(prompts, str) else list(prompts)
+        self.seeds = list(seeds)
+        if not self.prompts:
+            raise ValueError(f"no prompts in {prompts!r}: give at least one, e.g. --data.prompts '[a lobster]'")
+        if any(not prompt.strip() for prompt in self.prompts):
+            raise ValueError("a prompt is empty: remove it or describe a picture")
+        for name, values in (("prompt", self.prompts), ("seed", self.seeds)):
+            repeated = [value for place, value in enumerate(values) if value in values[:place]]
+            if repeated:
+                raise ValueError(f"{name} {repeated[0]!r} is given twice: give it once")
+        if not self.seeds:
+            raise ValueError("no seeds: give at least one, e.g. --data.seeds '[0]'")
+
+    def predict_dataloader(self) -> DataLoader[SoupRequest]:
+        """One soup a batch."""
+        requests = [SoupRequest(prompt, seed) for prompt in self.prompts for seed in self.seeds]
+        return DataLoader(_Requests(requests), batch_size=1, collate_fn=_only)
+
+
+class _Requests(Dataset[SoupRequest]):
+    def __init__(self, requests: list[SoupRequest]) -> None:
+        self.requests = requests
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, index: int) -> SoupRequest:
+        return self.requests[index]
+
+
+def _only(batch: list[SoupRequest]) -> SoupRequest:
+    (request,) = batch
+    return request
+
+
+def _read(path: str) -> list[str]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no prompt file {path!r}: give the path of a text file with a prompt a line, or a list of prompts"
+        )
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()]

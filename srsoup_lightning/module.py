@@ -1,0 +1,100 @@
+"""The LightningModule: a model, its judges, a method and the preferences to serve."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from rewards import Reward
+from srsoup_lightning.data import SoupRequest
+from srsoup_lightning.diffusion.backbone import Backbone, load_backbone
+from srsoup_lightning.preferences import Preferences
+from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
+from srsoup_lightning.samplers.problem import Problem
+
+
+class SRSoupModule(L.LightningModule):
+    """Makes one soup a batch in ``trainer.predict``.
+
+    Args:
+        pipeline: The name of a shipped checkpoint, a local folder or a hub id of a diffusers pipeline; or a Backbone.
+            It is loaded when the Trainer sets the module up.
+        rewards: Name to reward; the names must be those of the preferences.
+        sampler: The method.
+        preferences: The points to make pictures for; their order is that of every result.
+        negative_prompt: What classifier-free guidance leads away from.
+        dtype: Precision of the networks, "float32", "bfloat16" or "float16"; the transitions are float32 always.
+        height: Pixels; None takes the model's own.
+        width: Pixels; None takes the model's own.
+
+    Raises:
+        ValueError: Rewards and preferences that name different things.
+    """
+
+    def __init__(
+        self,
+        pipeline: str | Backbone,
+        rewards: dict[str, Reward],
+        sampler: Sampler,
+        preferences: Preferences,
+        negative_prompt: str = "",
+        dtype: str = "float32",
+        height: int | None = None,
+        width: int | None = None,
+    ) -> None:
+        super().__init__()
+        if set(rewards) != set(preferences.rewards):
+            raise ValueError(
+                f"the rewards are {sorted(rewards)} and the preferences weigh {sorted(preferences.rewards)}: "
+                "name the same on both sides"
+            )
+        self.rewards = nn.ModuleDict({name: rewards[name] for name in preferences.rewards})
+        self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
+        self.backbone: Backbone | None = None
+        if isinstance(pipeline, Backbone):
+            self.backbone = pipeline
+        else:
+            self._load = partial(load_backbone, pipeline, dtype=dtype, height=height, width=width)
+        self.listeners: list[Listener] = []
+        """Callables told after every denoising step; callbacks add themselves."""
+
+    def setup(self, stage: str) -> None:
+        """Load the pipeline, once."""
+        if self.backbone is None:
+            self.backbone = self._load()
+
+    def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
+        """Make the soup of one prompt and seed.
+
+        Raises:
+            RewardError: A reward failed; the message says which, when, and on which prompt and seed.
+        """
+        if self.backbone is None:
+            self.backbone = self._load()
+        sampler = self.sampler
+        denoiser = self.backbone.bind(
+            batch.prompt,
+            num_inference_steps=sampler.num_inference_steps,
+            guidance_scale=sampler.guidance_scale,
+            eta=sampler.eta,
+            negative_prompt=self.negative_prompt,
+        )
+        judges = {name: partial(_score, reward, batch.prompt) for name, reward in self.rewards.items()}
+        problem = Problem(denoiser, judges, sampler.max_batch)
+        try:
+            return sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
+        except Exception as error:
+            error.add_note(f"while making the soup of prompt {batch.prompt!r}, seed {batch.seed}")
+            raise
+
+    def _tell(self, moment: Moment) -> None:
+        for listener in self.listeners:
+            listener(moment)
+
+
+def _score(reward: nn.Module, prompt: str, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return reward.score(images, [prompt] * len(images))  # type: ignore[operator]

@@ -1,0 +1,70 @@
+"""Measures of a Pareto front, as torchmetrics over moocore; every reward is maximised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+def hypervolume(points: Tensor, reference: Tensor) -> float:
+    """Volume that the points dominate above the reference, by moocore (Fonseca et al. 2006).
+
+    Args:
+        points: (P, M), higher is better.
+        reference: (M,), the corner from which volume counts; points below it in any reward add nothing.
+
+    Raises:
+        ValueError: A point or the reference isn't finite, or their widths differ.
+    """
+    import moocore
+
+    if points.ndim != 2 or reference.shape != points.shape[1:]:
+        raise ValueError(f"points {tuple(points.shape)} and reference {tuple(reference.shape)}: give (P, M) and (M,)")
+    if not (torch.isfinite(points).all() and torch.isfinite(reference).all()):
+        raise ValueError("a point or the reference isn't finite: a hypervolume of NaN would be a silent 0")
+    return float(
+        moocore.hypervolume(points.double().cpu().numpy(), ref=reference.double().cpu().numpy(), maximise=True)
+    )
+
+
+class Hypervolume(Metric):
+    """Mean hypervolume over fronts, each scaled so that the box from `low` to `high` has volume 1.
+
+    Args:
+        low: The reference point, one number a reward.
+        high: The opposite corner, above `low` in each reward; points may lie beyond it.
+
+    Raises:
+        ValueError: Corners of different lengths, or one that isn't above the other.
+    """
+
+    full_state_update: bool | None = False
+    higher_is_better: bool | None = True
+    is_differentiable: bool | None = False
+    total: Tensor
+    fronts: Tensor
+
+    def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
+        super().__init__()
+        if len(low) != len(high) or not all(above > below for below, above in zip(low, high, strict=True)):
+            raise ValueError(f"low is {list(low)} and high {list(high)}: give corners with low below high everywhere")
+        self.low, self.high = torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("fronts", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, points: Tensor) -> None:
+        """Add one front, points (P, M).
+
+        Raises:
+            ValueError: A point isn't finite or has another number of rewards.
+        """
+        scaled = (points.double().cpu() - self.low) / (self.high - self.low)
+        self.total += hypervolume(scaled, torch.zeros_like(self.low))
+        self.fronts += 1
+
+    def compute(self) -> Tensor:
+        """The mean over fronts, a float32 scalar."""
+        return (self.total / self.fronts).float()

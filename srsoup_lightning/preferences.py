@@ -1,0 +1,139 @@
+"""Preferences between rewards: points on the simplex, validated, named and ordered."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-6
+
+
+class Preferences:
+    """P points on the simplex over M rewards, in the order of the pictures.
+
+    Args:
+        rewards: The rewards' names, the order of the last axis of every result.
+        weights: One point a preference: either a list of M numbers in the order of `rewards`, or {reward: weight},
+            where a reward left out has weight 0. As a mapping {name: point}, the names become file names.
+
+    Raises:
+        ValueError: No rewards or points, a repeated reward, point or name, a point that names an unknown reward, has
+            the wrong length, a negative or non-finite weight, or doesn't sum to 1 (within 1e-6).
+
+    Example:
+        >>> Preferences(["jpeg", "clip"], [[1, 0], {"jpeg": 0.25, "clip": 0.75}]).names
+        ['jpeg1-clip0', 'jpeg0.25-clip0.75']
+    """
+
+    def __init__(
+        self,
+        rewards: Sequence[str],
+        weights: Sequence[Sequence[float] | Mapping[str, float]] | Mapping[str, Sequence[float] | Mapping[str, float]],
+    ) -> None:
+        self.rewards = tuple(rewards)
+        if not self.rewards or len(set(self.rewards)) < len(self.rewards):
+            raise ValueError(f"rewards are {list(self.rewards)}: name at least one, each once")
+        points = list(weights.values()) if isinstance(weights, Mapping) else list(weights)
+        if not points:
+            raise ValueError("no preferences: give at least one point, e.g. Preferences.lattice(rewards, divisions=5)")
+        rows = [self._row(point) for point in points]
+        self.weights: Tensor = torch.tensor(rows, dtype=torch.float32)
+        """(P, M) float32 on the CPU, each row summing to 1."""
+        self.names = list(weights) if isinstance(weights, Mapping) else [self._name(row) for row in rows]
+        _require_distinct(self.names, rows)
+
+    def _row(self, point: Sequence[float] | Mapping[str, float]) -> list[float]:
+        if isinstance(point, Mapping):
+            unknown = sorted(set(point) - set(self.rewards))
+            if unknown:
+                raise ValueError(f"preference {dict(point)} names {unknown}: the rewards are {list(self.rewards)}")
+            row = [float(point.get(reward, 0.0)) for reward in self.rewards]
+        else:
+            row = [float(weight) for weight in point]
+        if len(row) != len(self.rewards):
+            raise ValueError(f"preference {row} has {len(row)} weights: give one for each of {list(self.rewards)}")
+        if not all(math.isfinite(weight) and weight >= 0 for weight in row):
+            raise ValueError(f"preference {row} leaves the simplex: weights must be finite and at least 0")
+        if abs(sum(row) - 1) > TOLERANCE:
+            raise ValueError(f"preference {row} sums to {sum(row):g}: weights must sum to 1")
+        return row
+
+    def _name(self, row: list[float]) -> str:
+        return "-".join(f"{reward}{weight:.4g}" for reward, weight in zip(self.rewards, row, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"Preferences({list(self.rewards)}, {dict(zip(self.names, self.weights.tolist(), strict=True))})"
+
+    @classmethod
+    def lattice(cls, rewards: Sequence[str], divisions: int) -> Preferences:
+        """Every point whose weights are multiples of 1/divisions, the first reward's anchor first.
+
+        ``binom(divisions + M - 1, M - 1)`` points (Das & Dennis 1998): 6 for two rewards and 5 divisions, 15 for three
+        and 4.
+
+        Args:
+            rewards: The rewards' names.
+            divisions: Steps from one anchor to the next, at least 1.
+
+        Raises:
+            ValueError: Fewer than 1 division.
+        """
+        if divisions < 1:
+            raise ValueError(f"divisions is {divisions}: a lattice needs at least 1")
+        points = [[part / divisions for part in parts] for parts in _compositions(divisions, len(rewards))]
+        return cls(rewards, points)
+
+    def trajectories(self, anchors: bool) -> tuple[Tensor, list[int]]:
+        """The preferences that run, and where those asked for are among them.
+
+        Args:
+            anchors: Put all M one-hot preferences first, asked for or not.
+
+        Returns:
+            Weights (P', M) and, for each of the P preferences asked for, its row.
+        """
+        if not anchors:
+            return self.weights, list(range(len(self)))
+        corners = torch.eye(len(self.rewards))
+        is_corner = self.weights.amax(1) == 1
+        rows = torch.cat([corners, self.weights[~is_corner]])
+        mixtures = iter(range(len(corners), len(rows)))
+        places = [
+            int(row.argmax()) if corner else next(mixtures)
+            for row, corner in zip(self.weights, is_corner.tolist(), strict=True)
+        ]
+        return rows, places
+
+
+def _compositions(total: int, parts: int) -> Iterator[list[int]]:
+    """All ways to write `total` as `parts` ordered whole numbers, the first one falling."""
+    if parts == 1:
+        yield [total]
+        return
+    for first in range(total, -1, -1):
+        for rest in _compositions(total - first, parts - 1):
+            yield [first, *rest]
+
+
+def _require_distinct(names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+    ordered = sorted(zip(rows, names, strict=True))
+    for (row, name), (following, other) in pairwise(ordered):
+        if row == following:
+            raise ValueError(f"preferences {name!r} and {other!r} are the same point {row}: give it once")
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError(
+                f"preference name {name!r} can't be a file name: use at most 100 letters, digits, dots, dashes, "
+                "underscores, the first a letter or digit"
+            )
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two preferences are called {repeated!r}: name them apart, {{name: point}}")

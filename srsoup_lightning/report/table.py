@@ -1,0 +1,89 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.markup import escape
+from rich.table import Table
+
+from srsoup_lightning.pareto import Hypervolume
+from srsoup_lightning.run_directory import RunDirectory
+
+Bounds = Mapping[str, Sequence[float]]
+
+
+def rewards_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Preference by mean reward, from the rows of samples.jsonl (at least one)."""
+    names = list(rows[0]["rewards"])
+    groups: dict[tuple[tuple[str, float], ...], list[dict[str, float]]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row["preference"].items())].append(row["rewards"])
+    table = Table(title=f"mean over {len(rows) // len(groups)} soups")
+    table.add_column("preference")
+    for name in names:
+        table.add_column(escape(name), justify="right")
+    for preference, scores in groups.items():
+        label = ", ".join(f"{name} {weight:.3g}" for name, weight in preference)
+        table.add_row(escape(label), *(f"{sum(score[name] for score in scores) / len(scores):.3f}" for name in names))
+    return table
+
+
+def mean_hypervolume(rows: Sequence[Mapping[str, Any]], bounds: Bounds | None = None) -> float:
+    """Mean over soups of the scaled hypervolume of their pictures' rewards.
+
+    Args:
+        rows: Rows of samples.jsonl, at least one.
+        bounds: {reward: [low, high]}, the box that has volume 1; None takes the rows' own extremes.
+
+    Raises:
+        ValueError: Bounds that leave out a reward.
+    """
+    names = list(rows[0]["rewards"])
+    if bounds is None:
+        columns = {name: [row["rewards"][name] for row in rows] for name in names}
+        bounds = {name: (min(column), max(max(column), min(column) + 1e-9)) for name, column in columns.items()}
+    missing = sorted(set(names) - set(bounds))
+    if missing:
+        raise ValueError(f"bounds leave out {missing}: give [low, high] for each of {names}")
+    fronts: dict[tuple[str, int], list[list[float]]] = defaultdict(list)
+    for row in rows:
+        fronts[row["prompt"], row["seed"]].append([row["rewards"][name] for name in names])
+    metric = Hypervolume([bounds[name][0] for name in names], [bounds[name][1] for name in names])
+    for points in fronts.values():
+        metric.update(torch.tensor(points))
+    return float(metric.compute())
+
+
+def cost_lines(run: RunDirectory, bounds: Bounds | None = None) -> str:
+    """What a run with at least one soup came to: hypervolume, mean cost of a soup, and where the pictures are.
+
+    Args:
+        run: The run.
+        bounds: {reward: [low, high]}, the box of the hypervolume; None takes the run's own extremes.
+
+    Raises:
+        ValueError: Bounds that leave out a reward.
+    """
+    rows, costs = list(run.sample_rows()), list(run.ledger_rows())
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(values) / len(costs)
+
+    box = "this run's extremes" if bounds is None else "the given bounds"
+    queries = ", ".join(
+        f"{mean(cost['queries'][name] for cost in costs):,.0f} queries of {name}" for name in costs[0]["queries"]
+    )
+    return "\n".join(
+        [
+            f"hypervolume  {mean_hypervolume(rows, bounds):.3f}, mean over soups, in the box of {box}",
+            f"cost a soup  {queries}, {mean(cost['nfe'] for cost in costs):,.0f} network evaluations, "
+            f"{mean(cost['decodes'] for cost in costs):,.0f} decodes, "
+            f"{mean(cost['seconds'] for cost in costs):.1f} s on {costs[0]['device']}",
+            f"pictures     {run.samples.parent / 'samples'}",
+            f"sheets       {run.sheets}",
+        ]
+    )

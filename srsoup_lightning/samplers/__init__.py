@@ -1,0 +1,26 @@
+"""The methods, one file each, behind one interface."""
+
+from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
+from srsoup_lightning.samplers.base_model import BaseModel
+from srsoup_lightning.samplers.best_of_n import BestOfN
+from srsoup_lightning.samplers.problem import Problem, RewardError
+from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
+from srsoup_lightning.search.shaping import Shaping
+from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing
+
+__all__ = [
+    "BaseModel",
+    "BestOfN",
+    "FixedSoup",
+    "Listener",
+    "Moment",
+    "Never",
+    "Problem",
+    "RewardError",
+    "SRSoup",
+    "Sampler",
+    "Shaping",
+    "Sharing",
+    "Soup",
+    "WeightedSum",
+]

@@ -1,0 +1,105 @@
+"""What a sampler may ask, chunked to the device's size, checked, and counted where it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.transition import Prediction
+from srsoup_lightning.ledger import Ledger
+
+
+class RewardError(RuntimeError):
+    """A reward raised, or returned something that is not one finite number an image."""
+
+
+class Problem:
+    """One prompt's denoising process and its black-box rewards.
+
+    Args:
+        denoiser: The model with prompt, guidance and schedule bound.
+        rewards: Name to a function from images (B, 3, H, W) in [0, 1] to scores (B,); the order is that of every
+            result's last axis.
+        max_batch: How many latents the network, the decoder and the rewards see at once, at least 1.
+    """
+
+    def __init__(self, denoiser: Denoiser, rewards: Mapping[str, Callable[[Tensor], Tensor]], max_batch: int) -> None:
+        self.denoiser, self.rewards, self.max_batch = denoiser, dict(rewards), max_batch
+        self.kernel, self.shape, self.device = denoiser.kernel, denoiser.shape, denoiser.device
+        self.ledger = Ledger(queries=dict.fromkeys(self.rewards, 0), device=str(denoiser.device))
+
+    def predict(self, x: Tensor, level: int) -> Prediction:
+        """The prediction at latents x (B, C, H, W) of level 0 ... T - 1."""
+        self.ledger.nfe += len(x) * self.denoiser.evaluations
+        parts = [self.denoiser.predict(chunk, level) for chunk in x.split(self.max_batch)]
+        return Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.noise for part in parts]))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Clean latents (B, C, H, W) to images (B, 3, height, width) in [0, 1]."""
+        self.ledger.decodes += len(latents)
+        return torch.cat([self.denoiser.decode(chunk) for chunk in latents.split(self.max_batch)])
+
+    def preview(self, x: Tensor, level: int) -> Tensor:
+        """The images (B, 3, height, width) that latents x (B, C, H, W) of a level are heading for.
+
+        Below the cleanest level that is the Tweedie estimate of the clean latent, decoded; at it, x itself decoded.
+        """
+        return self.decode(x if level == self.kernel.steps else self.predict(x, level).x0)
+
+    def query(self, x: Tensor, level: int, asked: Tensor) -> Tensor:
+        """Rewards of latents by their previews; images live no longer than a chunk.
+
+        Args:
+            x: Latents of one level, (B, C, H, W).
+            level: Their level, 0 ... T.
+            asked: Which latent asks which reward, bool (B, M).
+
+        Returns:
+            Scores (B, M) float32, 0 where not asked.
+
+        Raises:
+            RewardError: A reward raised or returned something other than finite numbers.
+        """
+        scores = torch.zeros(asked.shape, device=self.device)
+        for rows in torch.arange(len(x), device=self.device).split(self.max_batch):
+            images = self.preview(x[rows], level)
+            for column, name in enumerate(self.rewards):
+                chosen = asked[rows, column]
+                if chosen.any():
+                    self.ledger.queries[name] += int(chosen.sum())
+                    scores[rows[chosen], column] = self._score(name, images[chosen], f"at denoising step {level}")
+        return scores
+
+    def score(self, images: Tensor) -> Tensor:
+        """Scores (B, M) of final images (B, 3, H, W): not counted as queries, since every method's results need them.
+
+        Raises:
+            RewardError: A reward raised or returned something other than finite numbers.
+        """
+        columns = [
+            torch.cat([self._score(name, chunk, "on the final image") for chunk in images.split(self.max_batch)])
+            for name in self.rewards
+        ]
+        return torch.stack(columns, dim=1)
+
+    def _score(self, name: str, images: Tensor, when: str) -> Tensor:
+        try:
+            scores = self.rewards[name](images)
+        except Exception as error:
+            raise RewardError(f"reward {name!r} failed {when}: {type(error).__name__}: {error}") from error
+        if not isinstance(scores, Tensor) or scores.shape != (len(images),):
+            found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise RewardError(
+                f"reward {name!r} returned {found} {when}: score() must return one number an image, "
+                f"a tensor of shape ({len(images)},)"
+            )
+        if not torch.isfinite(scores).all():
+            worst = scores[~torch.isfinite(scores)][0].item()
+            raise RewardError(
+                f"reward {name!r} returned {worst} {when}: score() must return finite numbers; check the reward on "
+                "that picture or replace such scores in it"
+            )
+        return scores.detach().to(device=self.device, dtype=torch.float32)

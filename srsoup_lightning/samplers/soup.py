@@ -1,0 +1,124 @@
+"""Sample Reward Soups and the weighted sum: one sampler, told apart by who listens to whom.
+
+Yao, Pan, Fu, Tsang: Sample Reward Soups: Query-efficient Multi-Reward Guidance for Text-to-Image Diffusion Models,
+ICLR 2026.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.preferences import Preferences
+from srsoup_lightning.samplers.base import Listener, Moment, Sampler
+from srsoup_lightning.samplers.problem import Problem
+from srsoup_lightning.search.distinct import distinct
+from srsoup_lightning.search.gradient import Correction, mix, project_to_shell
+from srsoup_lightning.search.noise import NoiseSource, require_even
+from srsoup_lightning.search.shaping import Shaping, ShapingKind
+from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing
+
+
+@dataclass(frozen=True, kw_only=True)
+class SRSoup(Sampler):
+    """Steer one trajectory a preference by search gradients that the preferences share.
+
+    Args:
+        candidates: The number N of noise draws that a supplier's search gradient is made of, at least 2.
+        sharing: Who listens to whom at which step; the paper's is FixedSoup(0, 20) of 50 steps.
+        shaping: How rewards become weights: "std" (the paper), "tanh", "minmax", "ranks", a Shaping with its options,
+            or {reward: Shaping} where rewards differ.
+        correction: How a borrowed candidate is seen from the borrower's mean: "exact", "raw" (the released two-reward
+            code, which forgets to divide by sigma) or "none" (the released three-reward code).
+        antithetic: Draw the candidates in mirrored pairs.
+
+    Raises:
+        ValueError: A number outside its range, an odd number of antithetic candidates, or eta 0, which leaves nothing
+            to search.
+    """
+
+    candidates: int = 30
+    sharing: Sharing = field(default_factory=FixedSoup)
+    shaping: ShapingKind | Shaping | dict[str, Shaping] = "std"
+    correction: Correction = "exact"
+    antithetic: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.candidates < 2:
+            raise ValueError(f"candidates is {self.candidates}: a search gradient compares at least 2")
+        if self.antithetic:
+            require_even(self.candidates)
+        if self.eta == 0:
+            raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
+        self._shapings(())
+
+    @property
+    def antithetic_noise(self) -> bool:
+        """See :attr:`Sampler.antithetic_noise`."""
+        return self.antithetic
+
+    def _shapings(self, rewards: tuple[str, ...]) -> list[Shaping]:
+        if isinstance(self.shaping, dict):
+            return [self.shaping.get(reward, Shaping()) for reward in rewards]
+        shared = self.shaping if isinstance(self.shaping, Shaping) else Shaping(self.shaping)
+        return [shared] * len(rewards)
+
+    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, listener: Listener) -> Tensor:
+        """See :meth:`Sampler.sample`."""
+        weights, places = preferences.trajectories(self.sharing.anchors)
+        weights = weights.to(problem.device)
+        shapings = self._shapings(preferences.rewards)
+        x = noise.start().expand(len(weights), *problem.shape)
+        for step in range(problem.kernel.steps):
+            x = self._step(problem, x, step, weights, shapings, noise)
+            listener(Moment(step + 1, problem.kernel.steps, problem.ledger))
+        return x[places]
+
+    def _step(
+        self, problem: Problem, x: Tensor, step: int, weights: Tensor, shapings: list[Shaping], noise: NoiseSource
+    ) -> Tensor:
+        """Advance all trajectories x (P, C, H, W) from level `step` to the next."""
+        points, place = distinct(x)
+        at_points = problem.kernel.transition(step, x[points], problem.predict(x[points], step))
+        means, sigma = at_points.mean[place], at_points.sigma
+        if sigma == 0:
+            return means
+        heard = weights.unsqueeze(1) * self.sharing.share(step, means, sigma, weights)
+        draws = self._draw(noise, step, len(x))
+        if not self.sharing.own_noise:  # then trajectories at one point are one supplier
+            heard = heard.new_zeros(len(x), len(points), heard.shape[2]).index_add_(1, place, heard)
+            supplier_means = at_points.mean
+        else:
+            supplier_means = means
+        asked = (heard > 0).any(0)
+        suppliers = asked.any(1)
+        own_draws = draws[suppliers] if self.sharing.own_noise else draws
+        rewards = self._query(problem, supplier_means[suppliers], sigma, own_draws, step + 1, asked[suppliers])
+        shaped = torch.stack([shape(rewards[:, j]) for j, shape in enumerate(shapings)], dim=1)
+        direction = mix(
+            heard[:, suppliers], shaped, own_draws, means, supplier_means[suppliers], sigma, self.correction
+        )
+        first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
+        return means + sigma * project_to_shell(direction, first_draw)
+
+    def _draw(self, noise: NoiseSource, step: int, trajectories: int) -> Tensor:
+        """The candidates' noise: (N, C, H, W), or (P, N, C, H, W) where each trajectory has its own."""
+        if not self.sharing.own_noise:
+            return noise.candidates(self.candidates, step)
+        return torch.stack([noise.candidates(self.candidates, step, each) for each in range(trajectories)])
+
+    def _query(self, problem: Problem, means: Tensor, sigma: float, draws: Tensor, level: int, asked: Tensor) -> Tensor:
+        """Rewards (S, M, N) of each supplier's candidates, 0 where not asked."""
+        x = means.unsqueeze(1) + sigma * draws
+        scores = problem.query(x.flatten(0, 1), level, asked.repeat_interleave(self.candidates, 0))
+        return scores.unflatten(0, x.shape[:2]).transpose(1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedSum(SRSoup):
+    """SRSoup that never shares: every preference asks all its rewards at every step, the baseline of the paper."""
+
+    sharing: Sharing = field(default_factory=Never, init=False)

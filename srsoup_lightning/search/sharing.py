@@ -1,0 +1,86 @@
+"""Who listens to whom: the policies that make one sampler the weighted sum, the paper's soup and what lies beyond."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+class Sharing(abc.ABC):
+    """Says, at every step, how much each preference listens to each trajectory about each reward.
+
+    Attributes:
+        anchors: Whether the one-hot preferences must run even if nobody asked for their pictures.
+        own_noise: Whether each trajectory draws candidates of its own; if not, all share one set of draws.
+    """
+
+    anchors: ClassVar[bool] = True
+    own_noise: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
+        """Sharing weights (P, P, M), at least 0: how much p listens to s about reward j.
+
+        Args:
+            step: Index of the denoising step, 0 the noisiest.
+            means: Where each trajectory's transition is centred, (P, C, H, W).
+            sigma: Standard deviation of the transition, above 0.
+            preferences: Weights of each trajectory's preference, (P, M); with `anchors`, row j < M is one-hot at j.
+        """
+
+
+def listen_to_self(preferences: Tensor) -> Tensor:
+    """(P, P, M): every trajectory asks every reward itself."""
+    trajectories, rewards = preferences.shape
+    own = torch.eye(trajectories, dtype=preferences.dtype, device=preferences.device)
+    return own.unsqueeze(-1).repeat(1, 1, rewards)
+
+
+def listen_to_anchors(preferences: Tensor) -> Tensor:
+    """(P, P, M): about reward j, everyone listens to anchor j, the j-th trajectory."""
+    trajectories, rewards = preferences.shape
+    share = preferences.new_zeros(trajectories, trajectories, rewards)
+    for reward in range(rewards):
+        share[:, reward, reward] = 1
+    return share
+
+
+@dataclass(frozen=True)
+class Never(Sharing):
+    """Every preference asks for itself at every step: the weighted sum. Queries grow with the preferences."""
+
+    anchors: ClassVar[bool] = False
+
+    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
+        """See :meth:`Sharing.share`."""
+        return listen_to_self(preferences)
+
+
+@dataclass(frozen=True)
+class FixedSoup(Sharing):
+    """Everyone listens to the anchors while start <= step < end, and to itself before and after: the paper's SRSoup.
+
+    Yao et al. 2026, Sample Reward Soups, algorithm 1.
+
+    Args:
+        start: First step of the soup phase, 0 the noisiest.
+        end: First step after it; `start` makes the phase empty.
+
+    Raises:
+        ValueError: A negative start, or an end before it.
+    """
+
+    start: int = 0
+    end: int = 20
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"FixedSoup({self.start}, {self.end}) is no phase: give 0 <= start <= end, e.g. 0 and 20")
+
+    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
+        """See :meth:`Sharing.share`."""
+        return listen_to_anchors(preferences) if self.start <= step < self.end else listen_to_self(preferences)

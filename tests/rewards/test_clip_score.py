@@ -1,0 +1,235 @@
+"""CLIPScore against CLIPModel.forward behind the official preprocessing, its gradients, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import BertConfig, CLIPModel, CLIPProcessor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from rewards import CLIPScore
+from rewards.shipped import Shelf
+from tests.rewards.conftest import LENGTH, SIZE, save_tiny_clip, tiny_tokenizer
+
+PROMPTS = ["a cat", "cat", "a dog", "zebra in the fog at noon with a hat"]
+
+
+def smooth(height: int, width: int, count: int = 4) -> Tensor:
+    """Images of whole 8-bit levels, so that PIL sees the same pixels."""
+    rng = torch.Generator().manual_seed(height * width)
+    coarse = torch.rand(count, 3, 6, 6, generator=rng)
+    images = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    return (images * 255).round() / 255
+
+
+def official(folder: str, images: Tensor, prompts: list[str]) -> Tensor:
+    pictures = [Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()) for image in images]
+    network, processor = CLIPModel.from_pretrained(folder), CLIPImageProcessorPil.from_pretrained(folder)
+    tokens = tiny_tokenizer()(prompts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+    with torch.no_grad():
+        out = network(pixel_values=processor(pictures, return_tensors="pt").pixel_values, **tokens)
+        return 100 * (out.logits_per_image / network.logit_scale.exp()).diagonal()
+
+
+def test_no_resize_is_exact(clip_folder: str) -> None:
+    images = smooth(SIZE, SIZE)
+    scores = CLIPScore(clip_folder).score(images, PROMPTS)
+    assert scores.std() > 3
+    torch.testing.assert_close(scores, official(clip_folder, images, PROMPTS), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(SIZE, 2 * SIZE + 1), (2 * SIZE + 1, SIZE)])
+def test_crop_is_exact(clip_folder: str, shape: tuple[int, int]) -> None:
+    images = smooth(*shape)
+    scores = CLIPScore(clip_folder).score(images, PROMPTS)
+    torch.testing.assert_close(scores, official(clip_folder, images, PROMPTS), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (50, 75), (75, 51), (12, 9)])
+def test_resize_is_close(clip_folder: str, shape: tuple[int, int]) -> None:
+    images = smooth(*shape)
+    scores = CLIPScore(clip_folder).score(images, PROMPTS)
+    torch.testing.assert_close(scores, official(clip_folder, images, PROMPTS), rtol=0, atol=0.5)
+
+
+def test_hard_edges_do_not_overshoot(clip_folder: str) -> None:
+    images = (smooth(48, 48) > 0.5).float()
+    scores = CLIPScore(clip_folder).score(images, PROMPTS)
+    torch.testing.assert_close(scores, official(clip_folder, images, PROMPTS), rtol=0, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": {"height": SIZE, "width": SIZE}, "do_center_crop": False, "resample": 2},
+        {"do_resize": False},
+        {"size": {"shortest_edge": SIZE - 3}},
+        {"do_normalize": False},
+        {"do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_processor_options_are_honoured(tmp_path: Path, options: dict) -> None:
+    folder = save_tiny_clip(tmp_path, **options)
+    images = smooth(19, 26)
+    scores = CLIPScore(folder).score(images, PROMPTS)
+    torch.testing.assert_close(scores, official(folder, images, PROMPTS), rtol=0, atol=0.5)
+
+
+def test_legacy_preprocessor_config(tmp_path: Path) -> None:
+    folder = Path(save_tiny_clip(tmp_path))
+    (folder / "processor_config.json").unlink(missing_ok=True)
+    legacy = {
+        "feature_extractor_type": "CLIPFeatureExtractor", "crop_size": SIZE, "size": SIZE, "resample": 3,
+        "do_center_crop": True, "do_normalize": True, "do_resize": True,
+        "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3],
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(legacy))
+    pixels = CLIPScore(folder)._pixels
+    assert (pixels.size, pixels.crop) == (SIZE, (SIZE, SIZE))
+    assert (pixels.mean, pixels.std) == ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+
+
+def test_scores_stay_within_100_and_reach_below_0(clip_folder: str) -> None:
+    scores = CLIPScore(clip_folder).score(torch.rand(64, 3, SIZE, SIZE), PROMPTS * 16)
+    assert scores.abs().max() <= 100
+    assert scores.min() < 0
+
+
+def test_long_prompts_are_cut(clip_folder: str) -> None:
+    judge, image = CLIPScore(clip_folder), smooth(SIZE, SIZE, 1)
+    long = "a cat " * 50
+    torch.testing.assert_close(judge.score(image, [long]), judge.score(image, [long + "dog"]))
+
+
+def test_a_prompt_is_embedded_once(clip_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, asked = CLIPScore(clip_folder), []
+    network = judge.networks[0]
+    embed = network.get_text_features
+
+    def counting(input_ids: Tensor, **options: Tensor) -> object:
+        asked.append(len(input_ids))
+        return embed(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(network, "get_text_features", counting)
+    images = smooth(SIZE, SIZE)
+    for _ in range(3):
+        judge.score(images, ["cat", "a dog", "cat", "cat"])
+    judge.score(images[:2], ["cat", "zebra"])
+    assert asked == [2, 1]
+    assert len(judge._texts) == 2
+
+
+def test_gradient_by_finite_differences(clip_folder: str) -> None:
+    judge = CLIPScore(clip_folder, dtype="float64")
+    images = (0.1 + 0.8 * smooth(24, 20, 2)).double()
+    point = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(judge.score(point, PROMPTS[:2]).sum(), point)
+    for seed in range(3):
+        direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        step = 1e-3 * direction
+        ahead, behind = (judge.score(images + sign * step, PROMPTS[:2]).double().sum() for sign in (1, -1))
+        slope = (ahead - behind) / 2e-3
+        torch.testing.assert_close((gradient * direction).sum(), slope, rtol=5e-3, atol=5e-2)
+
+
+@pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-3), ("bfloat16", 5.0), ("float16", 0.7)])
+def test_other_precisions_are_near(clip_folder: str, dtype: str, slack: float) -> None:
+    images = smooth(20, 20)
+    judge = CLIPScore(clip_folder, dtype=dtype)
+    assert next(judge.networks[0].parameters()).dtype == getattr(torch, dtype)
+    torch.testing.assert_close(
+        judge.score(images, PROMPTS), CLIPScore(clip_folder).score(images, PROMPTS), rtol=0, atol=slack
+    )
+
+
+def test_autocast_changes_nothing(clip_folder: str) -> None:
+    judge, images = CLIPScore(clip_folder), smooth(20, 20)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = judge.score(images, PROMPTS)
+    torch.testing.assert_close(inside, CLIPScore(clip_folder).score(images, PROMPTS), rtol=0, atol=0)
+
+
+def test_shipped_names_resolve(clip_folder: str, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "package", "checkpoints", "config.json")
+    checkout, wheel = tmp_path / "checkpoints", tmp_path / "package" / "checkpoints"
+    assert shelf.find("mini") is None
+    shutil.copytree(clip_folder, checkout / "mini")
+    assert shelf.find("mini") == checkout / "mini"
+    assert shelf.names() == ["mini"]
+    shutil.copytree(clip_folder, wheel / "mini")
+    assert shelf.find("mini") == wheel / "mini"
+    assert shelf.find("../checkpoints/mini") is None
+
+
+def test_loading_is_silent(clip_folder: str, capfd: pytest.CaptureFixture[str]) -> None:
+    CLIPScore(clip_folder).score(smooth(SIZE, SIZE), PROMPTS)
+    assert "".join(capfd.readouterr()) == ""
+
+
+@pytest.mark.parametrize("name", ["no-such-name", "./no/folder", "/no/folder", "far/too/deep"])
+def test_missing_model_lists_the_shipped_ones(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoints" / "tiny-clip").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "tiny-clip" / "config.json").touch()
+    shelf = Shelf(tmp_path / "package", "checkpoints", "config.json")
+    monkeypatch.setattr("rewards.clip_loading.CLIP_MODELS", shelf)
+    with pytest.raises(FileNotFoundError, match=f"{name}.*tiny-clip") as caught:
+        CLIPScore(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_hub_id_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="nobody/nothing") as caught:
+        CLIPScore("nobody/nothing")
+    assert "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_pickles_are_refused(tmp_path: Path, clip_folder: str) -> None:
+    folder = shutil.copytree(clip_folder, tmp_path / "pickled")
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"pickled holds no safetensors.*save_pretrained") as caught:
+        CLIPScore(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_models_are_refused(tmp_path: Path, clip_folder: str) -> None:
+    folder = shutil.copytree(clip_folder, tmp_path / "bert")
+    BertConfig().save_pretrained(folder)
+    with pytest.raises(ValueError, match="bert is a bert model"):
+        CLIPScore(folder)
+
+
+def test_half_a_model_is_refused(tmp_path: Path) -> None:
+    folder = Path(save_tiny_clip(tmp_path))
+    network = CLIPModel.from_pretrained(folder)
+    weights = {name: weight for name, weight in network.state_dict().items() if not name.startswith("text_projection")}
+    network.save_pretrained(folder, state_dict=weights)
+    with pytest.raises(ValueError, match=r"lacks weights, text_projection\.weight"):
+        CLIPScore(folder)
+
+
+def test_a_folder_without_preprocessing_is_refused(tmp_path: Path, clip_folder: str) -> None:
+    folder = shutil.copytree(clip_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("*processor*"))
+    with pytest.raises(FileNotFoundError, match="bare"):
+        CLIPScore(folder)
+
+
+def test_bad_dtype(clip_folder: str) -> None:
+    with pytest.raises(ValueError, match=r"'int8'.*float32, bfloat16"):
+        CLIPScore(clip_folder, dtype="int8")
+
+
+def test_processor_saved_as_parts_or_whole(tmp_path: Path, clip_folder: str) -> None:
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "parts", ignore=shutil.ignore_patterns("*processor*")))
+    CLIPProcessor.from_pretrained(clip_folder).image_processor.save_pretrained(folder)
+    images = smooth(20, 31)
+    torch.testing.assert_close(CLIPScore(folder).score(images, PROMPTS), CLIPScore(clip_folder).score(images, PROMPTS))

@@ -1,0 +1,270 @@
+"""What every reward owes: the manners of a metric, and a score per image that depends on that image alone."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+import importlib
+import pickle
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+import rewards
+from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
+from rewards.base import require_batch, require_images
+
+WORDS = ["a cat", "a dog", "cat", "some long prompt of many words"]
+
+
+def batch(size: int, seed: int = 0, side: int = 16) -> tuple[Tensor, list[str]]:
+    rng = torch.Generator().manual_seed(seed)
+    return torch.rand(size, 3, side, side, generator=rng), [WORDS[i % len(WORDS)] for i in range(size)]
+
+
+class Mean(Reward):
+    """A user's reward with one network, in the fewest lines."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Sequential(nn.Dropout(0.5), nn.Conv2d(3, 1, 1)).train())
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        (network,) = self.networks
+        return network(images).mean((1, 2, 3))
+
+
+def test_scores_are_float32_one_per_image(reward: Reward) -> None:
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        images, prompts = batch(5)
+        scores = reward.score(images.to(dtype), prompts)
+        assert scores.shape == (5,)
+        assert scores.dtype == torch.float32
+        assert scores.isfinite().all()
+
+
+def test_scores_differ_between_images(reward: Reward) -> None:
+    images, _ = batch(4)
+    images[0] = 0.5
+    images[1, 0] = 1.0
+    assert reward.score(images, ["cat"] * 4).std() > 1e-2
+
+
+def test_score_leaves_its_arguments_alone(reward: Reward) -> None:
+    images, prompts = batch(3)
+    kept = images.clone(), list(prompts)
+    reward.score(images, prompts)
+    torch.testing.assert_close(images, kept[0], rtol=0, atol=0)
+    assert prompts == kept[1]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(4)), seed=st.integers(0, 2**31))
+def test_an_image_is_judged_on_its_own(reward: Reward, order: list[int], seed: int) -> None:
+    images, prompts = batch(4, seed)
+    scores = reward.score(images, prompts)
+    permuted = reward.score(images[order], [prompts[i] for i in order])
+    single = torch.cat([reward.score(images[i : i + 1], [prompts[i]]) for i in range(4)])
+    torch.testing.assert_close(permuted, scores[order], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(single, scores, rtol=1e-4, atol=1e-4)
+
+
+def test_metric_is_the_mean_over_uneven_batches(reward: Reward) -> None:
+    first, second = batch(2, seed=1), batch(5, seed=2)
+    expected = torch.cat([reward.score(*first), reward.score(*second)]).mean()
+    reward.update(*first)
+    reward.update(*second)
+    torch.testing.assert_close(reward.compute(), expected)
+    reward.reset()
+    reward.update(*second)
+    torch.testing.assert_close(reward.compute(), reward.score(*second).mean())
+
+
+def test_forward_returns_the_batch_and_counts_once(reward: Reward) -> None:
+    first, second = batch(2, seed=1), batch(5, seed=2)
+    reward(*first)
+    torch.testing.assert_close(reward(*second), reward.score(*second).mean())
+    assert reward.images == 7
+    torch.testing.assert_close(reward.compute(), torch.cat([reward.score(*first), reward.score(*second)]).mean())
+
+
+def test_merged_states_give_the_mean_over_processes(reward: Reward) -> None:
+    other = copy.deepcopy(reward)
+    first, second = batch(2, seed=1), batch(5, seed=2)
+    expected = torch.cat([reward.score(*first), reward.score(*second)]).mean()
+    reward.update(*first)
+    other.update(*second)
+    reward.merge_state(other)
+    torch.testing.assert_close(reward.compute(), expected)
+
+
+def test_collection_of_rewards(clip_folder: str) -> None:
+    members = {"low": JPEGCompressibility(10), "high": JPEGCompressibility(), "clip": CLIPScore(clip_folder)}
+    collection = MetricCollection(dict(members), compute_groups=False)
+    collection.update(*batch(3))
+    for name, value in collection.compute().items():
+        torch.testing.assert_close(value, members[name].score(*batch(3)).mean())
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r)), Reward.clone])
+def test_copies_score_alike_and_count_apart(reward: Reward, duplicate: object) -> None:
+    reward.update(*batch(2))
+    twin = duplicate(reward)
+    torch.testing.assert_close(twin.compute(), reward.compute())
+    torch.testing.assert_close(twin.score(*batch(3)), reward.score(*batch(3)))
+    twin.update(*batch(4, seed=3))
+    assert (twin.images, reward.images) == (6, 2)
+    assert hash(twin) != hash(reward)
+
+
+def test_flags_and_names(reward: Reward) -> None:
+    assert reward.higher_is_better is True
+    assert reward.full_state_update is False
+    assert type(reward).__name__ in rewards.__all__
+    assert type(reward).__name__ in repr(reward)
+
+
+def test_differentiable_means_that_gradients_arrive(reward: Reward) -> None:
+    images, prompts = batch(2)
+    scores = reward.score(images.requires_grad_(), prompts)
+    assert scores.requires_grad is reward.is_differentiable
+    if reward.is_differentiable:
+        scores.sum().backward()
+        assert images.grad.isfinite().all()
+        assert images.grad.abs().sum() > 0
+
+
+def test_network_belongs_to_nobody_else(clip_folder: str) -> None:
+    module = LightningModule()
+    module.rewards = nn.ModuleDict({"clip": CLIPScore(clip_folder), "mean": Mean()})
+    for owner in (module, *module.rewards.values()):
+        assert not list(owner.parameters())
+        assert not owner.state_dict()
+    assert len(module.rewards["clip"].networks) == 1
+
+
+@pytest.mark.parametrize("make", [CLIPScore, lambda folder: Mean()])
+def test_network_stays_frozen_and_in_eval_mode(make: type[Reward], clip_folder: str) -> None:
+    judge = make(clip_folder)
+    parent = nn.ModuleDict({"judge": judge}).train()
+    assert not judge.training
+    assert not any(part.training for network in judge.networks for part in network.modules())
+    assert not any(weight.requires_grad for network in judge.networks for weight in network.parameters())
+    torch.testing.assert_close(parent["judge"].score(*batch(2)), judge.score(*batch(2)), rtol=0, atol=0)
+
+
+def test_network_follows_the_device_but_no_dtype(clip_folder: str) -> None:
+    judge = CLIPScore(clip_folder)
+    parent = nn.ModuleDict({"judge": judge})
+    expected = judge.score(*batch(3))
+    parent.to(torch.bfloat16).half().double()
+    judge.set_dtype(torch.float16)
+    torch.testing.assert_close(judge.score(*batch(3)), expected, rtol=0, atol=0)
+    judge.update(*batch(3))
+    assert judge.total.dtype == torch.float64
+    parent.to("meta")
+    assert judge.device == judge.total.device == next(judge.networks[0].parameters()).device == torch.device("meta")
+
+
+def test_many_small_batches_lose_no_digits() -> None:
+    colour = nn.ModuleList([Colorfulness()]).to(torch.bfloat16)[0]
+    images, prompts = batch(1)
+    for _ in range(600):
+        colour.update(images, prompts)
+    torch.testing.assert_close(colour.compute(), colour.score(images, prompts)[0])
+
+
+def test_metric_made_and_used_in_inference_mode_works_outside(reward: Reward) -> None:
+    with torch.inference_mode():
+        reward.update(*batch(2))
+        inside = reward.score(*batch(2))
+    reward.update(*batch(2))
+    torch.testing.assert_close(reward.compute(), inside.mean())
+    if reward.is_differentiable:
+        images, prompts = batch(2)
+        reward.score(images.requires_grad_(), prompts).sum().backward()
+        assert images.grad.isfinite().all()
+
+
+def test_plot_draws_the_mean(reward: Reward) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    reward.update(*batch(2))
+    figure, _ = reward.plot()
+    assert figure is not None
+
+
+BAD = {
+    "too bright": (torch.full((1, 3, 4, 4), 255.0), [""], ValueError, r"\[255, 255\].*want \[0, 1\]"),
+    "signed": (torch.full((1, 3, 4, 4), -1.0), [""], ValueError, r"\[-1, -1\].*x / 2"),
+    "nan": (torch.full((1, 3, 4, 4), torch.nan), [""], ValueError, "NaN"),
+    "no batch": (torch.rand(3, 4, 4), [""], ValueError, r"\(3, 4, 4\).*\[None\]"),
+    "channels last": (torch.rand(1, 4, 4, 3), [""], ValueError, r"\(1, 4, 4, 3\).*permute"),
+    "empty": (torch.rand(0, 3, 4, 4), [], ValueError, r"\(0, 3, 4, 4\)"),
+    "integers": (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), [""], TypeError, r"uint8.*/ 255"),
+    "no tensor": ([[0.5]], [""], TypeError, "list.*tensor"),
+    "too few prompts": (torch.rand(2, 3, 4, 4), [""], ValueError, "1 prompts for 2 images"),
+    "one string": (torch.rand(5, 3, 4, 4), "a cat", TypeError, "'a cat'.*list"),
+    "no strings": (torch.rand(2, 3, 4, 4), ["a", None], TypeError, "string"),
+}
+
+
+@pytest.mark.parametrize(("images", "prompts", "error", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_named_in_one_line(
+    reward: Reward, images: Tensor, prompts: list[str], error: type[Exception], message: str
+) -> None:
+    for call in (reward.score, reward.update):
+        with pytest.raises(error, match=message) as caught:
+            call(images, prompts)
+        assert "\n" not in str(caught.value)
+
+
+def test_rounding_beyond_the_range_is_forgiven(reward: Reward) -> None:
+    images, prompts = batch(2)
+    images[0, 0, 0, 0], images[1, 0, 0, 0] = -5e-4, 1 + 5e-4
+    require_images(images)
+    require_batch(images, prompts)
+    assert reward.score(images, prompts).isfinite().all()
+
+
+def test_one_number_per_image_is_demanded_of_users_too() -> None:
+    class Column(Reward):
+        def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+            return images.mean((2, 3))
+
+    with pytest.raises(ValueError, match=r"Column.score returned shape \(2, 3\) for 2 images"):
+        Column().update(*batch(2))
+
+
+def test_a_reward_without_score_is_abstract() -> None:
+    class Silent(Reward):
+        pass
+
+    with pytest.raises(TypeError, match="score"):
+        Silent()
+
+
+@pytest.mark.parametrize("module", ["base", "jpeg", "colorfulness", "clip_score", "clip_loading", "shipped"])
+def test_examples_in_docstrings(module: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert doctest.testmod(importlib.import_module(f"rewards.{module}")).failed == 0
+
+
+def test_import_stays_light() -> None:
+    code = (
+        "import sys, time, torchmetrics; before = set(sys.modules); start = time.process_time(); import rewards;"
+        "new = set(sys.modules) - before; print(time.process_time() - start);"
+        "print(*{name.partition('.')[0] for name in new})"
+    )
+    seconds, names = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert not {"transformers", "diffusers", "lightning", "srsoup_lightning"} & set(names.split())
+    assert float(seconds) < 0.5
