@@ -61,6 +61,8 @@ class Hypervolume(Metric):
         Raises:
             ValueError: A point isn't finite or has another number of rewards.
         """
+        if points.shape[1:] != self.low.shape:
+            raise ValueError(f"points are {tuple(points.shape)}: give (P, {len(self.low)}), a number a reward")
         scaled = (points.double().cpu() - self.low) / (self.high - self.low)
         self.total += hypervolume(scaled, torch.zeros_like(self.low))
         self.fronts += 1

@@ -115,7 +115,7 @@ class Preferences:
 
 def _compositions(total: int, parts: int) -> Iterator[list[int]]:
     """All ways to write `total` as `parts` ordered whole numbers, the first one falling."""
-    if parts == 1:
+    if parts < 2:
         yield [total]
         return
     for first in range(total, -1, -1):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from checkpoints.recipe.scenes import SIZE
-from checkpoints.recipe.training import cosine_adamw, fit, save_grid
+from checkpoints.recipe.training import bfloat16, cosine_adamw, fit, save_grid
 
 KL_WEIGHT = 3e-4
 
@@ -40,8 +40,9 @@ class AutoencoderTraining(L.LightningModule):
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         images = batch[0].float() / 127.5 - 1
-        posterior = self.autoencoder.encode(images).latent_dist
-        decoded = self.autoencoder.decode(posterior.sample()).sample
+        with bfloat16(self):
+            posterior = self.autoencoder.encode(images).latent_dist
+            decoded = self.autoencoder.decode(posterior.sample()).sample
         error, divergence = F.l1_loss(decoded.float(), images), posterior.kl().mean() / posterior.mean[0].numel()
         self.log_dict({"error": error, "divergence": divergence})
         if self.global_step % 500 == 0:
@@ -62,7 +63,7 @@ def train_autoencoder(
     L.seed_everything(seed)
     autoencoder = build_autoencoder()
     module = AutoencoderTraining(autoencoder, learning_rate, steps, folder)
-    fit(module, TensorDataset(pictures), folder, steps=steps, batch_size=batch_size, seed=seed, ema_decay=0.995)
+    fit(module, TensorDataset(pictures), folder, steps=steps, batch_size=batch_size, seed=seed, ema_decay=0.975)
     autoencoder.eval()
     mean, _ = encode(autoencoder, pictures[:2048]).chunk(2, dim=1)
     autoencoder.register_to_config(scaling_factor=1 / mean.float().std().item())

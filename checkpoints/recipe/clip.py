@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from checkpoints.recipe.scenes import ANIMALS, CAPTIONS_PER_SCENE, COUNTS, SIZE, Scene
-from checkpoints.recipe.training import cosine_adamw, fit
+from checkpoints.recipe.training import bfloat16, cosine_adamw, fit
 
 MAX_TOKENS = 24
 MERGES = 400
@@ -109,7 +109,9 @@ class ContrastiveTraining(L.LightningModule):
         pictures, tokens = batch
         choice = torch.randint(CAPTIONS_PER_SCENE, (len(tokens),), device=tokens.device)
         tokens = tokens[torch.arange(len(tokens)), choice]
-        out = self.clip(pixel_values=normalise(_disturb(pictures.float() / 255), self.processor), input_ids=tokens)
+        pixels = normalise(_disturb(pictures.float() / 255), self.processor)
+        with bfloat16(self):
+            out = self.clip(pixel_values=pixels, input_ids=tokens)
         same = (tokens[:, None] == tokens[None]).all(-1).float()
         target = same / same.sum(1, keepdim=True)
         loss = F.cross_entropy(out.logits_per_image.float(), target) + F.cross_entropy(

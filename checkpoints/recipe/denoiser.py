@@ -15,7 +15,7 @@ from transformers import CLIPModel, CLIPProcessor, CLIPTextModel
 from checkpoints.recipe.autoencoder import encode
 from checkpoints.recipe.clip import scene_tokens, tokenize
 from checkpoints.recipe.scenes import ANIMALS, Scene, with_article
-from checkpoints.recipe.training import cosine_adamw, fit, save_grid
+from checkpoints.recipe.training import bfloat16, cosine_adamw, fit, save_grid
 
 CAPTION_ODDS = torch.tensor([0.4, 0.2, 0.2, 0.2])  # bare, colour, pattern, both
 EMPTY_ODDS = 0.1
@@ -29,7 +29,7 @@ def build_denoiser() -> UNet2DConditionModel:
         sample_size=16,
         in_channels=4,
         out_channels=4,
-        block_out_channels=(64, 128, 160),
+        block_out_channels=(64, 128, 144),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         layers_per_block=1,
@@ -109,7 +109,9 @@ class DenoiserTraining(L.LightningModule):
         noise = torch.randn_like(latents)
         noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
-        error = F.mse_loss(self.denoiser(noisy, steps, states).sample.float(), target, reduction="none").mean((1, 2, 3))
+        with bfloat16(self):
+            velocity = self.denoiser(noisy, steps, states).sample
+        error = F.mse_loss(velocity.float(), target, reduction="none").mean((1, 2, 3))
         snr = (alpha / (1 - alpha)).flatten()
         loss = (error * snr.clamp(max=MIN_SNR_GAMMA) / (snr + 1) * 2).mean()
         self.log_dict({"loss": loss, "velocity_error": error.mean()})
@@ -159,6 +161,6 @@ def train_denoiser(
     pipeline = assemble(build_denoiser(), autoencoder, build_text_encoder(clip), processor)
     data = TensorDataset(encode(autoencoder, pictures), scene_tokens(processor.tokenizer, scenes))
     module = DenoiserTraining(pipeline, learning_rate, steps, folder)
-    fit(module, data, folder, steps=steps, batch_size=batch_size, seed=seed, ema_decay=0.999)
+    fit(module, data, folder, steps=steps, batch_size=batch_size, seed=seed, ema_decay=0.995)
     pipeline.unet.eval()
     pipeline.save_pretrained(folder / "model")

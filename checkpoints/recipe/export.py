@@ -23,7 +23,8 @@ animals: {names}.
 
 ## How it was made
 `make checkpoints`, that is `python -m checkpoints.recipe`, with the seeds and schedules that are the command's
-defaults; resumable, on CPU or GPU. It took about two hours on two shared cores of an AMD EPYC (Zen 4), in bfloat16 autocast.
+defaults; resumable, on CPU or GPU. It took about two hours on two shared cores of an AMD EPYC (Zen 4), in bfloat16
+autocast.
 
 ## Licence
 The weights: Apache-2.0. The sprites they were trained on: SIL Open Font License 1.1, copyright Google.
@@ -48,11 +49,12 @@ captions with one, two and three of a kind).
 PIPELINE_CARD = """# tiny-animals
 
 A complete `StableDiffusionPipeline` of diffusers that draws 64-pixel pictures of animals: a UNet of {unet:.1f}
-million parameters that predicts the velocity of 4 x 16 x 16 latents, an AutoencoderKL of {vae:.1f} million and the text
-tower of [tiny-clip](../tiny-clip). It is small enough to steer on a laptop's CPU.
+million parameters that predicts the velocity of 4 x 16 x 16 latents, an AutoencoderKL of {vae:.1f} million and the
+text tower of [tiny-clip](../tiny-clip). It is small enough to steer on a laptop's CPU.
 
 ```python
-StableDiffusionPipeline.from_pretrained("checkpoints/tiny-animals")("a lobster", guidance_scale=5.0, eta=1.0).images[0]
+pipeline = StableDiffusionPipeline.from_pretrained("checkpoints/tiny-animals", dtype=torch.float32)
+pipeline("a lobster", guidance_scale=5.0, eta=1.0).images[0]
 ```
 
 ![A picture a seed of every animal](grid.png)

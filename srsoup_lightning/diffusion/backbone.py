@@ -81,12 +81,12 @@ def _pipeline_class(source: str, pipeline: str) -> str:
     """The class that the pipeline's index names."""
     from diffusers import DiffusionPipeline
 
-    _quiet()
     folder = Path(source).is_dir()
     if not folder and (source.startswith((".", "~", "/")) or source.count("/") != 1):
         raise _not_found(pipeline, "there is no such folder")
     try:
-        return DiffusionPipeline.load_config(source)["_class_name"]
+        with _quiet():
+            return DiffusionPipeline.load_config(source)["_class_name"]
     except (OSError, ValueError) as error:
         raise _not_found(pipeline, "no model_index.json in it" if folder else "the hub has no such id") from error
 
@@ -115,7 +115,7 @@ def _load_pipeline(source: str, kind: str, dtype: torch.dtype) -> DiffusionPipel
     # A safety checker would replace pictures by black ones without a word to the rewards.
     unchecked = {"safety_checker": None, "requires_safety_checker": False}
     options = {name: value for name, value in unchecked.items() if name in signature(pipeline_class).parameters}
-    with _no_loading_bars():
+    with _quiet(), _no_loading_bars():
         return pipeline_class.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
 
 
@@ -136,7 +136,15 @@ def _no_loading_bars() -> Iterator[None]:
             diffusers_logging.enable_progress_bar()
 
 
-def _quiet() -> None:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keep the notices of diffusers and transformers about slow image processors out of a user's terminal."""
-    for name in ("transformers", "diffusers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

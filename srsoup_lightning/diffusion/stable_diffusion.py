@@ -34,7 +34,7 @@ class StableDiffusion(Backbone):
         self.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, **clip)
         factor = pipeline.vae_scale_factor
         native = self.unet.config.sample_size * factor
-        sides = (height or native, width or native)
+        sides = tuple(native if side is None else side for side in (height, width))
         multiple = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         for name, side in zip(("height", "width"), sides, strict=True):
             if side < 1 or side % multiple:

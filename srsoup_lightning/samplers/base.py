@@ -27,7 +27,7 @@ class Moment(NamedTuple):
 Listener = Callable[[Moment], None]
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, for Lightning rebuilds the predictions that it moves between devices
 class Soup:
     """The pictures of one prompt and one seed, one for every preference, and what they cost.
 

@@ -1,0 +1,1 @@
+"""Where README's numbers come from: one command a table."""

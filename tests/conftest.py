@@ -1,0 +1,68 @@
+"""A model with known answers and judges of its pictures, for everything above the samplers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from rewards import Reward
+from srsoup_lightning import Preferences, SRSoupModule
+from srsoup_lightning.diffusion.backbone import Backbone
+from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.mixture import GaussianMixture
+from srsoup_lightning.samplers import FixedSoup, SRSoup
+
+
+class MixtureBackbone(Backbone):
+    """The Gaussian mixture behind the interface of a real model; the prompt picks nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        centres = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        self.mixture = GaussianMixture(centres, 0.3)
+
+    def bind(
+        self, prompt: str, *, num_inference_steps: int, guidance_scale: float, eta: float, negative_prompt: str = ""
+    ) -> Denoiser:
+        return self.mixture.bind(num_inference_steps, eta)
+
+
+class Channel(Reward):
+    """Mean of one colour channel."""
+
+    def __init__(self, channel: int) -> None:
+        super().__init__()
+        self.channel = channel
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        return images[:, self.channel].mean((1, 2))
+
+
+class Broken(Reward):
+    """Fails from its n-th call on, in one of three ways."""
+
+    def __init__(self, way: str = "nan", after: int = 0) -> None:
+        super().__init__()
+        self.way, self.after, self.calls = way, after, 0
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        self.calls += 1
+        scores = images.mean((1, 2, 3))
+        if self.calls <= self.after:
+            return scores
+        if self.way == "raise":
+            raise StopIteration("out of tokens")
+        return scores[:, None] if self.way == "shape" else scores * float("nan")
+
+
+@pytest.fixture
+def module() -> SRSoupModule:
+    """A soup of six preferences on the mixture, done in milliseconds."""
+    return make_module({"red": Channel(0), "blue": Channel(2)})
+
+
+def make_module(rewards: dict[str, Reward]) -> SRSoupModule:
+    """SRSoupModule over the mixture with a lattice of six preferences between two rewards."""
+    sampler = SRSoup(num_inference_steps=6, candidates=4, sharing=FixedSoup(0, 3))
+    return SRSoupModule(MixtureBackbone(), rewards, sampler, Preferences.lattice(list(rewards), 5))

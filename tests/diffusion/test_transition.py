@@ -1,0 +1,121 @@
+"""DDIM steps against diffusers' own scheduler and against Gaussian algebra."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from srsoup_lightning.diffusion.transition import DDIM, PredictionType, dynamic_threshold, predict
+
+TYPES = ["epsilon", "sample", "v_prediction"]
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def scheduler_and_alphas(steps: int, **config: object) -> tuple[DDIMScheduler, tuple[float, ...]]:
+    """Stable Diffusion's schedule in double precision, and the signal powers of its levels."""
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    scheduler = DDIMScheduler(clip_sample=False, **betas, **config)
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    scheduler.final_alpha_cumprod = scheduler.final_alpha_cumprod.double()
+    scheduler.set_timesteps(steps)
+    alphas = [scheduler.alphas_cumprod[t].item() for t in scheduler.timesteps]
+    return scheduler, (*alphas, scheduler.final_alpha_cumprod.item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("prediction_type", TYPES)
+@pytest.mark.parametrize("set_alpha_to_one", [False, True])
+def test_every_step_is_diffusers_step(
+    prediction_type: PredictionType, eta: float, set_alpha_to_one: bool, dtype: torch.dtype
+) -> None:
+    scheduler, alphas = scheduler_and_alphas(5, prediction_type=prediction_type, set_alpha_to_one=set_alpha_to_one)
+    kernel = DDIM(alphas, eta)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-12
+    assert kernel.steps == 5
+    for step, timestep in enumerate(scheduler.timesteps):
+        x, output, z = (normal(2, 4, 3, 3, seed=10 * step + i, dtype=dtype) for i in range(3))
+        mean, sigma = kernel.transition(step, x, predict(output, x, alphas[step], prediction_type))
+        expected = scheduler.step(output, timestep, x, eta=eta, variance_noise=z).prev_sample
+        torch.testing.assert_close(mean + sigma * z, expected.to(dtype), rtol=tolerance, atol=tolerance)
+        assert mean.dtype == dtype
+
+
+def test_full_eta_has_the_posterior_variance_of_ddpm() -> None:
+    """The variance of x_s given x_t and x0 is one over the sum of precisions of prior and likelihood."""
+    alphas = (0.1, 0.3, 0.8, 0.99)
+    for step, (here, there) in enumerate(pairwise(alphas)):
+        prior, likelihood = 1 / (1 - there), (here / there) / (1 - here / there)
+        assert DDIM(alphas, 1.0).sigma(step) ** 2 == pytest.approx(1 / (prior + likelihood))
+        assert DDIM(alphas, 0.3).sigma(step) == pytest.approx(0.3 * DDIM(alphas, 1.0).sigma(step))
+        assert DDIM(alphas, 0.0).sigma(step) == 0
+
+
+def test_a_step_to_the_clean_latent_or_to_the_same_level_has_no_noise() -> None:
+    kernel = DDIM((0.2, 0.2, 1.0), 1.0)
+    assert [kernel.sigma(step) for step in range(2)] == [0, 0]
+    x, output = normal(2, 3, 2, 2), normal(2, 3, 2, 2, seed=1)
+    prediction = predict(output, x, 0.2, "epsilon")
+    torch.testing.assert_close(kernel.mean(0, x, prediction), x)
+    torch.testing.assert_close(kernel.mean(1, x, prediction), prediction.x0)
+
+
+def test_a_first_level_without_signal_works_with_velocity() -> None:
+    kernel = DDIM((0.0, 0.36, 1.0), 1.0)
+    x, velocity = normal(1, 3, 2, 2), normal(1, 3, 2, 2, seed=1)
+    mean, sigma = kernel.transition(0, x, predict(velocity, x, 0.0, "v_prediction"))
+    torch.testing.assert_close(mean, -0.6 * velocity)
+    assert sigma == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("prediction_type", TYPES)
+@pytest.mark.parametrize("alpha", [0.01, 0.5, 0.999])
+def test_prediction_recovers_the_parts_of_a_noisy_latent(prediction_type: PredictionType, alpha: float) -> None:
+    x0, noise = normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
+    x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * noise
+    output = {"epsilon": noise, "sample": x0, "v_prediction": alpha**0.5 * noise - (1 - alpha) ** 0.5 * x0}
+    torch.testing.assert_close(predict(output[prediction_type], x, alpha, prediction_type), (x0, noise))
+
+
+@pytest.mark.parametrize("prediction_type", TYPES)
+def test_parts_of_any_prediction_make_up_the_latent(prediction_type: PredictionType) -> None:
+    x, output = normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
+    x0, noise = predict(output, x, 0.3, prediction_type)
+    torch.testing.assert_close(0.3**0.5 * x0 + 0.7**0.5 * noise, x)
+
+
+def test_dynamic_threshold_is_that_of_diffusers() -> None:
+    x0 = normal(3, 4, 8, 8, dtype=torch.float32) * torch.tensor([0.1, 2.0, 30.0]).view(-1, 1, 1, 1)
+    for quantile, maximum in ((0.995, 1.0), (0.9, 3.0)):
+        options = {"dynamic_thresholding_ratio": quantile, "sample_max_value": maximum}
+        expected = DDIMScheduler(thresholding=True, **options)._threshold_sample(x0)
+        torch.testing.assert_close(dynamic_threshold(x0, quantile, maximum), expected)
+
+
+@pytest.mark.parametrize(
+    ("alphas", "eta", "message"),
+    [
+        ((0.5, 0.4), 1.0, "must not fall"),
+        ((0.5,), 1.0, "at least two levels"),
+        ((0.1, 1.0), 1.5, r"eta is 1.5: give a number in \[0, 1\]"),
+        ((0.1, 1.0), -0.1, "eta is -0.1"),
+    ],
+)
+def test_a_bad_schedule_is_refused(alphas: tuple[float, ...], eta: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DDIM(alphas, eta)
+
+
+def test_bad_predictions_are_refused() -> None:
+    x = normal(1, 3, 2, 2)
+    with pytest.raises(ValueError, match="use v_prediction or sample"):
+        predict(x, x, 0.0, "epsilon")
+    with pytest.raises(ValueError, match="'flow' is unknown: choose from epsilon, sample, v_prediction"):
+        predict(x, x, 0.5, "flow")

@@ -1,0 +1,65 @@
+"""Best of N against a pool drawn by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from srsoup_lightning.samplers import BaseModel, BestOfN
+from srsoup_lightning.search.noise import NoiseSource
+from tests.samplers.toys import SHAPE, bind, lattice, linears, run
+
+POOL, STEPS = 9, 5
+
+
+def pool_by_hand(sampler: BestOfN) -> Tensor:
+    """Every member drawn alone, (POOL, *SHAPE)."""
+    noise, denoiser, pictures = NoiseSource("a lobster", 0, SHAPE), bind(sampler), []
+    for member in range(POOL):
+        x = noise.start(member)[None]
+        for step in range(STEPS):
+            mean = denoiser.kernel.mean(step, x, denoiser.predict(x, step))
+            x = mean + denoiser.kernel.sigma(step) * noise.step(step, member)
+        pictures.append(denoiser.decode(x))
+    return torch.cat(pictures)
+
+
+@pytest.mark.parametrize("max_batch", [2, 64])
+def test_every_preference_gets_the_picture_of_the_pool_that_it_likes_best(max_batch: int) -> None:
+    sampler, preferences, rewards = (
+        BestOfN(num_inference_steps=STEPS, pool=POOL, max_batch=max_batch),
+        lattice(3, 4),
+        {},
+    )
+    for scale, (name, score) in zip((1, 100, 1e-3), linears(3).items(), strict=True):
+        rewards[name] = lambda images, score=score, scale=scale: scale * score(images) + 7
+    pool = pool_by_hand(sampler)
+    scores = torch.stack([score(pool) for score in rewards.values()], 1).double()
+    standard = (scores - scores.mean(0)) / scores.std(0, correction=0)
+    best = [max(range(POOL), key=lambda k, w=w: float(standard[k] @ w)) for w in preferences.weights.double()]
+    assert len(set(best)) > 2
+    soup = run(sampler, preferences, rewards)
+    torch.testing.assert_close(soup.images, pool[best])
+    assert soup.ledger.decodes == POOL + len(set(best))
+
+
+@pytest.mark.parametrize("divisions", [1, 8])
+def test_the_cost_does_not_depend_on_the_number_of_preferences(divisions: int) -> None:
+    soup = run(BestOfN(num_inference_steps=STEPS, pool=POOL), lattice(2, divisions))
+    assert soup.ledger.queries == {"a": POOL, "b": POOL}
+    assert soup.ledger.nfe == POOL * STEPS
+
+
+def test_a_pool_of_one_is_the_base_model() -> None:
+    preferences = lattice(2, 2)
+    best = run(BestOfN(num_inference_steps=STEPS, pool=1), preferences)
+    base = run(BaseModel(num_inference_steps=STEPS), preferences)
+    torch.testing.assert_close(best.images, base.images, rtol=0, atol=0)
+    assert base.ledger.queries == {"a": 0, "b": 0}
+    assert (base.ledger.nfe, base.ledger.decodes) == (STEPS, 1)
+
+
+def test_an_empty_pool_is_refused() -> None:
+    with pytest.raises(ValueError, match="pool is 0: give at least 1"):
+        BestOfN(pool=0)

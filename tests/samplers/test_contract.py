@@ -1,0 +1,163 @@
+"""What every sampler owes: a picture a preference, scores of those pictures, an honest ledger, and no side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+import torch
+from torch import Tensor
+
+from srsoup_lightning import Preferences
+from srsoup_lightning.samplers import (
+    BaseModel,
+    BestOfN,
+    FixedSoup,
+    Moment,
+    RewardError,
+    Sampler,
+    Soup,
+    SRSoup,
+    WeightedSum,
+)
+from tests.samplers.toys import NAMES, SHAPE, Tally, bind, lattice, linears, run
+
+STEPS = 6
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "base model": BaseModel,
+    "best of n": lambda **options: BestOfN(pool=7, **options),
+    "weighted sum": lambda **options: WeightedSum(candidates=4, **options),
+    "soup": lambda **options: SRSoup(candidates=4, sharing=FixedSoup(1, 4), **options),
+    "antithetic soup": lambda **options: SRSoup(candidates=4, antithetic=True, shaping="ranks", **options),
+}
+SEARCHING = ["best of n", "weighted sum", "soup", "antithetic soup"]
+
+
+@pytest.fixture(params=SAMPLERS)
+def make(request: pytest.FixtureRequest) -> Callable[..., Sampler]:
+    return lambda **options: SAMPLERS[request.param](num_inference_steps=STEPS, **options)
+
+
+def same(one: Soup, other: Soup) -> None:
+    torch.testing.assert_close((one.images, one.rewards), (other.images, other.rewards), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_soup_has_a_picture_and_its_scores_for_every_preference(make: Callable, count: int) -> None:
+    preferences, rewards = lattice(count, 2), linears(count)
+    soup = run(make(), preferences, rewards, prompt="a snail", seed=5)
+    assert (soup.prompt, soup.seed) == ("a snail", 5)
+    assert (soup.reward_names, soup.preference_names) == (NAMES[:count], tuple(preferences.names))
+    torch.testing.assert_close(soup.preferences, preferences.weights)
+    assert soup.images.shape == (len(preferences), *SHAPE)
+    assert soup.images.dtype == soup.rewards.dtype == torch.float32
+    assert soup.images.min() >= 0
+    assert soup.images.max() <= 1
+    torch.testing.assert_close(soup.rewards, torch.stack([score(soup.images) for score in rewards.values()], 1))
+
+
+@pytest.mark.parametrize("max_batch", [1, 5, 64])
+@pytest.mark.parametrize("evaluations", [1, 2])
+def test_the_ledger_says_what_was_really_called(make: Callable, max_batch: int, evaluations: int) -> None:
+    sampler, tally = make(max_batch=max_batch), Tally()
+    soup = run(sampler, lattice(2, 3), tally.rewards(linears(2)), denoiser=tally.denoiser(bind(sampler), evaluations))
+    final = len(soup.images.unique(dim=0))  # scored once more, which is no query
+    assert soup.ledger.queries == {name: tally.counts[name] - final for name in NAMES[:2]}
+    assert soup.ledger.total_queries == sum(soup.ledger.queries.values())
+    assert soup.ledger.nfe == evaluations * tally.counts["predict"]
+    assert soup.ledger.decodes == tally.counts["decode"]
+    assert soup.ledger.seconds > 0
+    assert soup.ledger.device == "cpu"
+    assert tally.largest <= max_batch
+
+
+def test_a_soup_depends_on_its_prompt_and_seed_alone(make: Callable) -> None:
+    sampler, preferences = make(), lattice(2, 2)
+    before = torch.get_rng_state()
+    first = run(sampler, preferences)
+    torch.testing.assert_close(torch.get_rng_state(), before, rtol=0, atol=0)
+    others = [run(sampler, preferences, prompt="a snail"), run(sampler, preferences, seed=1)]
+    torch.manual_seed(1234)
+    same(run(make(), preferences), first)
+    same(run(sampler, preferences), first)
+    for other in others:
+        assert (other.images - first.images).abs().amax((1, 2, 3)).min() > 1e-2
+
+
+def test_the_size_of_a_batch_changes_nothing(make: Callable) -> None:
+    pictures = [run(make(max_batch=max_batch), lattice(3, 2)).images for max_batch in (1, 3, 64)]
+    for other in pictures[1:]:
+        torch.testing.assert_close(other, pictures[0], rtol=0, atol=1e-5)
+
+
+def test_the_listener_hears_every_step_up_to_the_total(make: Callable) -> None:
+    heard: list[tuple[Moment, int]] = []
+    soup = run(make(max_batch=3), lattice(2, 2), listener=lambda moment: heard.append((moment, moment.ledger.nfe)))
+    moments = [moment for moment, _ in heard]
+    assert [moment.step for moment in moments] == list(range(1, len(moments) + 1))
+    assert {moment.steps for moment in moments} == {len(moments)}
+    assert len(moments) % STEPS == 0
+    spent = [nfe for _, nfe in heard]
+    assert spent == sorted(set(spent))
+    assert spent[-1] == soup.ledger.nfe
+    assert all(moment.ledger is soup.ledger for moment in moments)
+
+
+def test_samplers_are_frozen(make: Callable) -> None:
+    sampler = make()
+    for field in fields(sampler):
+        with pytest.raises(FrozenInstanceError):
+            setattr(sampler, field.name, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_inference_steps": 0}, "num_inference_steps is 0: give at least 1"),
+        ({"max_batch": 0}, "max_batch is 0"),
+        ({"eta": 1.5}, r"eta is 1.5: give a number in \[0, 1\]"),
+        ({"eta": -0.5}, "eta is -0.5"),
+    ],
+)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_bad_numbers_are_named(name: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SAMPLERS[name](**options)
+
+
+def broken(images: Tensor) -> Tensor:
+    raise OSError("the server is down")
+
+
+BROKEN = {
+    "raises": (broken, "OSError: the server is down"),
+    "column": (lambda images: images.mean((2, 3)), r"returned \(\d, 3\).*a tensor of shape \(\d,\)"),
+    "scalar": (lambda images: images.mean(), r"returned \(\)"),
+    "list": (lambda images: [0.0] * len(images), "returned list"),
+    "nan": (lambda images: images.mean((1, 2, 3)) / torch.tensor(0.0) * 0, "returned nan.*finite numbers"),
+    "infinite": (lambda images: images.mean((1, 2, 3)) + torch.inf, "returned inf"),
+}
+
+
+@pytest.mark.parametrize(("score", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_reward_is_named_with_its_step_in_one_line(make: Callable, score: Callable, message: str) -> None:
+    with pytest.raises(RewardError, match=f"reward 'b' .*{message}") as caught:
+        run(make(), Preferences(["a", "b"], [[0.5, 0.5]]), linears(1) | {"b": score})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_step_at_which_a_reward_broke_is_told(name: str) -> None:
+    sampler = SAMPLERS[name](num_inference_steps=STEPS)
+    when = {"base model": "on the final image", "best of n": f"at denoising step {STEPS}"}
+    with pytest.raises(RewardError, match=when.get(name, "at denoising step 1")):
+        run(sampler, Preferences(["b"], [[1.0]]), {"b": broken})
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+def test_scores_of_any_number_type_will_do(name: str) -> None:
+    sampler = SAMPLERS[name](num_inference_steps=STEPS)
+    counts = {"a": lambda images: (images > 0.5).sum((1, 2, 3))}
+    doubles = {"a": lambda images: (images > 0.5).double().sum((1, 2, 3))}
+    same(run(sampler, lattice(1, 1), counts), run(sampler, lattice(1, 1), doubles))

@@ -1,0 +1,339 @@
+"""The weighted sum and the soup: their invariants, their bill, and a slow twin written from the paper."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from srsoup_lightning import Preferences
+from srsoup_lightning.samplers import BaseModel, FixedSoup, Never, Shaping, Sharing, SRSoup, WeightedSum
+from srsoup_lightning.search.noise import NoiseSource
+from srsoup_lightning.search.sharing import listen_to_self
+from tests.samplers.toys import NAMES, SHAPE, bind, curved, lattice, linear, linears, normal, run
+
+STEPS, N = 6, 4
+ALWAYS = FixedSoup(0, STEPS)
+
+
+def soup(sharing: Sharing = ALWAYS, **options: object) -> SRSoup:
+    return SRSoup(**{"num_inference_steps": STEPS, "candidates": N, "sharing": sharing} | options)
+
+
+def weighted_sum(**options: object) -> WeightedSum:
+    return WeightedSum(**{"num_inference_steps": STEPS, "candidates": N} | options)
+
+
+def close(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+
+
+@dataclass(frozen=True)
+class Alone(Sharing):
+    """Everyone asks for itself, with noise of its own."""
+
+    own_noise: ClassVar[bool] = True
+
+    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
+        return listen_to_self(preferences)
+
+
+@dataclass(frozen=True)
+class Tangle(Sharing):
+    """Some listen to some, with arbitrary weights, and nobody to the second."""
+
+    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
+        weights = normal(len(means), len(means), preferences.shape[1], seed=step)
+        weights[:, 1] = 0
+        return weights.clamp_min(0)
+
+
+class OwnTangle(Tangle):
+    own_noise: ClassVar[bool] = True
+
+
+# A slow twin: one trajectory, one reward and one candidate at a time, every latent evaluated anew.
+
+
+def twin_directions(step: int, means: Tensor, weights: Tensor, sampler: SRSoup, bound: tuple) -> Tensor:
+    denoiser, rewards, noise = bound
+    sigma, level = denoiser.kernel.sigma(step), step + 1
+    share = sampler.sharing.share(step, means, sigma, weights)
+    directions = torch.zeros_like(means)
+    for s in range(len(means)):
+        draws = noise.candidates(N, step, s if sampler.sharing.own_noise else None)
+        latents = means[s] + sigma * draws
+        clean = latents if level == STEPS else denoiser.predict(latents, level).x0
+        for j, score in enumerate(rewards):
+            raw = score(denoiser.decode(clean))
+            shaped = (raw - raw.mean()) / (raw.std(correction=0) + 1e-8)
+            for p in range(len(means)):
+                for k in range(N):
+                    shift = (means[s] - means[p]) * {"exact": 1 / sigma, "raw": 1, "none": 0}[sampler.correction]
+                    seen = draws[k].norm() * (draws[k] + shift) / (draws[k] + shift).norm()
+                    directions[p] += weights[p, j] * share[p, s, j] * shaped[k] * seen
+    return directions
+
+
+def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tensor:
+    weights, places = preferences.trajectories(sampler.sharing.anchors)
+    denoiser, rewards = bind(sampler, final_alpha), list(linears(weights.shape[1]).values())
+    noise = NoiseSource("a lobster", 0, SHAPE)
+    x = torch.stack([noise.start()] * len(weights))
+    for step in range(STEPS):
+        means = torch.cat([denoiser.kernel.mean(step, each, denoiser.predict(each, step)) for each in x.split(1)])
+        sigma = denoiser.kernel.sigma(step)
+        if sigma == 0:
+            x = means
+            continue
+        directions = twin_directions(step, means, weights, sampler, (denoiser, rewards, noise))
+        lengths = directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        x = means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
+    return denoiser.decode(x)[places]
+
+
+@pytest.mark.parametrize("final_alpha", [1.0, 0.95])
+@pytest.mark.parametrize("correction", ["exact", "raw", "none"])
+@pytest.mark.parametrize("sharing", [Never(), FixedSoup(0, 3), FixedSoup(1, 4), Alone(), Tangle(), OwnTangle()])
+def test_pictures_are_those_of_the_slow_twin(sharing: Sharing, correction: str, final_alpha: float) -> None:
+    sampler, preferences = soup(sharing, correction=correction), lattice(3, 2)
+    found = run(sampler, preferences, denoiser=bind(sampler, final_alpha))
+    close(found.images, twin(sampler, preferences, final_alpha), 1e-4)
+
+
+# What must hold.
+
+
+def anchors_first(rewards: int) -> Preferences:
+    """Then the soup's trajectories are the preferences as listed: the same batches, hence the same bits."""
+    mixtures = {1: [], 2: [[0.2, 0.8], [0.6, 0.4]], 3: [[0.2, 0.3, 0.5], [0.5, 0.5, 0]]}
+    return Preferences(NAMES[:rewards], torch.eye(rewards).tolist() + mixtures[rewards])
+
+
+@pytest.mark.parametrize("rewards", [1, 2, 3])
+@pytest.mark.parametrize("start", [0, 3])
+def test_a_soup_that_ends_where_it_starts_is_the_weighted_sum_bit_for_bit(rewards: int, start: int) -> None:
+    found, expected = (run(each, anchors_first(rewards)) for each in (soup(FixedSoup(start, start)), weighted_sum()))
+    torch.testing.assert_close(found.images, expected.images, rtol=0, atol=0)
+    assert found.ledger.queries == expected.ledger.queries
+    assert (found.ledger.nfe, found.ledger.decodes) == (expected.ledger.nfe, expected.ledger.decodes)
+
+
+@pytest.mark.parametrize("preferences", [lattice(3, 4), Preferences(NAMES, [[0.5, 0.3, 0.2], [0, 0, 1]])])
+def test_in_any_order_an_empty_soup_is_the_weighted_sum_but_for_rounding(preferences: Preferences) -> None:
+    close(run(soup(FixedSoup(0, 0)), preferences).images, run(weighted_sum(), preferences).images)
+
+
+def test_with_one_reward_every_soup_is_the_weighted_sum_bit_for_bit() -> None:
+    expected = run(weighted_sum(), lattice(1, 1))
+    for sharing in (ALWAYS, FixedSoup(1, 3)):
+        found = run(soup(sharing), lattice(1, 1))
+        torch.testing.assert_close(found.images, expected.images, rtol=0, atol=0)
+        assert found.ledger.queries == expected.ledger.queries
+
+
+@pytest.mark.parametrize("score", [linear(0), curved])
+@pytest.mark.parametrize("sampler", [soup(), soup(FixedSoup(1, 3)), weighted_sum()])
+def test_rewards_that_are_one_function_give_every_preference_the_anchors_picture(sampler: SRSoup, score) -> None:
+    images = run(sampler, lattice(3, 3), dict.fromkeys(NAMES, score)).images
+    close(images, images[:1].expand_as(images))
+
+
+@pytest.mark.parametrize("correction", ["exact", "raw", "none"])
+def test_where_all_trajectories_stand_at_one_point_borrowing_equals_asking(correction: str) -> None:
+    """After one searched step; at one point every correction is none."""
+    preferences = lattice(3, 3)
+    found, expected = (
+        run(sampler, preferences)
+        for sampler in (soup(FixedSoup(0, 1), num_inference_steps=2), soup(Never(), num_inference_steps=2))
+    )
+    close(found.images, expected.images, 1e-6)
+    assert (found.images - found.images[:1]).abs().amax((1, 2, 3))[1:].min() > 1e-3
+
+
+def test_adding_a_preference_changes_nothing_for_the_others_in_the_soup_phase() -> None:
+    points = {name: row for name, row in zip(lattice(3, 2).names, lattice(3, 2).weights.tolist(), strict=True)}
+    alone = run(soup(), Preferences(NAMES, points)).images
+    more = run(soup(), Preferences(NAMES, {"added": [0.6, 0.3, 0.1], **points, "last": [0.1, 0.1, 0.8]})).images
+    close(more[1:-1], alone, 1e-6)
+
+
+def test_anchors_run_though_nobody_asked_for_their_pictures() -> None:
+    only, all_of_them = (
+        Preferences(NAMES, [[0.2, 0.3, 0.5]]),
+        Preferences(NAMES, [*torch.eye(3).tolist(), [0.2, 0.3, 0.5]]),
+    )
+    found, expected = run(soup(), only), run(soup(), all_of_them)
+    assert found.images.shape == (1, *SHAPE)
+    close(found.images, expected.images[3:], 1e-6)
+    assert found.ledger.queries == expected.ledger.queries == dict.fromkeys(NAMES, N * (STEPS - 1))
+    assert found.ledger.nfe == expected.ledger.nfe
+
+
+def test_permuting_rewards_together_with_weights_permutes_nothing_else() -> None:
+    order = [2, 0, 1]
+    names, rewards = [NAMES[i] for i in order], linears(3)
+    for sampler in (soup(FixedSoup(0, 3)), weighted_sum()):
+        straight = run(sampler, Preferences(NAMES, lattice(3, 3).weights.tolist()), rewards)
+        permuted = run(
+            sampler,
+            Preferences(names, lattice(3, 3).weights[:, order].tolist()),
+            {name: rewards[name] for name in names},
+        )
+        close(permuted.images, straight.images)
+        close(permuted.rewards, straight.rewards[:, order], 1e-4)
+        assert permuted.ledger.queries == straight.ledger.queries
+
+
+# The bill.
+
+
+def bill(preferences: Preferences, sharing: FixedSoup, final_alpha: float) -> tuple[int, int, int]:
+    """Queries, network evaluations and decodes by the formulae of the paper.
+
+    ``N M`` queries a soup step and ``N (M + M (L - M))`` another, where a preference without weight on a reward doesn't
+    ask it. At the first step all stand at one point and share one set of candidates; a step to the clean latent has
+    none; at the last level candidates are decoded as they are.
+    """
+    total, rewards = preferences.weights.shape
+    asked = int((preferences.weights > 0).sum())
+    queries, evaluations, decodes = 0, 0, total
+    for step in range(STEPS):
+        evaluations += total if step else 1
+        if step == STEPS - 1 and final_alpha == 1:
+            continue
+        shared = sharing.start <= step < sharing.end
+        suppliers = 1 if step == 0 else rewards if shared else total
+        queries += N * (rewards if shared or step == 0 else asked)
+        decodes += N * suppliers
+        evaluations += N * suppliers if step < STEPS - 1 else 0
+    return queries, evaluations, decodes
+
+
+@pytest.mark.parametrize("final_alpha", [1.0, 0.95])
+@pytest.mark.parametrize("sharing", [FixedSoup(0, 0), FixedSoup(0, 3), FixedSoup(2, 4), FixedSoup(0, STEPS)])
+@pytest.mark.parametrize(("rewards", "divisions"), [(1, 1), (2, 1), (2, 5), (3, 1), (3, 4)])
+def test_the_bill_is_the_formula(rewards: int, divisions: int, sharing: FixedSoup, final_alpha: float) -> None:
+    preferences, sampler = lattice(rewards, divisions), soup(sharing)
+    ledger = run(sampler, preferences, denoiser=bind(sampler, final_alpha)).ledger
+    assert (ledger.total_queries, ledger.nfe, ledger.decodes) == bill(preferences, sharing, final_alpha)
+    assert len(set(ledger.queries.values())) == 1
+
+
+def test_the_paper_s_count_for_interior_preferences() -> None:
+    """N M (soup steps) + N (M + M (L - M)) (other steps), 3 rewards, 5 preferences: 3 soup steps and 2 others."""
+    points = [*torch.eye(3).tolist(), [0.2, 0.3, 0.5], [0.4, 0.4, 0.2]]
+    ledger = run(soup(FixedSoup(0, 3)), Preferences(NAMES, points)).ledger
+    assert ledger.total_queries == N * 3 * 3 + N * (3 + 3 * 2) * 2
+
+
+def test_a_reward_without_weight_is_never_asked() -> None:
+    ledger = run(weighted_sum(), Preferences(NAMES, [[0.5, 0.5, 0.0]])).ledger
+    assert ledger.queries == {"a": N * (STEPS - 1), "b": N * (STEPS - 1), "c": 0}
+
+
+def test_a_supplier_that_nobody_listens_to_is_not_previewed() -> None:
+    class OnlyTheFirst(Sharing):
+        own_noise: ClassVar[bool] = True
+
+        def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
+            share = torch.zeros(len(means), len(means), preferences.shape[1])
+            share[:, 0] = 1
+            return share
+
+    ledger = run(soup(OnlyTheFirst()), lattice(2, 4)).ledger
+    assert ledger.queries == {"a": N * (STEPS - 1), "b": N * (STEPS - 1)}
+    assert ledger.decodes == N * (STEPS - 1) + 5
+    assert ledger.nfe == 1 + 5 * (STEPS - 1) + N * (STEPS - 1)
+
+
+# Steering.
+
+
+def test_anchors_beat_the_unsteered_model_at_their_own_reward() -> None:
+    seeds = range(6)
+    options = {"num_inference_steps": 12, "candidates": 16}
+    base = torch.stack([run(BaseModel(num_inference_steps=12), lattice(2, 2), seed=seed).rewards for seed in seeds])
+    for sampler in (soup(FixedSoup(0, 12), **options), soup(FixedSoup(0, 5), **options), weighted_sum(**options)):
+        steered = torch.stack([run(sampler, lattice(2, 2), seed=seed).rewards for seed in seeds])
+        gain = (steered - base) / base.std(0)
+        assert gain[:, 0, 0].min() > 1.5
+        assert gain[:, 2, 1].min() > 1.5
+        compromise = gain[:, 1]
+        assert compromise.min() > 0
+        assert (steered[:, 0, 0] > steered[:, 1, 0]).all()
+        assert (steered[:, 2, 1] > steered[:, 1, 1]).all()
+
+
+@pytest.mark.parametrize("sharing", [ALWAYS, Never(), Alone()])
+def test_equal_rewards_take_the_unsteered_step_along_the_first_draw(sharing: Sharing) -> None:
+    sampler = soup(sharing)
+    denoiser, noise = bind(sampler), NoiseSource("a lobster", 0, SHAPE)
+    x = torch.stack([noise.start()] * 3)
+    for step in range(STEPS):
+        mean, sigma = denoiser.kernel.transition(step, x, denoiser.predict(x, step))
+        own = [noise.candidates(N, step, p if sharing.own_noise else None)[0] for p in (0, 1, 2)]
+        x = mean + sigma * torch.stack(own)
+    constant = dict.fromkeys(NAMES[:2], lambda images: torch.full((len(images),), 0.1))
+    # Trajectories are in the order of the preferences, or the anchors first and then the compromise.
+    order = [0, 2, 1] if sharing.anchors else [0, 1, 2]
+    close(run(sampler, lattice(2, 2), constant).images, denoiser.decode(x)[order])
+
+
+def test_a_mirrored_pair_steps_along_the_better_of_its_two_draws() -> None:
+    sampler = soup(Never(), candidates=2, antithetic=True, num_inference_steps=2)
+    denoiser, noise = bind(sampler), NoiseSource("a lobster", 0, SHAPE, antithetic=True)
+    mean, sigma = denoiser.kernel.transition(0, noise.start()[None], denoiser.predict(noise.start()[None], 0))
+    draws = noise.candidates(2, 0)
+    best = linear(0)(denoiser.decode(denoiser.predict(mean + sigma * draws, 1).x0)).argmax()
+    x = mean + sigma * math.sqrt(math.prod(SHAPE)) * draws[best] / draws[best].norm()
+    close(run(sampler, lattice(1, 1)).images, denoiser.decode(denoiser.kernel.mean(1, x, denoiser.predict(x, 1))))
+
+
+def test_a_shaping_per_reward_is_used_for_that_reward() -> None:
+    def pictures(shaping: object, rewards: int = 1) -> Tensor:
+        return run(soup(candidates=8, shaping=shaping), lattice(rewards, 2 if rewards > 1 else 1)).images
+
+    for same, other in (({"a": Shaping("ranks")}, "ranks"), ({}, "std"), (Shaping("tanh"), "tanh")):
+        close(pictures(same), pictures(other), 0)
+    assert (pictures("ranks") - pictures("std")).abs().max() > 1e-3
+    mixed, plain, ranked = (pictures(each, 2) for each in ({"b": Shaping("ranks")}, "std", "ranks"))
+    close(mixed[0], plain[0])
+    close(mixed[2], ranked[2])
+
+
+def test_a_target_out_of_reach_leaves_the_model_unsteered() -> None:
+    base = run(soup(), lattice(1, 1), {"a": lambda images: torch.zeros(len(images))}).images
+    close(run(soup(shaping=Shaping(target=1e9)), lattice(1, 1)).images, base)
+
+
+def test_sharing_as_an_argument_of_the_weighted_sum_is_refused() -> None:
+    with pytest.raises(TypeError, match="sharing"):
+        WeightedSum(sharing=ALWAYS)
+    with pytest.raises(ValueError, match="sharing"):
+        replace(weighted_sum(), sharing=ALWAYS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"candidates": 0}, "candidates is 0: a search gradient compares at least 2"),
+        ({"candidates": 1}, "candidates is 1"),
+        ({"candidates": 5, "antithetic": True}, "candidates is 5, odd: .* even"),
+        ({"eta": 0.0}, r"eta is 0: .* give eta in \(0, 1\] or use BaseModel"),
+        ({"shaping": "zscore"}, "'zscore' is unknown: choose from"),
+    ],
+)
+def test_bad_arguments_are_named(options: dict, message: str) -> None:
+    for sampler in (SRSoup, WeightedSum):
+        with pytest.raises(ValueError, match=message):
+            sampler(**options)
+
+
+def test_an_unknown_correction_is_named() -> None:
+    with pytest.raises(ValueError, match="'exakt' is unknown: choose from exact, raw, none"):
+        run(soup(correction="exakt"), lattice(2, 2))

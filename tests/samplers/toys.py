@@ -1,0 +1,97 @@
+"""A mixture to denoise, rewards in one line each, and counters around both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning import Preferences
+from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.mixture import GaussianMixture
+from srsoup_lightning.diffusion.transition import Prediction
+from srsoup_lightning.samplers import Listener, Problem, Sampler, Soup
+
+SHAPE = (3, 4, 4)
+NAMES = ("a", "b", "c")
+
+Score = Callable[[Tensor], Tensor]
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def linear(seed: int) -> Score:
+    """A reward that is linear in the picture, and in the latent where nothing is clamped."""
+    direction = normal(*SHAPE, seed=100 + seed)
+    return lambda images: (images * direction).sum((1, 2, 3))
+
+
+def linears(count: int) -> dict[str, Score]:
+    return {name: linear(seed) for seed, name in enumerate(NAMES[:count])}
+
+
+def curved(images: Tensor) -> Tensor:
+    return (3 * images).sin().mean((1, 2, 3))
+
+
+def bind(sampler: Sampler, final_alpha: float = 1.0) -> Denoiser:
+    mixture = GaussianMixture(0.5 * normal(2, *SHAPE), spread=0.5)
+    return mixture.bind(sampler.num_inference_steps, sampler.eta, final_alpha)
+
+
+def run(
+    sampler: Sampler,
+    preferences: Preferences,
+    rewards: dict[str, Score] | None = None,
+    *,
+    denoiser: Denoiser | None = None,
+    prompt: str = "a lobster",
+    seed: int = 0,
+    listener: Listener = lambda _: None,
+) -> Soup:
+    """One soup; linear rewards and a fresh mixture where none are given."""
+    rewards = linears(len(preferences.rewards)) if rewards is None else rewards
+    problem = Problem(denoiser or bind(sampler), rewards, sampler.max_batch)
+    return sampler.run(problem, preferences, prompt, seed, listener)
+
+
+def lattice(rewards: int, divisions: int) -> Preferences:
+    return Preferences.lattice(NAMES[:rewards], divisions)
+
+
+@dataclass
+class Tally:
+    """What was really called, and in which portions."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    largest: int = 0
+
+    def _seen(self, what: str, latents: Tensor) -> None:
+        self.counts[what] += len(latents)
+        self.largest = max(self.largest, len(latents))
+
+    def denoiser(self, denoiser: Denoiser, evaluations: int = 1) -> Denoiser:
+        def predict(x: Tensor, level: int) -> Prediction:
+            self._seen("predict", x)
+            return denoiser.predict(x, level)
+
+        def decode(latents: Tensor) -> Tensor:
+            self._seen("decode", latents)
+            return denoiser.decode(latents)
+
+        return replace(denoiser, predict=predict, decode=decode, evaluations=evaluations)
+
+    def rewards(self, rewards: dict[str, Score]) -> dict[str, Score]:
+        def counted(name: str) -> Score:
+            def score(images: Tensor) -> Tensor:
+                self._seen(name, images)
+                return rewards[name](images)
+
+            return score
+
+        return {name: counted(name) for name in rewards}

@@ -1,0 +1,120 @@
+"""Shapings against the textbook computation in plain Python."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srsoup_lightning.search.shaping import Shaping, minmax, ranks, squash, standardise
+
+KINDS = {"std": standardise, "tanh": squash, "minmax": minmax, "ranks": ranks}
+FEW = [3.0, -1.0, 4.0, 1.0, -5.0, 9.0, 2.0, 4.0]
+
+
+def plain_std(rewards: list[float]) -> list[float]:
+    mean, spread = statistics.fmean(rewards), statistics.pstdev(rewards)
+    return [(reward - mean) / spread for reward in rewards]
+
+
+def plain_tanh(rewards: list[float]) -> list[float]:
+    return [math.tanh(score) for score in plain_std(rewards)]
+
+
+def plain_minmax(rewards: list[float]) -> list[float]:
+    scaled = [(reward - min(rewards)) / (max(rewards) - min(rewards)) for reward in rewards]
+    return [each - statistics.fmean(scaled) for each in scaled]
+
+
+def plain_ranks(rewards: list[float]) -> list[float]:
+    ordered = sorted(rewards)
+    mean_places = [statistics.fmean(i for i, other in enumerate(ordered) if other == reward) for reward in rewards]
+    return [place / (len(rewards) - 1) - 0.5 for place in mean_places]
+
+
+PLAIN = {"std": plain_std, "tanh": plain_tanh, "minmax": plain_minmax, "ranks": plain_ranks}
+whole_numbers = st.lists(st.integers(-50, 50), min_size=2, max_size=12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shaping_equals_the_textbook_along_the_last_axis(kind: str) -> None:
+    rows = [FEW, FEW[::-1], [0.25 * reward + 1 for reward in FEW]]
+    expected = torch.tensor([PLAIN[kind](row) for row in rows], dtype=torch.float64)
+    torch.testing.assert_close(Shaping(kind)(torch.tensor(rows, dtype=torch.float64)), expected, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(KINDS[kind](torch.tensor(rows)), expected.float(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [0.1, -1 / 3, 7.7e8, 1e-30, 0.0])
+@pytest.mark.parametrize("count", [1, 2, 3, 30])
+def test_equal_rewards_weigh_exactly_nothing(kind: str, value: float, count: int) -> None:
+    for dtype in (torch.float32, torch.float64):
+        rewards = torch.full((2, count), value, dtype=dtype)
+        rewards[1] = torch.arange(count)
+        weights = Shaping(kind)(rewards)
+        torch.testing.assert_close(weights[0], torch.zeros(count, dtype=dtype), rtol=0, atol=0)
+        assert (weights[1].abs().sum() > 0.5) == (count > 1)
+
+
+@pytest.mark.parametrize("shape", [standardise, ranks])
+@given(rewards=whole_numbers, scale=st.floats(0.5, 100), shift=st.integers(-100, 100))
+def test_shift_and_scale_change_nothing(shape: Callable, rewards: list[int], scale: float, shift: int) -> None:
+    raw = torch.tensor(rewards, dtype=torch.float64)
+    torch.testing.assert_close(shape(scale * raw + shift), shape(raw), rtol=1e-6, atol=1e-6)
+
+
+@given(rewards=whole_numbers)
+def test_ranks_see_the_order_alone(rewards: list[int]) -> None:
+    raw = torch.tensor(rewards, dtype=torch.float64)
+    torch.testing.assert_close(ranks((raw / 10).exp()), ranks(raw), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["std", "minmax", "ranks"])
+@given(rewards=whole_numbers)
+def test_weights_sum_to_zero(kind: str, rewards: list[int]) -> None:
+    assert abs(Shaping(kind)(torch.tensor(rewards, dtype=torch.float64)).sum()) < 1e-9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("target", "top_fraction", "counted"),
+    [
+        (1.0, 1.0, {0, 2, 5, 6, 7}),
+        (None, 0.5, {0, 2, 5, 7}),
+        (None, 0.01, {5}),
+        (3.5, 0.5, {2, 5, 7}),
+        (9.0, 1.0, set()),
+        (-100.0, 1.0, set(range(8))),
+    ],
+)
+def test_only_the_best_above_the_target_count(
+    kind: str, target: float | None, top_fraction: float, counted: set[int]
+) -> None:
+    kept = torch.tensor([float(i in counted) for i in range(len(FEW))])
+    weights = Shaping(kind, target=target, top_fraction=top_fraction)(torch.tensor(FEW))
+    torch.testing.assert_close(weights, torch.tensor(PLAIN[kind](FEW)) * kept, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sixth_of_thirty_is_five() -> None:
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0)).float()
+    weights = Shaping("std", top_fraction=1 / 6)(order)
+    assert set(order[weights != 0].tolist()) == {25, 26, 27, 28, 29}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "zscore"}, "'zscore' is unknown: choose from std, tanh, minmax, ranks"),
+        ({"top_fraction": 0.0}, r"top_fraction is 0.0: .*\(0, 1\]"),
+        ({"top_fraction": 1.1}, "top_fraction is 1.1"),
+        ({"top_fraction": math.nan}, "top_fraction is nan"),
+    ],
+)
+def test_bad_options_are_named(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Shaping(**options)

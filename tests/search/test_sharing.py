@@ -1,0 +1,50 @@
+"""Who listens to whom, written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing
+
+TWO = torch.tensor([[1.0, 0], [0, 1], [0.25, 0.75]])
+THREE = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.2, 0.3, 0.5], [0.5, 0.5, 0]])
+ONE = torch.tensor([[1.0]])
+
+
+def share(policy: Sharing, step: int, preferences: Tensor) -> Tensor:
+    return policy.share(step, torch.randn(len(preferences), 3, 2, 2), 0.5, preferences)
+
+
+@pytest.mark.parametrize("preferences", [ONE, TWO, THREE])
+def test_never_listens_to_itself_about_everything(preferences: Tensor) -> None:
+    expected = torch.zeros(len(preferences), len(preferences), preferences.shape[1])
+    for p in range(len(preferences)):
+        expected[p, p] = 1
+    torch.testing.assert_close(share(Never(), 0, preferences), expected)
+    assert not Never.anchors
+    assert not Never.own_noise
+
+
+@pytest.mark.parametrize("preferences", [ONE, TWO, THREE])
+def test_fixed_soup_listens_to_the_anchors_in_its_phase_and_to_itself_outside(preferences: Tensor) -> None:
+    anchors = torch.zeros(len(preferences), len(preferences), preferences.shape[1])
+    for j in range(preferences.shape[1]):
+        anchors[:, j, j] = 1
+    for step in range(6):
+        expected = anchors if step in (2, 3) else share(Never(), step, preferences)
+        torch.testing.assert_close(share(FixedSoup(2, 4), step, preferences), expected)
+    assert FixedSoup.anchors
+    assert not FixedSoup.own_noise
+
+
+def test_an_empty_phase_is_never() -> None:
+    for step in range(4):
+        torch.testing.assert_close(share(FixedSoup(2, 2), step, THREE), share(Never(), step, THREE))
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 3), (4, 3), (0, -1)])
+def test_a_phase_that_ends_before_it_starts_is_refused(start: int, end: int) -> None:
+    with pytest.raises(ValueError, match=rf"FixedSoup\({start}, {end}\) is no phase: give 0 <= start <= end"):
+        FixedSoup(start, end)

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from srsoup_lightning import __version__
+from srsoup_lightning.cli import main
+from srsoup_lightning.run_directory import RunDirectory
+
+MODEL = {
+    "pipeline": {"class_path": "tests.conftest.MixtureBackbone"},
+    "rewards": {
+        "red": {"class_path": "tests.conftest.Channel", "init_args": {"channel": 0}},
+        "blue": {"class_path": "tests.conftest.Channel", "init_args": {"channel": 2}},
+    },
+    "sampler": {
+        "class_path": "srsoup_lightning.samplers.SRSoup",
+        "init_args": {"num_inference_steps": 5, "candidates": 4},
+    },
+    "preferences": {
+        "class_path": "srsoup_lightning.Preferences.lattice",
+        "init_args": {"rewards": ["red", "blue"], "divisions": 2},
+    },
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "mixture.yaml"
+    settings = {
+        "model": MODEL,
+        "data": {"prompts": ["a cat", "a dog"], "seeds": [0]},
+        "trainer": {"accelerator": "cpu", "default_root_dir": str(tmp_path / "run")},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def srsoup(config: Path, *options: str) -> int:
+    return main(["predict", "--config", str(config), *options])
+
+
+def test_a_run_leaves_what_the_contract_says(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert srsoup(config, "--model.sampler.candidates", "6") == 0
+    run = RunDirectory(config.parent / "run")
+    assert {path.name for path in run.root.iterdir()} == {
+        "config.yaml",
+        "samples",
+        "samples.jsonl",
+        "ledger.jsonl",
+        "sheets",
+    }
+    assert len(list(run.sample_rows())) == 2 * 3
+    assert yaml.safe_load(run.config.read_text())["model"]["sampler"]["init_args"]["candidates"] == 6
+    assert "hypervolume" in capsys.readouterr().out
+
+
+def test_the_saved_config_makes_the_same_run_again(config: Path) -> None:
+    assert srsoup(config) == 0
+    first, again = RunDirectory(config.parent / "run"), RunDirectory(config.parent / "again")
+    assert srsoup(first.config, "--trainer.default_root_dir", str(again.root)) == 0
+    assert first.samples.read_bytes() == again.samples.read_bytes()
+    for row in first.sample_rows():
+        assert (first.root / row["image"]).read_bytes() == (again.root / row["image"]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.sampler.candidates", "0"], "candidates is 0"),
+        (["--model.sampler.candidates", "5", "--model.sampler.antithetic", "true"], "candidates is 5, odd"),
+        (["--model.sampler.shaping", "best"], "best"),
+        (["--model.sampler", "srsoup_lightning.samplers.Sooup"], "Sooup"),
+        (["--model.sampler.sharing", "{class_path: FixedSoup, init_args: {start: 5, end: 2}}"], "FixedSoup(5, 2)"),
+        (["--model.pipeline", "tiny-unicorns"], "no pipeline 'tiny-unicorns'"),
+        (["--model.pipeline", "/no/such/folder"], "no pipeline '/no/such/folder'"),
+        (["--data.prompts", "[]"], "no prompts"),
+        (["--data.prompts", "nowhere.txt"], "nowhere.txt"),
+        (["--model.guidancee", "3"], "guidancee"),
+        (["--model.preferences.init_args.divisions", "0"], "divisions is 0"),
+        (["--model.preferences.init_args.rewards", "[red, green]"], "green"),
+        (["--summary.bounds", "{red: [0, 1]}"], "bounds"),
+    ],
+)
+def test_misuse_gets_one_line_before_any_sampling(
+    config: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert srsoup(config, *options) != 0
+    captured = capsys.readouterr()
+    (line,) = captured.err.strip().splitlines()
+    assert line.startswith("srsoup: error: ")
+    assert message in line
+    assert not RunDirectory(config.parent / "run").samples.exists()
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ([0.5, 0.6], "sums to 1.1"),
+        ({"green": 1.0}, "names ['green']"),
+        ([-0.5, 1.5], "leaves the simplex"),
+        ([1.0], "has 1 weights"),
+    ],
+)
+def test_a_preference_off_the_simplex_is_named(
+    config: Path, capsys: pytest.CaptureFixture[str], point: object, message: str
+) -> None:
+    settings = yaml.safe_load(config.read_text())
+    settings["model"]["preferences"] = {
+        "class_path": "srsoup_lightning.Preferences",
+        "init_args": {"rewards": ["red", "blue"], "weights": [point]},
+    }
+    config.write_text(yaml.safe_dump(settings))
+    assert srsoup(config) != 0
+    assert message in capsys.readouterr().err
+
+
+def test_a_failing_reward_keeps_what_was_finished(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = yaml.safe_load(config.read_text())
+    settings["model"]["rewards"]["blue"] = {
+        "class_path": "tests.conftest.Broken",
+        "init_args": {"way": "nan", "after": 5},
+    }
+    config.write_text(yaml.safe_dump(settings))
+    assert srsoup(config) == 1
+    error = capsys.readouterr().err
+    assert "reward 'blue' returned nan at denoising step 1" in error
+    assert "'a dog'" in error
+    assert [row["prompt"] for row in RunDirectory(config.parent / "run").ledger_rows()] == ["a cat"]
+
+
+def test_an_interruption_is_no_crash(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tests.conftest.Channel.score", interrupt)
+    assert srsoup(config) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_unknown_configs_are_answered_by_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--config", "animal"]) == 1
+    assert "animals" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"srsoup {__version__}"
+
+
+def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--help"]) == 0
+    assert "--model.negative_prompt" in capsys.readouterr().out
+
+
+def test_nothing_here_reads_the_process_arguments(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["pytest", "--nonsense"])
+    assert srsoup(config) == 0

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from srsoup_lightning import PromptDataModule
+
+
+def requests(data: PromptDataModule) -> list[tuple[str, int]]:
+    return [tuple(request) for request in data.predict_dataloader()]
+
+
+def test_every_prompt_comes_with_every_seed() -> None:
+    data = PromptDataModule(prompts=["a cat", "a dog"], seeds=[3, 1])
+    assert requests(data) == [("a cat", 3), ("a cat", 1), ("a dog", 3), ("a dog", 1)]
+
+
+def test_a_file_has_a_prompt_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a cat \n\nun éléphant\n", encoding="utf-8")
+    assert requests(PromptDataModule(str(path))) == [("a cat", 0), ("un éléphant", 0)]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "seeds", "message"),
+    [
+        ([], [0], "no prompts"),
+        (["a cat", " "], [0], "empty"),
+        (["a cat", "a cat"], [0], "'a cat' is given twice"),
+        (["a cat"], [], "no seeds"),
+        (["a cat"], [1, 1], "seed 1 is given twice"),
+    ],
+)
+def test_what_makes_no_soups_is_refused(prompts: list[str], seeds: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PromptDataModule(prompts, seeds)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.txt.*list of prompts"):
+        PromptDataModule("nowhere.txt")
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(ValueError, match=r"no prompts in .*empty\.txt"):
+        PromptDataModule(str(tmp_path / "empty.txt"))
