@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupProgress
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.samplers import RewardError
 from srsoup_lightning.shipped import CONFIGS
 from srsoup_lightning.version import __version__
 
@@ -29,6 +30,8 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "enable_progress_bar": False,
 }
+EXPECTED = (ValueError, OSError, RewardError)  # their messages say what is wrong and what to do
+DEBUG = "SRSOUP_DEBUG"  # environment variable: show the traceback of an error
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -91,11 +94,11 @@ def main(args: Sequence[str] | None = None) -> int:
             return 0
         return _fail("interrupted: what was finished is in the run directory", 130)
     except Exception as error:
-        if "--trace" in arguments:
+        if os.environ.get(DEBUG):
             raise
-        logging.getLogger(__name__).debug("%s", traceback.format_exc())
         notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
-        return _fail(f"{error}{notes}", 1)
+        hint = "" if isinstance(error, EXPECTED) else f" ({type(error).__name__}; {DEBUG}=1 shows where)"
+        return _fail(f"{error}{notes}{hint}", 1)
     return 0
 
 

@@ -13,6 +13,9 @@ from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.mixture import GaussianMixture
 from srsoup_lightning.samplers import FixedSoup, SRSoup
 
+# The tensors here are tiny: more threads only get in each other's way.
+torch.set_num_threads(1)
+
 
 class MixtureBackbone(Backbone):
     """The Gaussian mixture behind the interface of a real model; the prompt picks nothing."""

@@ -6,8 +6,9 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
+from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.sheet import write_sheets
-from srsoup_lightning.report.table import cost_lines, rewards_table
+from srsoup_lightning.report.table import cost_lines, hypervolume_box, rewards_table
 from srsoup_lightning.run_directory import RunDirectory
 
 
@@ -23,6 +24,15 @@ class RunSummary(Callback):
 
     def __init__(self, root: str | None = None, bounds: dict[str, tuple[float, float]] | None = None) -> None:
         self.root, self.bounds = root, bounds
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse bounds that don't fit the rewards before anything is sampled.
+
+        Raises:
+            ValueError: Bounds that leave out a reward, or whose low isn't below high.
+        """
+        if self.bounds is not None and isinstance(pl_module, SRSoupModule):
+            hypervolume_box(list(pl_module.rewards), self.bounds)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw and show, in the first process, once all have written their soups."""

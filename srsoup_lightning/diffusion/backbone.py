@@ -86,7 +86,7 @@ def _pipeline_class(source: str, pipeline: str) -> str:
         raise _not_found(pipeline, "there is no such folder")
     try:
         with _quiet():
-            return DiffusionPipeline.load_config(source)["_class_name"]
+            return str(DiffusionPipeline.load_config(source).get("_class_name"))
     except (OSError, ValueError) as error:
         raise _not_found(pipeline, "no model_index.json in it" if folder else "the hub has no such id") from error
 

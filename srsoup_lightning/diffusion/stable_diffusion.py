@@ -29,9 +29,11 @@ class StableDiffusion(Backbone):
         self.vae = pipeline.vae.eval().requires_grad_(False)
         self.text_encoder = pipeline.text_encoder.eval().requires_grad_(False)
         self.pipeline = pipeline
-        # A scheduler that isn't DDIM has no word on clipping, and DDIM's own default clips latents to [-1, 1].
-        clip = {"clip_sample": pipeline.scheduler.config.get("clip_sample", False)}
-        self.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, **clip)
+        # A scheduler that isn't DDIM has no word on clipping, and DDIM's own default clips latents to [-1, 1]. Without
+        # the list of values that were defaults, from_config would put DDIM's defaults in their place.
+        config = {"clip_sample": False, **pipeline.scheduler.config}
+        config.pop("_use_default_values", None)
+        self.scheduler = DDIMScheduler.from_config(config)
         factor = pipeline.vae_scale_factor
         native = self.unet.config.sample_size * factor
         sides = tuple(native if side is None else side for side in (height, width))

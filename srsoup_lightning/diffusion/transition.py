@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -68,8 +69,8 @@ class DDIM(Kernel):
     eta: float
 
     def __post_init__(self) -> None:
-        if len(self.alphas) < 2 or any(b < a for a, b in zip(self.alphas, self.alphas[1:], strict=False)):
-            raise ValueError(f"signal power {self.alphas} must not fall from level to level, with at least two levels")
+        if len(self.alphas) < 2 or self.alphas[-1] > 1 or any(b < a for a, b in pairwise(self.alphas)):
+            raise ValueError(f"signal power {self.alphas} must not fall, nor pass 1, over at least two levels")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}: give a number in [0, 1], 0 for deterministic DDIM")
 

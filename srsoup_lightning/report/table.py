@@ -46,16 +46,25 @@ def mean_hypervolume(rows: Sequence[Mapping[str, Any]], bounds: Bounds | None = 
     if bounds is None:
         columns = {name: [row["rewards"][name] for row in rows] for name in names}
         bounds = {name: (min(column), max(max(column), min(column) + 1e-9)) for name, column in columns.items()}
-    missing = sorted(set(names) - set(bounds))
-    if missing:
-        raise ValueError(f"bounds leave out {missing}: give [low, high] for each of {names}")
     fronts: dict[tuple[str, int], list[list[float]]] = defaultdict(list)
     for row in rows:
         fronts[row["prompt"], row["seed"]].append([row["rewards"][name] for name in names])
-    metric = Hypervolume([bounds[name][0] for name in names], [bounds[name][1] for name in names])
+    metric = hypervolume_box(names, bounds)
     for points in fronts.values():
         metric.update(torch.tensor(points))
     return float(metric.compute())
+
+
+def hypervolume_box(names: Sequence[str], bounds: Bounds) -> Hypervolume:
+    """The metric over points whose rewards are `names`, in the box of `bounds` {reward: [low, high]}.
+
+    Raises:
+        ValueError: Bounds that leave out a reward, or whose low isn't below high.
+    """
+    missing = sorted(set(names) - set(bounds))
+    if missing:
+        raise ValueError(f"bounds leave out {missing}: give [low, high] for each of {list(names)}")
+    return Hypervolume([bounds[name][0] for name in names], [bounds[name][1] for name in names])
 
 
 def cost_lines(run: RunDirectory, bounds: Bounds | None = None) -> str:

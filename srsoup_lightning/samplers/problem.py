@@ -89,7 +89,8 @@ class Problem:
         try:
             scores = self.rewards[name](images)
         except Exception as error:
-            raise RewardError(f"reward {name!r} failed {when}: {type(error).__name__}: {error}") from error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise RewardError(f"reward {name!r} failed {when}: {reason}") from error
         if not isinstance(scores, Tensor) or scores.shape != (len(images),):
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise RewardError(

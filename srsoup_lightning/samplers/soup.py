@@ -7,6 +7,7 @@ ICLR 2026.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -53,6 +54,10 @@ class SRSoup(Sampler):
             require_even(self.candidates)
         if self.eta == 0:
             raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
+        if self.correction not in get_args(Correction):
+            raise ValueError(
+                f"correction {self.correction!r} is unknown: choose from {', '.join(get_args(Correction))}"
+            )
         self._shapings(())
 
     @property
@@ -62,6 +67,9 @@ class SRSoup(Sampler):
 
     def _shapings(self, rewards: tuple[str, ...]) -> list[Shaping]:
         if isinstance(self.shaping, dict):
+            unknown = sorted(set(self.shaping) - set(rewards)) if rewards else []
+            if unknown:
+                raise ValueError(f"shaping names {unknown}: the rewards are {list(rewards)}")
             return [self.shaping.get(reward, Shaping()) for reward in rewards]
         shared = self.shaping if isinstance(self.shaping, Shaping) else Shaping(self.shaping)
         return [shared] * len(rewards)

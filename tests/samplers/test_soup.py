@@ -49,7 +49,7 @@ class Tangle(Sharing):
     def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
         weights = normal(len(means), len(means), preferences.shape[1], seed=step)
         weights[:, 1] = 0
-        return weights.clamp_min(0)
+        return weights.abs()
 
 
 class OwnTangle(Tangle):
