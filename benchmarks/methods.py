@@ -32,8 +32,8 @@ RESAMPLES = 2_000
 def main(
     out: Path = Path("benchmarks/results/methods.json"),
     seeds: list[int] | None = None,
-    num_inference_steps: int = 25,
-    candidates: int = 12,
+    num_inference_steps: int = 20,
+    candidates: int = 10,
     unsteered: int = 32,
     divisions: int = 5,
 ) -> None:
@@ -60,10 +60,8 @@ def main(
     run = _runner(preferences)
     reference = run(BaseModel(**common), list(range(1_000, 1_000 + unsteered)))
     scale = {prompt: _moments([soup.rewards[0] for soup in reference if soup.prompt == prompt]) for prompt in PROMPTS}
-    results = {name: _measure(run(sampler, seeds), scale) for name, sampler in methods.items()}
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     settings = {
-        "machine": machine,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "prompts": PROMPTS,
         "seeds": seeds,
         "steps": num_inference_steps,
@@ -72,8 +70,11 @@ def main(
         "unsteered": unsteered,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"settings": settings, "methods": results}, indent=2) + "\n")
-    Console().print(as_markdown(results), markup=False)
+    results: dict[str, dict] = {}
+    for name, sampler in methods.items():
+        results[name] = _measure(run(sampler, seeds), scale)
+        out.write_text(json.dumps({"settings": settings, "methods": results}, indent=2) + "\n")
+        Console().print(as_markdown(results), markup=False, soft_wrap=True)
 
 
 def _runner(preferences: Preferences) -> Callable[[Sampler, Sequence[int]], list[Soup]]:

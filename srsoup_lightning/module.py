@@ -86,6 +86,8 @@ class SRSoupModule(L.LightningModule):
         problem = Problem(denoiser, judges, sampler.max_batch)
         try:
             return sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
+        except StopIteration as error:  # the Trainer would take it for the end of the data and say nothing
+            raise RuntimeError(f"{error!r} while making the soup of {batch}") from error
         except Exception as error:
             error.add_note(f"while making the soup of prompt {batch.prompt!r}, seed {batch.seed}")
             raise

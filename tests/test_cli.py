@@ -97,6 +97,17 @@ def test_misuse_gets_one_line_before_any_sampling(
     assert not RunDirectory(config.parent / "run").samples.exists()
 
 
+def test_a_second_run_into_one_directory_is_refused_and_changes_nothing(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert srsoup(config) == 0
+    root = config.parent / "run"
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert srsoup(config, "--model.sampler.candidates", "6") == 1
+    assert "already holds a run" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("point", "message"),
     [

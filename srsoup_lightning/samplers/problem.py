@@ -64,7 +64,9 @@ class Problem:
             RewardError: A reward raised or returned something other than finite numbers.
         """
         scores = torch.zeros(asked.shape, device=self.device)
-        for rows in torch.arange(len(x), device=self.device).split(self.max_batch):
+        everyone = torch.arange(len(x), device=self.device)
+        for start in range(0, len(x), self.max_batch):
+            rows = everyone[start : start + self.max_batch]
             images = self.preview(x[rows], level)
             for column, name in enumerate(self.rewards):
                 chosen = asked[rows, column]
