@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -67,14 +66,15 @@ def load_backbone(
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is unknown: choose from {', '.join(DTYPES)}")
     source = str(PIPELINES.find(pipeline) or pipeline)
-    kind = _pipeline_class(source, pipeline)
-    if kind not in ADAPTERS:
-        raise ValueError(f"pipeline {pipeline!r} is a {kind}, which has no adapter yet: use {', '.join(ADAPTERS)}")
-    if Path(source).is_dir():
-        _require_safetensors(Path(source))
-    module, name = ADAPTERS[kind]
-    adapter = getattr(import_module(module), name)
-    return adapter(_load_pipeline(source, kind, DTYPES[dtype]), height=height, width=width)
+    with _quiet():
+        kind = _pipeline_class(source, pipeline)
+        if kind not in ADAPTERS:
+            raise ValueError(f"pipeline {pipeline!r} is a {kind}, which has no adapter yet: use {', '.join(ADAPTERS)}")
+        if Path(source).is_dir():
+            _require_safetensors(Path(source))
+        module, name = ADAPTERS[kind]
+        adapter = getattr(import_module(module), name)
+        return adapter(_load_pipeline(source, kind, DTYPES[dtype]), height=height, width=width)
 
 
 def _pipeline_class(source: str, pipeline: str) -> str:
@@ -85,8 +85,7 @@ def _pipeline_class(source: str, pipeline: str) -> str:
     if not folder and (source.startswith((".", "~", "/")) or source.count("/") != 1):
         raise _not_found(pipeline, "there is no such folder")
     try:
-        with _quiet():
-            return str(DiffusionPipeline.load_config(source).get("_class_name"))
+        return str(DiffusionPipeline.load_config(source).get("_class_name"))
     except (OSError, ValueError) as error:
         raise _not_found(pipeline, "no model_index.json in it" if folder else "the hub has no such id") from error
 
@@ -115,7 +114,7 @@ def _load_pipeline(source: str, kind: str, dtype: torch.dtype) -> DiffusionPipel
     # A safety checker would replace pictures by black ones without a word to the rewards.
     unchecked = {"safety_checker": None, "requires_safety_checker": False}
     options = {name: value for name, value in unchecked.items() if name in signature(pipeline_class).parameters}
-    with _quiet(), _no_loading_bars():
+    with _no_loading_bars():
         return pipeline_class.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
 
 
@@ -139,12 +138,16 @@ def _no_loading_bars() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the notices of diffusers and transformers about slow image processors out of a user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    # Their own functions: before its first use, a level set on a library's logger would be set back by it.
+    libraries = (diffusers_logging, transformers_logging)
+    levels = [library.get_verbosity() for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for library, level in zip(libraries, levels, strict=True):
+            library.set_verbosity(level)
