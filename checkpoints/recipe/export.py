@@ -24,7 +24,8 @@ animals: {names}.
 ## How it was made
 `make checkpoints`, that is `python -m checkpoints.recipe`, with the seeds and schedules that are the command's
 defaults; resumable, on CPU or GPU. It took about two hours on two shared cores of an AMD EPYC (Zen 4), in bfloat16
-autocast.
+autocast. A rerun will not be equal to the last bit: tiny-clip saw "a octopus" where the recipe now says "an octopus",
+and tiny-clip and the autoencoder were trained before AdamW was fused.
 
 ## Licence
 The weights: Apache-2.0. The sprites they were trained on: SIL Open Font License 1.1, copyright Google.

@@ -7,7 +7,6 @@ ICLR 2026.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler
 from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.search.distinct import distinct
-from srsoup_lightning.search.gradient import Correction, mix, project_to_shell
+from srsoup_lightning.search.gradient import Correction, mix, project_to_shell, require_correction
 from srsoup_lightning.search.noise import NoiseSource, require_even
 from srsoup_lightning.search.shaping import Shaping, ShapingKind
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing
@@ -54,10 +53,7 @@ class SRSoup(Sampler):
             require_even(self.candidates)
         if self.eta == 0:
             raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
-        if self.correction not in get_args(Correction):
-            raise ValueError(
-                f"correction {self.correction!r} is unknown: choose from {', '.join(get_args(Correction))}"
-            )
+        require_correction(self.correction)
         self._shapings(())
 
     @property

@@ -51,6 +51,16 @@ def bhattacharyya(means_a: Tensor, means_b: Tensor, sigma: float) -> Tensor:
     return torch.exp(-distance.square() / (8 * flat_a.shape[1] * sigma**2))
 
 
+def require_correction(correction: str) -> None:
+    """A correction is one that :func:`mix` knows.
+
+    Raises:
+        ValueError: It isn't.
+    """
+    if correction not in get_args(Correction):
+        raise ValueError(f"correction {correction!r} is unknown: choose from {', '.join(get_args(Correction))}")
+
+
 def mix(
     heard: Tensor,
     shaped: Tensor,
@@ -80,8 +90,7 @@ def mix(
     Raises:
         ValueError: An unknown correction.
     """
-    if correction not in get_args(Correction):
-        raise ValueError(f"correction {correction!r} is unknown: choose from {', '.join(get_args(Correction))}")
+    require_correction(correction)
     wanted = torch.einsum("psj,sjk->psk", heard, shaped)
     suppliers, candidates = shaped.shape[0], shaped.shape[2]
     draws = noise if noise.ndim > means.ndim else noise.unsqueeze(0)  # (S or 1, N, *shape)
