@@ -29,6 +29,8 @@ class SRSoupModule(L.LightningModule):
         dtype: Precision of the networks, "float32", "bfloat16" or "float16"; the transitions are float32 always.
         height: Pixels; None takes the model's own.
         width: Pixels; None takes the model's own.
+        preview_decoder: Folder or hub id of an ``AutoencoderTiny`` that decodes the candidates, which only rewards see;
+            None takes the pipeline's own decoder.
 
     Raises:
         ValueError: Rewards and preferences that name different things.
@@ -44,6 +46,7 @@ class SRSoupModule(L.LightningModule):
         dtype: str = "float32",
         height: int | None = None,
         width: int | None = None,
+        preview_decoder: str | None = None,
     ) -> None:
         super().__init__()
         if set(rewards) != set(preferences.rewards):
@@ -57,7 +60,9 @@ class SRSoupModule(L.LightningModule):
         if isinstance(pipeline, Backbone):
             self.backbone = pipeline
         else:
-            self._load = partial(load_backbone, pipeline, dtype=dtype, height=height, width=width)
+            self._load = partial(
+                load_backbone, pipeline, dtype=dtype, height=height, width=width, preview_decoder=preview_decoder
+            )
         self.listeners: list[Listener] = []
         """Callables told after every denoising step; callbacks add themselves."""
 

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import auto_cli
+from torch import Tensor
 
-from checkpoints.recipe.autoencoder import train_autoencoder
+from checkpoints.recipe.autoencoder import refine_decoder, train_autoencoder
 from checkpoints.recipe.clip import train_clip
 from checkpoints.recipe.denoiser import train_denoiser
 from checkpoints.recipe.export import export
-from checkpoints.recipe.scenes import FONT, draw_many
+from checkpoints.recipe.scenes import FONT, Scene, draw_many
 
 LOGGER = logging.getLogger("checkpoints.recipe")
-STAGES = ("clip", "autoencoder", "denoiser", "export")
+STAGES = ("clip", "autoencoder", "decoder", "denoiser", "export")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,51 @@ class Schedule:
         return {"steps": self.steps, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """The stages, each a method that leaves its result in ``workdir/<stage>/model``; export writes what ships."""
+
+    workdir: Path
+    font: Path
+    seed: int
+    schedules: dict[str, Schedule]
+
+    def model(self, stage: str) -> Path:
+        """Where a stage leaves its network."""
+        return self.workdir / stage / "model"
+
+    def clip(self) -> None:
+        """The judge, whose text tower is the pipeline's text encoder."""
+        train_clip(*self._scenes("clip"), self.workdir / "clip", **self._training("clip"))
+
+    def autoencoder(self) -> None:
+        """Encoder and decoder together."""
+        pictures, _ = self._scenes("autoencoder")
+        train_autoencoder(pictures, self.workdir / "autoencoder", **self._training("autoencoder"))
+
+    def decoder(self) -> None:
+        """The decoder once more, on the finished encoder."""
+        pictures, _ = self._scenes("decoder")
+        start = self.model("autoencoder")
+        refine_decoder(pictures, start, self.workdir / "decoder", **self._training("decoder"))
+
+    def denoiser(self) -> None:
+        """The UNet, on the finished encoder's latents."""
+        parts = self.model("clip"), self.model("autoencoder")
+        train_denoiser(*self._scenes("denoiser"), *parts, self.workdir / "denoiser", **self._training("denoiser"))
+
+    def export(self) -> None:
+        """The checkpoints that ship, their cards and their measured quality."""
+        parts = (self.model(stage) for stage in ("clip", "decoder", "denoiser"))
+        export(*parts, Path(__file__).parents[1], self.font)
+
+    def _scenes(self, stage: str) -> tuple[Tensor, list[Scene]]:
+        return draw_many(self.schedules[stage].scenes, self.seed, self.font)
+
+    def _training(self, stage: str) -> dict[str, Any]:
+        return {**self.schedules[stage].training, "seed": self.seed}
+
+
 def main(
     workdir: Path = Path("build/recipe"),
     stages: list[str] = list(STAGES),  # noqa: B006 - jsonargparse shows the default
@@ -41,46 +87,29 @@ def main(
     seed: int = 0,
     clip: Schedule = Schedule(scenes=24_000, steps=1_000, batch_size=96, learning_rate=1e-3),
     autoencoder: Schedule = Schedule(scenes=24_000, steps=3_500, batch_size=16, learning_rate=2e-3),
-    denoiser: Schedule = Schedule(scenes=12_000, steps=3_000, batch_size=32, learning_rate=1e-3),
+    decoder: Schedule = Schedule(scenes=24_000, steps=14_000, batch_size=16, learning_rate=1e-3),
+    denoiser: Schedule = Schedule(scenes=24_000, steps=10_000, batch_size=32, learning_rate=1e-3),
 ) -> None:
     """Run the stages that have no result in `workdir` yet; a stopped one goes on from its last epoch.
 
     Args:
         workdir: Folder of the trainings; what is finished in it isn't done again.
-        stages: Which stages to run, of clip, autoencoder, denoiser and export.
+        stages: Which stages to run, of clip, autoencoder, decoder, denoiser and export.
         font: The font file of Noto Color Emoji.
         seed: Seed of the pictures and of every training.
         clip: Schedule of the contrastive training.
         autoencoder: Schedule of the autoencoder.
-        denoiser: Schedule of the UNet.
+        decoder: Schedule of the autoencoder's decoder, once its encoder is done.
+        denoiser: Schedule of the UNet; it needs the encoder, not the decoder, so both can run side by side.
     """
     unknown = set(stages) - set(STAGES)
     if unknown:
         raise ValueError(f"unknown stages {sorted(unknown)}: choose from {', '.join(STAGES)}")
-    folders = {stage: workdir / stage for stage in STAGES}
-    models = {stage: folder / "model" for stage, folder in folders.items()}
-
-    def run_clip() -> None:
-        pictures, scenes = draw_many(clip.scenes, seed, font)
-        train_clip(pictures, scenes, folders["clip"], seed=seed, **clip.training)
-
-    def run_autoencoder() -> None:
-        pictures, _ = draw_many(autoencoder.scenes, seed, font)
-        train_autoencoder(pictures, folders["autoencoder"], seed=seed, **autoencoder.training)
-
-    def run_denoiser() -> None:
-        pictures, scenes = draw_many(denoiser.scenes, seed, font)
-        towers = models["clip"], models["autoencoder"]
-        train_denoiser(pictures, scenes, *towers, folders["denoiser"], seed=seed, **denoiser.training)
-
-    def run_export() -> None:
-        export(models["clip"], models["denoiser"], Path(__file__).parents[1], font)
-
-    run = {"clip": run_clip, "autoencoder": run_autoencoder, "denoiser": run_denoiser, "export": run_export}
+    recipe = Recipe(workdir, font, seed, dict(zip(STAGES, (clip, autoencoder, decoder, denoiser), strict=False)))
     for stage in STAGES:
-        if stage in stages and not models[stage].exists():
+        if stage in stages and not recipe.model(stage).exists():
             LOGGER.info("stage %s", stage)
-            run[stage]()
+            getattr(recipe, stage)()
 
 
 if __name__ == "__main__":

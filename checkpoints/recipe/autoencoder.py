@@ -30,6 +30,40 @@ def build_autoencoder() -> AutoencoderKL:
     )
 
 
+def reconstruction_error(decoded: Tensor, images: Tensor) -> Tensor:
+    """Mean absolute error of pixels, and of their differences to the right and lower neighbours, which are the edges.
+
+    The second part is the gradient difference loss of Mathieu et al. 2016, arXiv:1511.05440.
+    """
+    error = decoded - images
+    return error.abs().mean() + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+
+
+class DecoderTraining(L.LightningModule):
+    """The decoder alone, on the latents of the frozen encoder, so that the denoiser's latents stay what they are."""
+
+    def __init__(self, autoencoder: AutoencoderKL, learning_rate: float, steps: int, folder: Path) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        autoencoder.encoder.requires_grad_(False)
+        autoencoder.quant_conv.requires_grad_(False)
+        self.learning_rate, self.steps, self.folder = learning_rate, steps, folder
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        images = batch[0].float() / 127.5 - 1
+        with bfloat16(self):
+            with torch.no_grad():
+                latents = self.autoencoder.encode(images).latent_dist.sample()
+            decoded = self.autoencoder.decode(latents).sample.float()
+        self.log("error", F.l1_loss(decoded, images))
+        if self.global_step % 500 == 0:
+            save_grid(torch.cat([images[:8], decoded[:8].detach()]) / 2 + 0.5, self.folder / "reconstruction.png")
+        return reconstruction_error(decoded, images)
+
+    def configure_optimizers(self) -> dict:
+        return cosine_adamw(self.autoencoder, self.learning_rate, self.steps)
+
+
 class AutoencoderTraining(L.LightningModule):
     """Absolute error of the reconstruction plus a light Kullback-Leibler term."""
 
@@ -67,6 +101,17 @@ def train_autoencoder(
     autoencoder.eval()
     mean, _ = encode(autoencoder, pictures[:2048]).chunk(2, dim=1)
     autoencoder.register_to_config(scaling_factor=1 / mean.float().std().item())
+    autoencoder.save_pretrained(folder / "model")
+
+
+def refine_decoder(
+    pictures: Tensor, start: Path, folder: Path, *, steps: int, batch_size: int, learning_rate: float, seed: int
+) -> None:
+    """Go on with the decoder of the autoencoder at `start`, on pictures as in train_autoencoder; save as it does."""
+    L.seed_everything(seed)
+    autoencoder = AutoencoderKL.from_pretrained(start, torch_dtype=torch.float32)
+    module = DecoderTraining(autoencoder, learning_rate, steps, folder)
+    fit(module, TensorDataset(pictures), folder, steps=steps, batch_size=batch_size, seed=seed, ema_decay=0.995)
     autoencoder.save_pretrained(folder / "model")
 
 

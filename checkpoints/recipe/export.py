@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPModel, CLIPProcessor
 
 from checkpoints.recipe.evaluate import SEEDS, draw_animals, picture_accuracy, scene_accuracy
@@ -67,12 +67,15 @@ unselected.
 """
 
 
-def export(clip_folder: Path, pipeline_folder: Path, checkpoints: Path, font: Path = FONT) -> None:
-    """Write `checkpoints`/tiny-clip and tiny-animals and measure what was written."""
+def export(
+    clip_folder: Path, autoencoder_folder: Path, pipeline_folder: Path, checkpoints: Path, font: Path = FONT
+) -> None:
+    """Write `checkpoints`/tiny-clip and tiny-animals, with the refined autoencoder, and measure what was written."""
     tiny_clip, tiny_animals = checkpoints / "tiny-clip", checkpoints / "tiny-animals"
     CLIPModel.from_pretrained(clip_folder).half().save_pretrained(tiny_clip)
     CLIPProcessor.from_pretrained(clip_folder).save_pretrained(tiny_clip)
-    pipeline = StableDiffusionPipeline.from_pretrained(pipeline_folder, dtype=torch.float16)
+    autoencoder = AutoencoderKL.from_pretrained(autoencoder_folder, torch_dtype=torch.float16)
+    pipeline = StableDiffusionPipeline.from_pretrained(pipeline_folder, vae=autoencoder, torch_dtype=torch.float16)
     pipeline.save_pretrained(tiny_animals)
     (tiny_animals / "animals.txt").write_text("\n".join(ANIMALS) + "\n")
     pictures = draw_animals(tiny_animals)

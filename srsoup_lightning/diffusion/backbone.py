@@ -17,7 +17,7 @@ from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.shipped import PIPELINES
 
 if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
+    from diffusers import AutoencoderTiny, DiffusionPipeline
 
 # diffusers' pipeline class -> module and class of its adapter
 ADAPTERS = {
@@ -48,7 +48,12 @@ class Backbone(nn.Module, abc.ABC):
 
 
 def load_backbone(
-    pipeline: str, *, dtype: str = "float32", height: int | None = None, width: int | None = None
+    pipeline: str,
+    *,
+    dtype: str = "float32",
+    height: int | None = None,
+    width: int | None = None,
+    preview_decoder: str | None = None,
 ) -> Backbone:
     """Load a pipeline in diffusers' format; safetensors only, never a pickle.
 
@@ -57,11 +62,13 @@ def load_backbone(
         dtype: Precision of the networks: "float32", "bfloat16" or "float16"; transitions are float32 always.
         height: Pixels; None takes the model's own.
         width: Pixels; None takes the model's own.
+        preview_decoder: Folder or hub id of an ``AutoencoderTiny`` that decodes what only rewards see, such as
+            madebyollin/taesd for Stable Diffusion 1.x and 2.x; None takes the pipeline's own decoder.
 
     Raises:
-        FileNotFoundError: No such pipeline.
-        ValueError: A pipeline class without adapter, a pickle where safetensors are expected, an unknown dtype, or a
-            size that the model can't draw.
+        FileNotFoundError: No such pipeline or preview decoder.
+        ValueError: A pipeline class without adapter, a pickle where safetensors are expected, an unknown dtype, a
+            size that the model can't draw, or a preview decoder of other latents.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is unknown: choose from {', '.join(DTYPES)}")
@@ -74,7 +81,9 @@ def load_backbone(
             _require_safetensors(Path(source))
         module, name = ADAPTERS[kind]
         adapter = getattr(import_module(module), name)
-        return adapter(_load_pipeline(source, kind, DTYPES[dtype]), height=height, width=width)
+        cheaper = None if preview_decoder is None else _load_preview_decoder(preview_decoder, DTYPES[dtype])
+        loaded = _load_pipeline(source, kind, DTYPES[dtype])
+        return adapter(loaded, height=height, width=width, preview_decoder=cheaper)
 
 
 def _pipeline_class(source: str, pipeline: str) -> str:
@@ -116,6 +125,18 @@ def _load_pipeline(source: str, kind: str, dtype: torch.dtype) -> DiffusionPipel
     options = {name: value for name, value in unchecked.items() if name in signature(pipeline_class).parameters}
     with _no_loading_bars():
         return pipeline_class.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+
+
+def _load_preview_decoder(source: str, dtype: torch.dtype) -> AutoencoderTiny:
+    from diffusers import AutoencoderTiny
+
+    try:
+        with _no_loading_bars():
+            return AutoencoderTiny.from_pretrained(source, torch_dtype=dtype, use_safetensors=True)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no preview decoder {source!r}: give a folder or hub id of an AutoencoderTiny with safetensors"
+        ) from error
 
 
 @contextmanager

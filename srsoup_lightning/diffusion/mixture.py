@@ -52,11 +52,16 @@ class GaussianMixture:
             x0 = self.posterior_mean(x, alpha)
             return Prediction(x0, (x - alpha**0.5 * x0) / (1 - alpha) ** 0.5)
 
+        def decode(latents: Tensor) -> Tensor:
+            return (latents / 8 + 0.5).clamp(0, 1)
+
         return Denoiser(
             shape=tuple(self.centres.shape[1:]),
             kernel=kernel,
             predict=predict,
-            decode=lambda latents: (latents / 8 + 0.5).clamp(0, 1),
+            predict_unguided=predict,
+            decode=decode,
+            decode_preview=decode,
             evaluations=1,
             device=self.centres.device,
         )

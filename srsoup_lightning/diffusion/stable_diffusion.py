@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
 from srsoup_lightning.diffusion.backbone import Backbone
@@ -18,13 +20,21 @@ class StableDiffusion(Backbone):
         pipeline: The loaded pipeline; its scheduler's config is read, its scheduler isn't used.
         height: Pixels; None takes the UNet's own size.
         width: Pixels; None takes the UNet's own size.
+        preview_decoder: A cheaper decoder of the same latents for the pictures that only rewards see.
 
     Raises:
-        ValueError: A size that isn't a positive multiple of the latent's pixels.
+        ValueError: A size that isn't a positive multiple of the latent's pixels, or a preview decoder of other latents.
     """
 
-    def __init__(self, pipeline: StableDiffusionPipeline, height: int | None = None, width: int | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: StableDiffusionPipeline,
+        height: int | None = None,
+        width: int | None = None,
+        preview_decoder: AutoencoderTiny | None = None,
+    ) -> None:
         super().__init__()
+        self.preview_decoder = None if preview_decoder is None else preview_decoder.eval().requires_grad_(False)
         self.unet = pipeline.unet.eval().requires_grad_(False)
         self.vae = pipeline.vae.eval().requires_grad_(False)
         self.text_encoder = pipeline.text_encoder.eval().requires_grad_(False)
@@ -44,6 +54,11 @@ class StableDiffusion(Backbone):
                     f"{name} is {side}: this model draws multiples of {multiple} pixels, natively {native}"
                 )
         self.latent_shape = (self.unet.config.in_channels, sides[0] // factor, sides[1] // factor)
+        if preview_decoder is not None and preview_decoder.config.latent_channels != self.latent_shape[0]:
+            raise ValueError(
+                f"the preview decoder reads {preview_decoder.config.latent_channels} latent channels and the pipeline "
+                f"makes {self.latent_shape[0]}: take the AutoencoderTiny that was distilled for this model"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -58,23 +73,20 @@ class StableDiffusion(Backbone):
         embeddings = self._encode(prompt, negative_prompt, guided)
         timesteps, kernel = self._schedule(num_inference_steps, eta)
 
-        def predict_guided(x: Tensor, level: int) -> Prediction:
-            output = self._network(x, timesteps[level], embeddings, guidance_scale)
+        def predict_from(x: Tensor, level: int, states: Tensor) -> Prediction:
+            output = self._network(x, timesteps[level], states, guidance_scale)
             return self._clip(predict(output, x, kernel.alphas[level], self.scheduler.config.prediction_type))
 
         return Denoiser(
             shape=self.latent_shape,
             kernel=kernel,
-            predict=predict_guided,
-            decode=self.decode,
+            predict=partial(predict_from, states=embeddings),
+            predict_unguided=partial(predict_from, states=embeddings[-1:]),
+            decode=partial(decode, self.vae),
+            decode_preview=partial(decode, self.preview_decoder or self.vae),
             evaluations=len(embeddings),
             device=self.device,
         )
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Clean latents (B, C, H, W) to images (B, 3, height, width) in [0, 1], float32."""
-        decoded = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
-        return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
     def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Tensor:
@@ -111,3 +123,9 @@ class StableDiffusion(Backbone):
                 prediction.x0.clamp(-config.clip_sample_range, config.clip_sample_range), prediction.noise
             )
         return prediction
+
+
+def decode(autoencoder: AutoencoderKL | AutoencoderTiny, latents: Tensor) -> Tensor:
+    """Clean latents (B, C, H, W) to images (B, 3, height, width) in [0, 1], float32."""
+    decoded = autoencoder.decode((latents / autoencoder.config.scaling_factor).to(autoencoder.dtype)).sample
+    return (decoded.float() / 2 + 0.5).clamp(0, 1)

@@ -46,6 +46,10 @@ class Kernel(abc.ABC):
     def mean(self, step: int, x: Tensor, prediction: Prediction) -> Tensor:
         """Mean (B, C, H, W) of step `step` from the latents x (B, C, H, W) and the prediction at them."""
 
+    @abc.abstractmethod
+    def clean(self, level: int, x: Tensor, noise: Tensor) -> Tensor:
+        """The clean latents (B, C, H, W) that x (B, C, H, W) of level 0 ... T holds if `noise` is the noise in it."""
+
     def transition(self, step: int, x: Tensor, prediction: Prediction) -> Transition:
         """Mean and standard deviation of step `step`."""
         return Transition(self.mean(step, x, prediction), self.sigma(step))
@@ -90,6 +94,17 @@ class DDIM(Kernel):
         there = self.alphas[step + 1]
         rest = max(1 - there - self.sigma(step) ** 2, 0.0)
         return there**0.5 * prediction.x0 + rest**0.5 * prediction.noise
+
+    def clean(self, level: int, x: Tensor, noise: Tensor) -> Tensor:
+        """See :meth:`Kernel.clean`; the forward process solved for x0.
+
+        Raises:
+            ValueError: A level without signal.
+        """
+        alpha = self.alphas[level]
+        if alpha == 0:
+            raise ValueError(f"level {level} has no signal: no clean latent can be told from its noise")
+        return (x - (1 - alpha) ** 0.5 * noise) / alpha**0.5
 
 
 def predict(output: Tensor, x: Tensor, alpha: float, prediction_type: PredictionType) -> Prediction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.ledger import Ledger
+
+Preview = Literal["guided", "unguided", "reused"]
 
 
 class RewardError(RuntimeError):
@@ -42,20 +45,47 @@ class Problem:
         self.ledger.decodes += len(latents)
         return torch.cat([self.denoiser.decode(chunk) for chunk in latents.split(self.max_batch)])
 
-    def preview(self, x: Tensor, level: int) -> Tensor:
+    def preview(self, x: Tensor, level: int, kind: Preview = "guided", noise: Tensor | None = None) -> Tensor:
         """The images (B, 3, height, width) that latents x (B, C, H, W) of a level are heading for.
 
-        Below the cleanest level that is the Tweedie estimate of the clean latent, decoded; at it, x itself decoded.
-        """
-        return self.decode(x if level == self.kernel.steps else self.predict(x, level).x0)
+        Below the cleanest level that is an estimate of the clean latent, decoded; at it, x itself decoded.
 
-    def query(self, x: Tensor, level: int, asked: Tensor) -> Tensor:
+        Args:
+            x: Latents of one level.
+            level: Their level, 0 ... T.
+            kind: "guided" is the Tweedie estimate; "unguided" the same without classifier-free guidance, at half the
+                network evaluations; "reused" takes `noise` for the noise in x and evaluates nothing.
+            noise: The noise predicted where the candidates come from, (B, C, H, W); for "reused" alone.
+
+        Raises:
+            ValueError: "reused" without noise, or at a level without signal.
+        """
+        self.ledger.decodes += len(x)
+        return self.denoiser.decode_preview(self._estimate(x, level, kind, noise))
+
+    def _estimate(self, x: Tensor, level: int, kind: Preview, noise: Tensor | None) -> Tensor:
+        if level == self.kernel.steps:
+            return x
+        if kind == "reused":
+            if noise is None:
+                raise ValueError('a "reused" preview needs the noise predicted where the candidates come from')
+            return self.kernel.clean(level, x, noise)
+        if kind == "unguided":
+            self.ledger.nfe += len(x)
+            return self.denoiser.predict_unguided(x, level).x0
+        return self.predict(x, level).x0
+
+    def query(
+        self, x: Tensor, level: int, asked: Tensor, kind: Preview = "guided", noise: Tensor | None = None
+    ) -> Tensor:
         """Rewards of latents by their previews; images live no longer than a chunk.
 
         Args:
             x: Latents of one level, (B, C, H, W).
             level: Their level, 0 ... T.
             asked: Which latent asks which reward, bool (B, M).
+            kind: How previews are made, see :meth:`preview`.
+            noise: See :meth:`preview`.
 
         Returns:
             Scores (B, M) float32, 0 where not asked.
@@ -67,7 +97,7 @@ class Problem:
         everyone = torch.arange(len(x), device=self.device)
         for start in range(0, len(x), self.max_batch):
             rows = everyone[start : start + self.max_batch]
-            images = self.preview(x[rows], level)
+            images = self.preview(x[rows], level, kind, None if noise is None else noise[rows])
             for column, name in enumerate(self.rewards):
                 chosen = asked[rows, column]
                 if chosen.any():

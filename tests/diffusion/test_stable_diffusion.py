@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, PNDMScheduler, SchedulerMixin, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderTiny,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+)
 from torch import Tensor
 
 from srsoup_lightning import Preferences
+from srsoup_lightning.diffusion.backbone import load_backbone
 from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
 from srsoup_lightning.samplers import BaseModel, Problem, SRSoup
 from srsoup_lightning.search.noise import NoiseSource
@@ -142,3 +152,42 @@ def test_a_size_that_the_model_cannot_draw_is_named(side: str, value: int) -> No
 def test_more_steps_than_the_model_was_trained_on_are_refused() -> None:
     with pytest.raises(ValueError, match="1001"):
         StableDiffusion(tiny_pipeline()).bind(PROMPT, num_inference_steps=1001, guidance_scale=1.0, eta=1.0)
+
+
+def test_an_unguided_prediction_is_that_of_guidance_scale_one() -> None:
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    backbone = StableDiffusion(tiny_pipeline())
+    options = {"num_inference_steps": STEPS, "eta": 1.0, "negative_prompt": "dog"}
+    guided = backbone.bind(PROMPT, guidance_scale=5.0, **options)
+    plain = backbone.bind(PROMPT, guidance_scale=1.0, **options)
+    torch.testing.assert_close(guided.predict_unguided(x, 1), plain.predict(x, 1))
+    assert not torch.allclose(guided.predict(x, 1).x0, plain.predict(x, 1).x0)
+
+
+def test_a_tiny_autoencoder_decodes_what_rewards_see_and_nothing_else(pipeline_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).eval()
+    tiny.save_pretrained(tmp_path / "tiny")
+    denoiser = load_backbone(str(pipeline_folder), preview_decoder=str(tmp_path / "tiny")).bind(
+        PROMPT, num_inference_steps=STEPS, guidance_scale=5.0, eta=1.0
+    )
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = (tiny.decode(x).sample / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(denoiser.decode_preview(x), expected)
+    assert not torch.allclose(denoiser.decode(x), expected)
+
+
+def test_a_preview_decoder_of_other_latents_is_refused(pipeline_folder: Path, tmp_path: Path) -> None:
+    AutoencoderTiny(latent_channels=16).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="reads 16 latent channels and the pipeline makes 4"):
+        load_backbone(str(pipeline_folder), preview_decoder=str(tmp_path))
+
+
+def test_a_preview_decoder_that_is_not_there_is_named(pipeline_folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no preview decoder '/no/such': give a folder or hub id"):
+        load_backbone(str(pipeline_folder), preview_decoder="/no/such")

@@ -80,11 +80,26 @@ class Tally:
             self._seen("predict", x)
             return denoiser.predict(x, level)
 
+        def predict_unguided(x: Tensor, level: int) -> Prediction:
+            self._seen("predict unguided", x)
+            return denoiser.predict_unguided(x, level)
+
         def decode(latents: Tensor) -> Tensor:
             self._seen("decode", latents)
             return denoiser.decode(latents)
 
-        return replace(denoiser, predict=predict, decode=decode, evaluations=evaluations)
+        def decode_preview(latents: Tensor) -> Tensor:
+            self._seen("decode preview", latents)
+            return denoiser.decode_preview(latents)
+
+        return replace(
+            denoiser,
+            predict=predict,
+            predict_unguided=predict_unguided,
+            decode=decode,
+            decode_preview=decode_preview,
+            evaluations=evaluations,
+        )
 
     def rewards(self, rewards: dict[str, Score]) -> dict[str, Score]:
         def counted(name: str) -> Score:

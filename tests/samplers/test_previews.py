@@ -1,0 +1,121 @@
+"""What a candidate's preview costs, and when a cheaper one is the same picture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from srsoup_lightning import Preferences
+from srsoup_lightning.diffusion.transition import DDIM
+from srsoup_lightning.samplers import FixedSoup, Problem, SRSoup, WeightedSum
+from srsoup_lightning.samplers.problem import Preview
+from tests.samplers.toys import Tally, bind, lattice, linears, normal, run
+
+STEPS, N = 6, 4
+EVALUATIONS = 2
+
+
+def sampler(preview: Preview = "guided", **options: object) -> SRSoup:
+    return SRSoup(num_inference_steps=STEPS, candidates=N, sharing=FixedSoup(0, STEPS), preview=preview, **options)
+
+
+@pytest.mark.parametrize(("preview", "evaluations"), [("guided", EVALUATIONS), ("unguided", 1), ("reused", 0)])
+@pytest.mark.parametrize("final_alpha", [1.0, 0.95])
+def test_a_preview_costs_its_evaluations(preview: Preview, evaluations: int, final_alpha: float) -> None:
+    asking = sampler(preview)
+    tally = Tally()
+    denoiser = tally.denoiser(bind(asking, final_alpha), EVALUATIONS)
+    ledger = run(asking, lattice(2, 3), denoiser=denoiser).ledger
+    # all stand at one point at first; a step to the clean latent has no candidates, one to the last level no prediction
+    trajectories = 1 + 4 * (STEPS - 1)
+    candidates = N * (1 + 2 * (STEPS - 2))
+    assert ledger.nfe == EVALUATIONS * trajectories + evaluations * candidates
+    assert ledger.nfe == EVALUATIONS * tally.counts["predict"] + tally.counts["predict unguided"]
+    shown = candidates + (0 if final_alpha == 1 else 2 * N)
+    assert tally.counts["decode preview"] == shown
+    assert ledger.decodes == shown + tally.counts["decode"]
+
+
+def test_without_guidance_the_unguided_preview_is_the_guided_one() -> None:
+    guided, unguided = (run(sampler(kind), lattice(2, 3)) for kind in ("guided", "unguided"))
+    assert torch.equal(guided.images, unguided.images)
+
+
+def test_the_reused_noise_is_that_of_the_candidate_s_own_supplier() -> None:
+    """Seen by a network that always tells the true noise of one picture, every candidate shows that picture moved."""
+    problem = Problem(bind(sampler()), linears(1), max_batch=3)
+    x0, noise = normal(5, *problem.shape), normal(5, *problem.shape, seed=1)
+    alpha = problem.kernel.alphas[2]
+    x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * noise
+    everyone = torch.ones(5, 1, dtype=torch.bool)
+    torch.testing.assert_close(problem.kernel.clean(2, x, noise), x0, rtol=0, atol=1e-5)
+    scores = problem.query(x, 2, everyone, "reused", noise)
+    torch.testing.assert_close(scores, problem.query(x0, STEPS, everyone), rtol=0, atol=1e-4)
+    assert problem.ledger.nfe == 0
+
+
+def test_reused_noise_steers_each_trajectory_by_its_own_prediction() -> None:
+    for_all = run(WeightedSum(num_inference_steps=STEPS, candidates=N, preview="reused"), lattice(2, 3))
+    for k, name in enumerate(for_all.preference_names):
+        alone = run(
+            WeightedSum(num_inference_steps=STEPS, candidates=N, preview="reused"),
+            Preferences(("a", "b"), {name: for_all.preferences[k].tolist()}),
+        )
+        torch.testing.assert_close(alone.images[0], for_all.images[k], rtol=0, atol=1e-5)
+
+
+def test_reused_without_noise_is_an_error() -> None:
+    problem = Problem(bind(sampler()), linears(1), max_batch=3)
+    with pytest.raises(ValueError, match="needs the noise"):
+        problem.preview(normal(1, *problem.shape), 2, "reused")
+
+
+def test_a_level_without_signal_has_no_clean_latent() -> None:
+    with pytest.raises(ValueError, match="level 0 has no signal"):
+        DDIM((0.0, 0.5, 1.0), 1.0).clean(0, torch.ones(1), torch.ones(1))
+
+
+# How many candidates at which step.
+
+
+def test_a_list_of_one_is_the_number_bit_for_bit() -> None:
+    one, other = (
+        run(WeightedSum(num_inference_steps=STEPS, candidates=count), lattice(2, 3)).images for count in (N, [N])
+    )
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "expected"),
+    [([8, 2], [8, 8, 8, 2, 2]), ([6, 4, 2], [6, 6, 4, 4, 2]), ([0, 4], [0, 0, 0, 4, 4]), ([2] * 9, [2] * 5)],
+)
+def test_a_list_is_spread_over_the_steps(candidates: list[int], expected: list[int]) -> None:
+    asking = WeightedSum(num_inference_steps=STEPS, candidates=candidates)
+    assert [asking.candidates_at(step) for step in range(STEPS - 1)] == expected
+    ledger = run(asking, lattice(1, 1)).ledger
+    assert ledger.queries == {"a": sum(expected)}
+
+
+def test_without_search_everyone_takes_the_same_step() -> None:
+    soup = run(WeightedSum(num_inference_steps=STEPS, candidates=[N, 0, 0, 0, 0, 0]), lattice(2, 1))
+    unsteered = run(WeightedSum(num_inference_steps=STEPS, candidates=[0] * STEPS), lattice(2, 1))
+    assert soup.ledger.total_queries == 2 * N
+    assert unsteered.ledger.total_queries == 0
+    assert torch.equal(unsteered.images[0], unsteered.images[1])
+    assert not torch.equal(soup.images[0], soup.images[1])
+
+
+@pytest.mark.parametrize("candidates", [[], [1], [4, 1], [-2], 0, 1])
+def test_a_search_with_less_than_two_is_refused(candidates: int | list[int]) -> None:
+    with pytest.raises(ValueError, match=r"candidates is .* compares at least 2, or 0 in a list"):
+        SRSoup(candidates=candidates)
+
+
+def test_odd_numbers_in_a_list_of_mirrored_candidates_are_refused() -> None:
+    with pytest.raises(ValueError, match="candidates is 3, odd"):
+        SRSoup(candidates=[4, 3], antithetic=True)
+
+
+def test_an_unknown_preview_is_named() -> None:
+    with pytest.raises(ValueError, match="preview 'blurred' is unknown: choose from guided, unguided, reused"):
+        SRSoup(preview="blurred")
