@@ -1,32 +1,26 @@
 """SRSoup, the weighted sum and best-of-N at their own costs: ``python -m benchmarks.methods``.
 
-The box of the hypervolume and the scale of the utility are fixed beforehand from unsteered samples of the same prompts:
-from the mean minus 2 to the mean plus 6 standard deviations of each reward. A row
-is the mean over all prompts and seeds; intervals are 95 % bootstrap over prompts.
+How fronts are judged, and what is fixed beforehand, is in :mod:`benchmarks.front`. A row is the mean over all prompts
+and seeds; intervals are 95 % bootstrap over prompts.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import lightning as L
-import numpy as np
 import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 
+from benchmarks.front import Scale, interval, measure, runner, unsteered_scales
 from rewards import CLIPScore, JPEGCompressibility
-from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
-from srsoup_lightning.pareto import Hypervolume
+from srsoup_lightning import Preferences
 from srsoup_lightning.samplers import BaseModel, BestOfN, FixedSoup, Sampler, Soup, SRSoup, WeightedSum
 
 ANIMALS = ("hippopotamus", "snail", "leopard", "crocodile", "lobster", "octopus")
 PROMPTS = tuple(f"an {animal}" if animal == "octopus" else f"a {animal}" for animal in ANIMALS)
-LOW, HIGH = -2.0, 6.0  # corners of the hypervolume's box, in standard deviations of unsteered samples
-RESAMPLES = 2_000
 
 
 def main(
@@ -57,9 +51,8 @@ def main(
         f"SRSoup(FixedSoup(0, {soup_end}))": SRSoup(**common, candidates=candidates, sharing=FixedSoup(0, soup_end)),
         "WeightedSum": WeightedSum(**common, candidates=candidates),
     }
-    run = _runner(preferences)
-    reference = run(BaseModel(**common), list(range(1_000, 1_000 + unsteered)))
-    scale = {prompt: _moments([soup.rewards[0] for soup in reference if soup.prompt == prompt]) for prompt in PROMPTS}
+    run = runner("tiny-animals", {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip")}, preferences)
+    scales = unsteered_scales(run, BaseModel(**common), PROMPTS, unsteered)
     settings = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "prompts": PROMPTS,
@@ -72,54 +65,20 @@ def main(
     out.parent.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict] = {}
     for name, sampler in methods.items():
-        results[name] = _measure(run(sampler, seeds), scale)
+        results[name] = _summarise(run(sampler, PROMPTS, seeds), scales)
         out.write_text(json.dumps({"settings": settings, "methods": results}, indent=2) + "\n")
         Console().print(as_markdown(results), markup=False, soft_wrap=True)
 
 
-def _runner(preferences: Preferences) -> Callable[[Sampler, Sequence[int]], list[Soup]]:
-    rewards = {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip")}
-    trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-
-    def run(sampler: Sampler, seeds: Sequence[int]) -> list[Soup]:
-        module = SRSoupModule("tiny-animals", rewards, sampler, preferences)
-        return trainer.predict(module, PromptDataModule(list(PROMPTS), list(seeds)))
-
-    return run
-
-
-def _moments(scores: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    stacked = torch.stack(scores)
-    return stacked.mean(0), stacked.std(0)
-
-
-def _measure(soups: list[Soup], scale: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, object]:
-    """Means and, for utility and hypervolume, 95 % bootstrap intervals over prompts."""
-    utility: dict[str, list[float]] = {prompt: [] for prompt in PROMPTS}
-    volume: dict[str, list[float]] = {prompt: [] for prompt in PROMPTS}
-    for soup in soups:
-        mean, std = scale[soup.prompt]
-        z = (soup.rewards - mean) / std
-        utility[soup.prompt].append(float((soup.preferences * z).sum(1).mean()))
-        box = Hypervolume([LOW] * z.shape[1], [HIGH] * z.shape[1])
-        box.update(z)
-        volume[soup.prompt].append(float(box.compute()))
-    count = len(soups)
-    return {
-        "utility": _interval(utility),
-        "hypervolume": _interval(volume),
-        "queries": sum(soup.ledger.total_queries for soup in soups) / count,
-        "nfe": sum(soup.ledger.nfe for soup in soups) / count,
-        "decodes": sum(soup.ledger.decodes for soup in soups) / count,
-        "seconds": sum(soup.ledger.seconds for soup in soups) / count,
+def _summarise(soups: list[Soup], scales: dict[str, Scale]) -> dict[str, object]:
+    """Utility and hypervolume with their intervals, and the mean cost."""
+    rows = [(soup.prompt, measure(soup, scales[soup.prompt])) for soup in soups]
+    by_prompt = {
+        key: {prompt: [row[key] for at, row in rows if at == prompt] for prompt in PROMPTS} for key in rows[0][1]
     }
-
-
-def _interval(by_prompt: dict[str, list[float]]) -> dict[str, float]:
-    means = np.array([np.mean(values) for values in by_prompt.values()])
-    draws = np.random.default_rng(0).choice(means, (RESAMPLES, len(means))).mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return {"mean": float(means.mean()), "low": float(low), "high": float(high)}
+    fronts = {key: interval(by_prompt[key]) for key in ("utility", "hypervolume", "smoothness")}
+    costs = {key: sum(row[key] for _, row in rows) / len(rows) for key in ("queries", "nfe", "decodes", "seconds")}
+    return {**fronts, **costs}
 
 
 def as_markdown(results: dict[str, dict]) -> str:

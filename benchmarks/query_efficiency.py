@@ -1,0 +1,133 @@
+"""Hypervolume against queries and network evaluations: ``python -m benchmarks.query_efficiency``.
+
+Every method, on tiny-animals, for two rewards and 11 preferences and for three and 21. How fronts are judged, and what
+is fixed beforehand, is in :mod:`benchmarks.front`. A soup's row is written as soon as it is done and never made again,
+so a run that was stopped goes on; two runs on other prompts may share the file. ``benchmarks.query_efficiency_report``
+turns the rows into tables and figures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+from rich.console import Console
+
+from benchmarks.front import Run, Scale, measure, runner, unsteered_scales
+from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
+from srsoup_lightning import Preferences
+from srsoup_lightning.samplers import BaseModel, BestOfN, FixedSoup, Sampler, SRSoup, WeightedSum
+
+RESULTS = Path("benchmarks/results/query_efficiency")
+PROMPTS = (
+    *("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus"),  # the paper's animals
+    *("a zebra", "a butterfly"),
+)
+STEPS = 20
+COMMON = {"num_inference_steps": STEPS, "guidance_scale": 5.0, "eta": 1.0}
+SOUP = FixedSoup(0, round(0.4 * STEPS))  # the paper's share of the steps: 20 of 50
+REWARDS: dict[str, Callable[[], Reward]] = {
+    "jpeg": JPEGCompressibility,
+    "clip": lambda: CLIPScore("tiny-clip"),
+    "colour": Colorfulness,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Which rewards, and how fine the lattice of preferences is."""
+
+    rewards: tuple[str, ...]
+    divisions: int
+
+    @property
+    def preferences(self) -> Preferences:
+        """The lattice."""
+        return Preferences.lattice(self.rewards, self.divisions)
+
+
+SETTINGS = {"two rewards": Setting(("jpeg", "clip"), 10), "three rewards": Setting(("jpeg", "clip", "colour"), 5)}
+METHODS: dict[str, Sampler] = {
+    "BaseModel": BaseModel(**COMMON),
+    **{f"BestOfN({pool})": BestOfN(**COMMON, pool=pool) for pool in (96, 384)},
+    **{f"WeightedSum, N = {n}": WeightedSum(**COMMON, candidates=n) for n in (4, 8, 16, 30)},
+    **{f"FixedSoup(0, {SOUP.end}), N = {n}": SRSoup(**COMMON, candidates=n, sharing=SOUP) for n in (8, 16, 30)},
+}
+
+
+def main(
+    out: Path = RESULTS,
+    settings: list[str] = list(SETTINGS),  # noqa: B006 - jsonargparse shows the default
+    methods: list[str] = list(METHODS),  # noqa: B006
+    prompts: list[str] = list(PROMPTS),  # noqa: B006
+    seeds: list[int] = [0, 1, 2],  # noqa: B006
+    unsteered: int = 64,
+    dtype: str = "bfloat16",
+) -> None:
+    """Make the soups that have no row in `out` yet.
+
+    Args:
+        out: Folder of the rows and the scales.
+        settings: Which settings, by name.
+        methods: Which methods, by name.
+        prompts: Which prompts.
+        seeds: Seeds of every prompt.
+        unsteered: Unsteered samples of each prompt that fix its scale.
+        dtype: Precision of the denoising network and the decoder.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name in settings:
+        setting = SETTINGS[name]
+        run = runner(
+            "tiny-animals", {reward: REWARDS[reward]() for reward in setting.rewards}, setting.preferences, dtype
+        )
+        scales = _scales(out / "unsteered.jsonl", run, name, prompts, unsteered)
+        _measure_methods(out / "soups.jsonl", run, scales, name, methods, seeds)
+
+
+def _scales(path: Path, run: Run, setting: str, prompts: list[str], samples: int) -> dict[str, Scale]:
+    """The prompts' scales, read where they are known and measured where not."""
+    known = {
+        row["prompt"]: Scale(torch.tensor(row["mean"]), torch.tensor(row["std"]))
+        for row in _read(path)
+        if row["setting"] == setting and row["samples"] == samples
+    }
+    for prompt in prompts:
+        if prompt not in known:
+            known |= unsteered_scales(run, BaseModel(**COMMON), [prompt], samples)
+            mean, std = known[prompt].mean.tolist(), known[prompt].std.tolist()
+            _append(path, {"setting": setting, "prompt": prompt, "samples": samples, "mean": mean, "std": std})
+    return {prompt: known[prompt] for prompt in prompts}
+
+
+def _measure_methods(
+    path: Path, run: Run, scales: dict[str, Scale], setting: str, methods: list[str], seeds: list[int]
+) -> None:
+    done = {(row["setting"], row["method"], row["prompt"], row["seed"]) for row in _read(path)}
+    for seed in seeds:
+        for prompt, scale in scales.items():
+            for method in methods:
+                if (setting, method, prompt, seed) in done:
+                    continue
+                (soup,) = run(METHODS[method], [prompt], [seed])
+                row = {"setting": setting, "method": method, "prompt": prompt, "seed": seed, **measure(soup, scale)}
+                _append(path, row)
+                line = f"{setting}, {method}, {prompt}, {seed}: {row['hypervolume']:.3f} at {row['queries']:,} queries"
+                Console().print(line, markup=False, highlight=False)
+
+
+def _read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _append(path: Path, row: dict) -> None:
+    with path.open("a") as file:  # one short write, so that two runs don't tear each other's lines
+        file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    auto_cli(main)

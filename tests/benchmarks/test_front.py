@@ -1,0 +1,54 @@
+"""How the benchmarks judge a front."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.front import HIGH, LOW, Scale, interval, measure, neighbour_pairs, ratio_interval
+from srsoup_lightning import Preferences
+from srsoup_lightning.ledger import Ledger
+from srsoup_lightning.samplers import Soup
+
+NAMES = ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("rewards", "divisions", "edges"), [(2, 10, 10), (2, 1, 1), (3, 1, 3), (3, 5, 45)])
+def test_neighbours_are_the_edges_of_the_lattice(rewards: int, divisions: int, edges: int) -> None:
+    """A line of n divisions has n edges; a triangle has one edge a side for each of its n (n + 1) / 2 upward cells."""
+    weights = Preferences.lattice(NAMES[:rewards], divisions).weights
+    pairs = neighbour_pairs(weights)
+    assert len(pairs) == edges
+    steps = (weights[pairs[:, 0]] - weights[pairs[:, 1]]).abs().sum(1)
+    torch.testing.assert_close(steps, torch.full((edges,), 2 / divisions))
+
+
+def soup(rewards: torch.Tensor, images: torch.Tensor) -> Soup:
+    preferences = Preferences.lattice(NAMES[:2], len(rewards) - 1)
+    names = tuple(preferences.names)
+    return Soup("x", 0, ("a", "b"), names, preferences.weights, images, rewards, Ledger({"a": 3, "b": 4}, 5, 6, 7.0))
+
+
+def test_a_front_by_hand() -> None:
+    scale = Scale(torch.tensor([10.0, 20.0]), torch.tensor([2.0, 4.0]))
+    top, floor = 10 + 2 * HIGH, 20 + 4 * LOW
+    images = torch.stack([torch.full((3, 2, 2), level) for level in (0.0, 0.5, 0.6)])
+    found = measure(soup(torch.tensor([[top, floor], [14.0, 28.0], [10.0, 20.0]]), images), scale)
+    # in standard deviations: (6, -2), (2, 2), (0, 0); only the second has volume, half the box a side
+    assert found["hypervolume"] == pytest.approx(0.25)
+    assert found["utility"] == pytest.approx((6 + 2 + 0) / 3)
+    assert found["smoothness"] == pytest.approx(0.3)
+    assert (found["queries"], found["nfe"], found["decodes"], found["seconds"]) == (7, 5, 6, 7.0)
+
+
+def test_intervals_hold_the_mean_and_vanish_where_prompts_agree() -> None:
+    spread = interval({"x": [1.0, 3.0], "y": [4.0], "z": [9.0]})
+    assert spread["mean"] == pytest.approx(5)
+    assert 2 <= spread["low"] < 5 < spread["high"] <= 9
+    assert interval({"x": [3.0], "y": [3.0]}) == {"mean": 3.0, "low": 3.0, "high": 3.0}
+
+
+def test_a_ratio_is_paired_by_prompt() -> None:
+    below = {"x": [1.0], "y": [10.0], "z": [100.0]}
+    above = {prompt: [2 * value for value in values] for prompt, values in reversed(below.items())}
+    assert ratio_interval(above, below) == pytest.approx({"mean": 2, "low": 2, "high": 2})
