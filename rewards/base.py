@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,9 @@ class Reward(Metric, abc.ABC):
     """A judge of images: ``score`` gives one number per image, higher is better.
 
     A subclass writes :meth:`score`, calling :func:`require_batch` first, and sets ``is_differentiable = True`` if
-    gradients flow from the scores to the pixels. Samplers and losses call ``score``; ``update`` and ``compute``
-    report the mean score of all images seen, over all processes.
+    gradients flow from the scores to the pixels, and ``on_cpu = True`` if ``score`` works on the CPU wherever the
+    images are and lets go of Python's lock: a sampler may then score in a thread beside the network. Samplers and
+    losses call ``score``; ``update`` and ``compute`` report the mean score of all images seen, over all processes.
 
     A reward stays in eval mode, and its sums keep their precision whatever dtype the surrounding module is cast to.
     In a ``MetricCollection`` pass ``compute_groups=False``: torchmetrics otherwise merges rewards whose sums
@@ -50,6 +51,7 @@ class Reward(Metric, abc.ABC):
     full_state_update: bool | None = False
     higher_is_better: bool | None = True
     is_differentiable: bool | None = False
+    on_cpu: ClassVar[bool] = False
 
     total: Tensor
     images: Tensor

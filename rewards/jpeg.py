@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class JPEGCompressibility(Reward):
         >>> bool(scores[1] < scores[0] < 0)
         True
     """
+
+    on_cpu: ClassVar[bool] = True
 
     def __init__(self, quality: int = 95, subsampling: Subsampling = "4:2:0", workers: int | None = None) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.diffusion.backbone import Backbone, load_backbone
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
+from srsoup_lightning.samplers.judges import Judges
 from srsoup_lightning.samplers.problem import Problem
 
 
@@ -55,6 +56,7 @@ class SRSoupModule(L.LightningModule):
                 "name the same on both sides"
             )
         self.rewards = nn.ModuleDict({name: rewards[name] for name in preferences.rewards})
+        self._on_cpu = [name for name, reward in rewards.items() if reward.on_cpu]
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
@@ -88,7 +90,7 @@ class SRSoupModule(L.LightningModule):
             negative_prompt=self.negative_prompt,
         )
         judges = {name: partial(_score, reward, batch.prompt) for name, reward in self.rewards.items()}
-        problem = Problem(denoiser, judges, sampler.max_batch)
+        problem = Problem(denoiser, Judges(judges, self._on_cpu), sampler.max_batch)
         try:
             return sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
         except StopIteration as error:  # the Trainer would take it for the end of the data and say nothing

@@ -52,10 +52,17 @@ RULES = {
     ),
     "srsoup_lightning/samplers/base.py": Rule(never=CONCRETE),
     "srsoup_lightning/samplers/problem.py": Rule(never=CONCRETE),
+    "srsoup_lightning/samplers/judges.py": Rule(never=CONCRETE),
     "rewards": Rule(never=(OURS, *LIGHTNING, "diffusers")),
     "srsoup_lightning/module.py": Rule(
         never=(*ADAPTERS, "rewards", f"{OURS}.samplers", f"{OURS}.diffusion", f"{OURS}.search"),
-        save=("rewards.Reward", f"{OURS}.samplers.base", f"{OURS}.samplers.problem", f"{OURS}.diffusion.backbone"),
+        save=(
+            "rewards.Reward",
+            f"{OURS}.samplers.base",
+            f"{OURS}.samplers.judges",
+            f"{OURS}.samplers.problem",
+            f"{OURS}.diffusion.backbone",
+        ),
     ),
     "srsoup_lightning/data.py": Rule(never=(*ADAPTERS, "rewards", f"{OURS}.samplers", f"{OURS}.diffusion")),
     "srsoup_lightning/callbacks": Rule(

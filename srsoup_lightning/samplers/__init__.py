@@ -3,15 +3,19 @@
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
 from srsoup_lightning.samplers.base_model import BaseModel
 from srsoup_lightning.samplers.best_of_n import BestOfN
-from srsoup_lightning.samplers.problem import Problem, RewardError
+from srsoup_lightning.samplers.judges import Judges, RewardError
+from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
 from srsoup_lightning.search.shaping import Shaping
-from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing
+from srsoup_lightning.search.sharing import AdaptiveAnchors, FixedSoup, Gated, Never, Sharing
 
 __all__ = [
+    "AdaptiveAnchors",
     "BaseModel",
     "BestOfN",
     "FixedSoup",
+    "Gated",
+    "Judges",
     "Listener",
     "Moment",
     "Never",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Literal
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.ledger import Ledger
+from srsoup_lightning.samplers.judges import Judges
 
 Preview = Literal["guided", "unguided", "reused"]
 
 
-class RewardError(RuntimeError):
-    """A reward raised, or returned something that is not one finite number an image."""
+Answer = tuple[Tensor, int, "Future[Tensor]"]  # rows, column, scores
 
 
 class Problem:
@@ -24,13 +24,13 @@ class Problem:
 
     Args:
         denoiser: The model with prompt, guidance and schedule bound.
-        rewards: Name to a function from images (B, 3, H, W) in [0, 1] to scores (B,); the order is that of every
-            result's last axis.
+        judges: The rewards, checked.
         max_batch: How many latents the network, the decoder and the rewards see at once, at least 1.
     """
 
-    def __init__(self, denoiser: Denoiser, rewards: Mapping[str, Callable[[Tensor], Tensor]], max_batch: int) -> None:
-        self.denoiser, self.rewards, self.max_batch = denoiser, dict(rewards), max_batch
+    def __init__(self, denoiser: Denoiser, judges: Judges, max_batch: int) -> None:
+        self.denoiser, self.judges, self.max_batch = denoiser, judges, max_batch
+        self.rewards = tuple(judges.rewards)
         self.kernel, self.shape, self.device = denoiser.kernel, denoiser.shape, denoiser.device
         self.ledger = Ledger(queries=dict.fromkeys(self.rewards, 0), device=str(denoiser.device))
 
@@ -78,7 +78,7 @@ class Problem:
     def query(
         self, x: Tensor, level: int, asked: Tensor, kind: Preview = "guided", noise: Tensor | None = None
     ) -> Tensor:
-        """Rewards of latents by their previews; images live no longer than a chunk.
+        """Rewards of latents by their previews; never more than two chunks' images live.
 
         Args:
             x: Latents of one level, (B, C, H, W).
@@ -95,14 +95,20 @@ class Problem:
         """
         scores = torch.zeros(asked.shape, device=self.device)
         everyone = torch.arange(len(x), device=self.device)
-        for start in range(0, len(x), self.max_batch):
-            rows = everyone[start : start + self.max_batch]
-            images = self.preview(x[rows], level, kind, None if noise is None else noise[rows])
-            for column, name in enumerate(self.rewards):
-                chosen = asked[rows, column]
-                if chosen.any():
-                    self.ledger.queries[name] += int(chosen.sum())
-                    scores[rows[chosen], column] = self._score(name, images[chosen], f"at denoising step {level}")
+        awaited: list[Answer] = []
+        with self.judges.asking() as ask:
+            for rows in everyone.split(self.max_batch):
+                images = self.preview(x[rows], level, kind, None if noise is None else noise[rows])
+                answers: list[Answer] = []
+                for column, name in enumerate(self.rewards):
+                    chosen = asked[rows, column]
+                    if chosen.any():
+                        self.ledger.queries[name] += int(chosen.sum())
+                        answer = ask(name, images[chosen], f"at denoising step {level}")
+                        answers.append((rows[chosen], column, answer))
+                _write_down(awaited, scores)  # a chunk late, so that its images were judged beside this one's network
+                awaited = answers
+            _write_down(awaited, scores)
         return scores
 
     def score(self, images: Tensor) -> Tensor:
@@ -112,27 +118,12 @@ class Problem:
             RewardError: A reward raised or returned something other than finite numbers.
         """
         columns = [
-            torch.cat([self._score(name, chunk, "on the final image") for chunk in images.split(self.max_batch)])
+            torch.cat([self.judges.score(name, chunk, "on the final image") for chunk in images.split(self.max_batch)])
             for name in self.rewards
         ]
         return torch.stack(columns, dim=1)
 
-    def _score(self, name: str, images: Tensor, when: str) -> Tensor:
-        try:
-            scores = self.rewards[name](images)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise RewardError(f"reward {name!r} failed {when}: {reason}") from error
-        if not isinstance(scores, Tensor) or scores.shape != (len(images),):
-            found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise RewardError(
-                f"reward {name!r} returned {found} {when}: score() must return one number an image, "
-                f"a tensor of shape ({len(images)},)"
-            )
-        if not torch.isfinite(scores).all():
-            worst = scores[~torch.isfinite(scores)][0].item()
-            raise RewardError(
-                f"reward {name!r} returned {worst} {when}: score() must return finite numbers; check the reward on "
-                "that picture or replace such scores in it"
-            )
-        return scores.detach().to(device=self.device, dtype=torch.float32)
+
+def _write_down(answers: list[Answer], scores: Tensor) -> None:
+    for rows, column, answer in answers:
+        scores[rows, column] = answer.result()

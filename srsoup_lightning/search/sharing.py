@@ -9,6 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from srsoup_lightning.search.gradient import bhattacharyya
+
 
 class Sharing(abc.ABC):
     """Says, at every step, how much each preference listens to each trajectory about each reward.
@@ -84,3 +86,79 @@ class FixedSoup(Sharing):
     def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
         """See :meth:`Sharing.share`."""
         return listen_to_anchors(preferences) if self.start <= step < self.end else listen_to_self(preferences)
+
+
+@dataclass(frozen=True)
+class Gated(Sharing):
+    """Listen to a reward's anchor while its denoising distribution is close, and to oneself from then on.
+
+    A gate for every preference, reward and step in place of the paper's fixed phase: preferences near an anchor borrow
+    from it for longer.
+
+    Args:
+        threshold: How close is close: the Bhattacharyya coefficient per dimension of preference and anchor, in
+            [0, 1]. 0 always borrows, 1 only where both stand at one point.
+
+    Raises:
+        ValueError: A threshold outside [0, 1].
+    """
+
+    threshold: float = 0.6
+
+    def __post_init__(self) -> None:
+        _require_threshold(self.threshold)
+
+    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
+        """See :meth:`Sharing.share`."""
+        rewards = preferences.shape[1]
+        close = bhattacharyya(means, means[:rewards], sigma) >= self.threshold  # (P, M)
+        near, own = listen_to_anchors(preferences), listen_to_self(preferences)
+        return torch.where(close.unsqueeze(1), near, own)
+
+
+@dataclass(frozen=True)
+class AdaptiveAnchors(Sharing):
+    """Listen to the nearest of as many suppliers as it takes for everyone to have a close one.
+
+    The anchors supply; while someone is farther than the threshold from every supplier, the farthest becomes one too
+    (Gonzalez 1985, farthest-first traversal). So queries grow with how far the trajectories have really parted.
+
+    Args:
+        threshold: The Bhattacharyya coefficient per dimension that everyone has to a supplier at least, in [0, 1]. 0
+            leaves the anchors alone, 1 is the weighted sum.
+
+    Raises:
+        ValueError: A threshold outside [0, 1].
+    """
+
+    threshold: float = 0.6
+
+    def __post_init__(self) -> None:
+        _require_threshold(self.threshold)
+
+    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
+        """See :meth:`Sharing.share`."""
+        nearest = nearest_supplier(bhattacharyya(means, means, sigma), preferences.shape[1], self.threshold)
+        chosen = torch.nn.functional.one_hot(nearest, len(means)).to(preferences.dtype)
+        return chosen.unsqueeze(-1).repeat(1, 1, preferences.shape[1])
+
+
+def nearest_supplier(closeness: Tensor, anchors: int, threshold: float) -> Tensor:
+    """The supplier (P,) that each trajectory listens to: the closest of a farthest-first cover.
+
+    Args:
+        closeness: How close trajectories are, symmetric (P, P), 1 on the diagonal.
+        anchors: How many of the first trajectories supply in any case, at least 1.
+        threshold: The closeness that everyone has to some supplier at least.
+    """
+    suppliers = list(range(anchors))
+    while True:
+        best, which = closeness[:, suppliers].max(1)
+        if best.min() >= threshold:
+            return torch.tensor(suppliers, device=closeness.device)[which]
+        suppliers.append(int(best.argmin()))
+
+
+def _require_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}: closeness lies in [0, 1], 1 where two trajectories agree")

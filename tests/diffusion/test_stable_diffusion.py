@@ -19,7 +19,7 @@ from torch import Tensor
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import load_backbone
 from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
-from srsoup_lightning.samplers import BaseModel, Problem, SRSoup
+from srsoup_lightning.samplers import BaseModel, Judges, Problem, SRSoup
 from srsoup_lightning.search.noise import NoiseSource
 from tests.diffusion.conftest import CLASSIC, SCHEDULE, tiny_pipeline
 
@@ -50,7 +50,7 @@ def by_sampler(pipeline: StableDiffusionPipeline, sampler: BaseModel, negative_p
         eta=sampler.eta,
         negative_prompt=negative_prompt,
     )
-    problem = Problem(denoiser, {"mean": lambda images: images.mean((1, 2, 3))}, sampler.max_batch)
+    problem = Problem(denoiser, Judges({"mean": lambda images: images.mean((1, 2, 3))}), sampler.max_batch)
     soup = sampler.run(problem, Preferences(["mean"], [[1.0]]), PROMPT, SEED)
     assert soup.ledger.nfe == STEPS * (2 if sampler.guidance_scale > 1 else 1)
     return soup.images
@@ -138,7 +138,7 @@ def test_chunks_of_the_batch_change_nothing() -> None:
     for max_batch in (3, 64):
         sampler = SRSoup(num_inference_steps=3, candidates=4, max_batch=max_batch)
         denoiser = StableDiffusion(pipeline).bind(PROMPT, num_inference_steps=3, guidance_scale=5.0, eta=1.0)
-        problem = Problem(denoiser, rewards, max_batch)
+        problem = Problem(denoiser, Judges(rewards), max_batch)
         pictures.append(sampler.run(problem, Preferences.lattice(names, 2), PROMPT, SEED).images)
     torch.testing.assert_close(*pictures, rtol=0, atol=1e-3)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from srsoup_lightning import Preferences
+from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.samplers import (
     BaseModel,
     BestOfN,
@@ -161,3 +163,42 @@ def test_scores_of_any_number_type_will_do(name: str) -> None:
     counts = {"a": lambda images: (images > 0.5).sum((1, 2, 3))}
     doubles = {"a": lambda images: (images > 0.5).double().sum((1, 2, 3))}
     same(run(sampler, lattice(1, 1), counts), run(sampler, lattice(1, 1), doubles))
+
+
+# Rewards on the CPU, beside the network's work.
+
+
+@pytest.mark.parametrize("max_batch", [1, 3, 64])
+def test_a_background_reward_gives_the_same_soup_and_the_same_bill(make, max_batch: int) -> None:
+    here, beside = (run(make(max_batch=max_batch), lattice(2, 3), on_cpu=names) for names in ((), ("a", "b")))
+    same(here, beside)
+    assert (here.ledger.queries, here.ledger.nfe) == (beside.ledger.queries, beside.ledger.nfe)
+
+
+def test_the_network_does_not_wait_for_a_background_reward() -> None:
+    """The reward holds its first answer back until the network has seen the next chunk: waiting for it would hang."""
+    sampler = WeightedSum(num_inference_steps=STEPS, candidates=4, max_batch=2)
+    seen, next_chunk = threading.Event(), threading.Event()
+    denoiser = bind(sampler)
+
+    def predict(x: Tensor, level: int) -> Prediction:
+        if seen.is_set():
+            next_chunk.set()
+        return denoiser.predict(x, level)
+
+    def patient(images: Tensor) -> Tensor:
+        seen.set()
+        assert next_chunk.wait(timeout=20)
+        return linears(1)["a"](images)
+
+    watched = replace(denoiser, predict=predict)
+    run(sampler, lattice(1, 1), {"a": patient}, denoiser=watched, on_cpu=["a"])
+
+
+def test_a_background_reward_that_fails_is_named() -> None:
+    def broken(images: Tensor) -> Tensor:
+        raise OSError("disk full")
+
+    sampler = WeightedSum(num_inference_steps=STEPS, candidates=4)
+    with pytest.raises(RewardError, match="reward 'a' failed at denoising step 1: OSError: disk full"):
+        run(sampler, lattice(1, 1), {"a": broken}, on_cpu=["a"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,7 +13,7 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.mixture import GaussianMixture
 from srsoup_lightning.diffusion.transition import Prediction
-from srsoup_lightning.samplers import Listener, Problem, Sampler, Soup
+from srsoup_lightning.samplers import Judges, Listener, Problem, Sampler, Soup
 
 SHAPE = (3, 4, 4)
 NAMES = ("a", "b", "c")
@@ -50,13 +50,14 @@ def run(
     rewards: dict[str, Score] | None = None,
     *,
     denoiser: Denoiser | None = None,
+    on_cpu: Collection[str] = (),
     prompt: str = "a lobster",
     seed: int = 0,
     listener: Listener = lambda _: None,
 ) -> Soup:
     """One soup; linear rewards and a fresh mixture where none are given."""
     rewards = linears(len(preferences.rewards)) if rewards is None else rewards
-    problem = Problem(denoiser or bind(sampler), rewards, sampler.max_batch)
+    problem = Problem(denoiser or bind(sampler), Judges(rewards, on_cpu), sampler.max_batch)
     return sampler.run(problem, preferences, prompt, seed, listener)
 
 
