@@ -116,7 +116,7 @@ class SRSoup(Sampler):
         if candidates == 0:
             return means + sigma * noise.step(step)
         heard = weights.unsqueeze(1) * self.sharing.share(step, means, sigma, weights)
-        draws = self._draw(noise, step, candidates, len(x))
+        draws = self._draw(noise, step, candidates, weights)
         if not self.sharing.own_noise:  # then trajectories at one point are one supplier
             heard = heard.new_zeros(len(x), len(points), heard.shape[2]).index_add_(1, place, heard)
             supplier_means, supplier_noise = at_points.mean, prediction.noise
@@ -135,11 +135,11 @@ class SRSoup(Sampler):
         first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
         return means + sigma * project_to_shell(direction, first_draw)
 
-    def _draw(self, noise: NoiseSource, step: int, candidates: int, trajectories: int) -> Tensor:
+    def _draw(self, noise: NoiseSource, step: int, candidates: int, weights: Tensor) -> Tensor:
         """The candidates' noise: (N, C, H, W), or (P, N, C, H, W) where each trajectory has its own."""
         if not self.sharing.own_noise:
             return noise.candidates(candidates, step)
-        return torch.stack([noise.candidates(candidates, step, each) for each in range(trajectories)])
+        return torch.stack([noise.candidates(candidates, step, preference) for preference in weights.tolist()])
 
     def _query(self, problem: Problem, x: Tensor, level: int, asked: Tensor, noise: Tensor | None) -> Tensor:
         """Rewards (S, M, N) of each supplier's candidates x (S, N, C, H, W), 0 where not asked."""

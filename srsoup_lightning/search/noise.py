@@ -1,8 +1,9 @@
-"""Random numbers that depend on the item, the step and the trajectory alone: never on order, batch or process."""
+"""Random numbers that depend on the item, the step and the preference alone: never on order, batch or process."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,13 +39,18 @@ class NoiseSource:
         """The noise of an unsteered step, (*shape)."""
         return self._normal(1, "step", step, member)[0]
 
-    def candidates(self, count: int, step: int, trajectory: int | None = None) -> Tensor:
-        """The noise of a step's candidates, (count, *shape): common to all trajectories, or one trajectory's own.
+    def candidates(self, count: int, step: int, preference: Sequence[float] | None = None) -> Tensor:
+        """The noise of a step's candidates, (count, *shape): common to all trajectories, or one preference's own.
+
+        Args:
+            count: How many.
+            step: The denoising step.
+            preference: The weights whose trajectory draws for itself; None for the draws that all share.
 
         Raises:
             ValueError: An odd count of antithetic candidates.
         """
-        owner = "all" if trajectory is None else str(trajectory)
+        owner = "all" if preference is None else ",".join(f"{weight:.6g}" for weight in preference)
         if not self.antithetic:
             return self._normal(count, "candidates", step, owner)
         require_even(count)

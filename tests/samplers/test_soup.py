@@ -65,7 +65,7 @@ def twin_directions(step: int, means: Tensor, weights: Tensor, sampler: SRSoup, 
     share = sampler.sharing.share(step, means, sigma, weights)
     directions = torch.zeros_like(means)
     for s in range(len(means)):
-        draws = noise.candidates(N, step, s if sampler.sharing.own_noise else None)
+        draws = noise.candidates(N, step, weights[s].tolist() if sampler.sharing.own_noise else None)
         latents = means[s] + sigma * draws
         clean = latents if level == STEPS else denoiser.predict(latents, level).x0
         for j, score in enumerate(rewards):
@@ -160,6 +160,13 @@ def test_adding_a_preference_changes_nothing_for_the_others_in_the_soup_phase() 
     alone = run(soup(), Preferences(NAMES, points)).images
     more = run(soup(), Preferences(NAMES, {"added": [0.6, 0.3, 0.1], **points, "last": [0.1, 0.1, 0.8]})).images
     close(more[1:-1], alone, 1e-6)
+
+
+def test_with_own_noise_adding_a_preference_changes_nothing_for_those_who_only_listen_to_themselves() -> None:
+    few = Preferences(NAMES[:2], [[1, 0], [0.25, 0.75], [0, 1]])
+    more = Preferences(NAMES[:2], [[1, 0], [0.6, 0.4], [0.25, 0.75], [0, 1]])
+    kept = [0, 2, 3]
+    close(run(soup(Alone()), few).images, run(soup(Alone()), more).images[kept])
 
 
 def test_anchors_run_though_nobody_asked_for_their_pictures() -> None:
@@ -274,9 +281,10 @@ def test_equal_rewards_take_the_unsteered_step_along_the_first_draw(sharing: Sha
     sampler = soup(sharing)
     denoiser, noise = bind(sampler), NoiseSource("a lobster", 0, SHAPE)
     x = torch.stack([noise.start()] * 3)
+    points = lattice(2, 2).trajectories(sharing.anchors)[0].tolist()
     for step in range(STEPS):
         mean, sigma = denoiser.kernel.transition(step, x, denoiser.predict(x, step))
-        own = [noise.candidates(N, step, p if sharing.own_noise else None)[0] for p in (0, 1, 2)]
+        own = [noise.candidates(N, step, point if sharing.own_noise else None)[0] for point in points]
         x = mean + sigma * torch.stack(own)
     constant = dict.fromkeys(NAMES[:2], lambda images: torch.full((len(images),), 0.1))
     # Trajectories are in the order of the preferences, or the anchors first and then the compromise.

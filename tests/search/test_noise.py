@@ -16,10 +16,10 @@ SHAPE = (4, 16, 16)
 def test_draws_do_not_depend_on_order_or_on_the_global_generator() -> None:
     first, second = NoiseSource("a lobster", 7, SHAPE), NoiseSource("a lobster", 7, SHAPE)
     torch.manual_seed(0)
-    forward = [first.start(), first.step(3), first.candidates(5, 3), first.candidates(5, 3, 2)]
+    forward = [first.start(), first.step(3), first.candidates(5, 3), first.candidates(5, 3, [0.25, 0.75])]
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    backward = [second.candidates(5, 3, 2), second.candidates(5, 3), second.step(3), second.start()]
+    backward = [second.candidates(5, 3, [0.25, 0.75]), second.candidates(5, 3), second.step(3), second.start()]
     torch.testing.assert_close(forward, backward[::-1], rtol=0, atol=0)
     torch.testing.assert_close(torch.get_rng_state(), before, rtol=0, atol=0)
 
@@ -33,7 +33,7 @@ def draws_for_every_purpose() -> dict[str, Tensor]:
             draws[f"{prompt} {seed} candidates {i} of all"] = noise.candidates(2, i)[0]
             for j in (0, 1, 11):
                 draws[f"{prompt} {seed} step {i} {j}"] = noise.step(i, j)
-                draws[f"{prompt} {seed} candidates {i} {j}"] = noise.candidates(2, i, j)[1]
+                draws[f"{prompt} {seed} candidates {i} {j}"] = noise.candidates(2, i, [j / 7, 1 - j / 7])[1]
     return draws
 
 
@@ -55,8 +55,8 @@ def test_draws_are_standard_normal_float32() -> None:
 
 def test_antithetic_halves_mirror_each_other() -> None:
     noise = NoiseSource("a", 0, SHAPE, antithetic=True)
-    for trajectory in (None, 3):
-        draws = noise.candidates(6, 2, trajectory)
+    for preference in (None, [0.25, 0.75]):
+        draws = noise.candidates(6, 2, preference)
         torch.testing.assert_close(draws[3:], -draws[:3], rtol=0, atol=0)
         assert (draws[0] - draws[1]).abs().max() > 1
 
