@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -153,6 +156,24 @@ def test_an_interruption_is_no_crash(
     monkeypatch.setattr("tests.conftest.Channel.score", interrupt)
     assert srsoup(config) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_real_ctrl_c_keeps_the_finished_soups_and_says_so(config: Path) -> None:
+    run = RunDirectory(config.parent / "run")
+    command = [sys.executable, "-m", "srsoup_lightning", "predict", "--config", str(config)]
+    command += ["--data.seeds", str(list(range(1_000)))]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not run.ledger.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("srsoup: error: interrupted: what was finished is in")
+    assert "Traceback" not in errors
+    rows = list(run.sample_rows())
+    assert rows
+    assert all((run.root / row["image"]).exists() for row in rows)
 
 
 def test_unknown_configs_are_answered_by_the_known(capsys: pytest.CaptureFixture[str]) -> None:

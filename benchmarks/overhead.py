@@ -1,0 +1,121 @@
+"""What a soup costs beside its networks: ``python -m benchmarks.overhead``.
+
+The bare cost is network evaluations x a bare batched network call + decodes x a bare batched decode + queries x a
+bare batched reward, each measured here, before and after the soups, on the tensors' real sizes. The overhead is the
+soups' wall time over that. Peak memory is that of a process of its own for each size of soup.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from jsonargparse import auto_cli
+from rich.console import Console
+
+from rewards import CLIPScore, JPEGCompressibility
+from srsoup_lightning import Preferences
+from srsoup_lightning.diffusion.backbone import Backbone, load_backbone
+from srsoup_lightning.samplers import Judges, Problem, Soup, SRSoup, WeightedSum
+
+PROMPT = "a lobster"
+COMMON = {"num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0}
+SIZES = {"3 preferences, N = 8": (2, 8), "21 preferences, N = 8": (20, 8), "3 preferences, N = 64": (2, 64)}
+
+
+def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 3, max_batch: int = 64) -> None:
+    """Measure the overhead of the weighted sum and of SRSoup, and peak memory against the size of a soup.
+
+    Args:
+        out: Where the results go.
+        repeats: Soups of each method; the median counts.
+        max_batch: How many latents the network sees at once, in the soups and in the bare calls.
+    """
+    backbone = load_backbone("tiny-animals")
+    methods = {
+        "SRSoup": SRSoup(**COMMON, candidates=16, max_batch=max_batch),
+        "WeightedSum": WeightedSum(**COMMON, candidates=16, max_batch=max_batch),
+    }
+    rates = [_bare_rates(backbone, max_batch)]
+    soups = {name: [_soup(backbone, sampler, 10, seed) for seed in range(repeats)] for name, sampler in methods.items()}
+    rates.append(_bare_rates(backbone, max_batch))
+    bare = {key: median(rate[key] for rate in rates) for key in rates[0]}
+    results = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "milliseconds": {key: 1_000 * rate for key, rate in bare.items()},
+        "overhead": {name: median(_overhead(soup, bare) for soup in made) for name, made in soups.items()},
+        "peak_megabytes": {name: _peak_memory(*size) for name, size in SIZES.items()},
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(results, indent=2) + "\n")
+    Console().print_json(data=results)
+
+
+def _rewards() -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    jpeg, clip = JPEGCompressibility(), CLIPScore("tiny-clip")
+    return {
+        "jpeg": lambda images: jpeg.score(images, [PROMPT] * len(images)),
+        "clip": lambda images: clip.score(images, [PROMPT] * len(images)),
+    }
+
+
+@torch.inference_mode()
+def _soup(backbone: Backbone, sampler: SRSoup, divisions: int, seed: int) -> Soup:
+    denoiser = backbone.bind(PROMPT, **COMMON | {"num_inference_steps": sampler.num_inference_steps})
+    problem = Problem(denoiser, Judges(_rewards(), on_cpu=["jpeg"]), sampler.max_batch)
+    return sampler.run(problem, Preferences.lattice(["jpeg", "clip"], divisions), PROMPT, seed)
+
+
+@torch.inference_mode()
+def _bare_rates(backbone: Backbone, batch: int) -> dict[str, float]:
+    """Seconds of one network evaluation, one decode and one query of each reward, in batches."""
+    denoiser = backbone.bind(PROMPT, **COMMON)
+    x = torch.randn(batch, *denoiser.shape)
+    images = denoiser.decode(x)
+    rates = {
+        "network evaluation": _seconds(lambda: denoiser.predict(x, 10)) / (batch * denoiser.evaluations),
+        "decode": _seconds(lambda: denoiser.decode(x)) / batch,
+    }
+    return rates | {name: _seconds(lambda score=score: score(images)) / batch for name, score in _rewards().items()}
+
+
+def _seconds(call: Callable[[], object], repeats: int = 7) -> float:
+    call()
+    times = []
+    for _ in range(repeats):
+        start = perf_counter()
+        call()
+        times.append(perf_counter() - start)
+    return median(times)
+
+
+def _overhead(soup: Soup, rates: dict[str, float]) -> float:
+    bare = soup.ledger.nfe * rates["network evaluation"] + soup.ledger.decodes * rates["decode"]
+    bare += sum(count * rates[name] for name, count in soup.ledger.queries.items())
+    return soup.ledger.seconds / bare
+
+
+def _peak_memory(divisions: int, candidates: int) -> float:
+    """Megabytes that a process of its own held at most while it made one soup of three steps."""
+    code = f"from benchmarks.overhead import report_peak; report_peak({divisions}, {candidates})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def report_peak(divisions: int, candidates: int) -> None:
+    """Make one small soup in batches of 16 and print this process's peak memory in megabytes."""
+    sampler = WeightedSum(**COMMON | {"num_inference_steps": 3}, candidates=candidates, max_batch=16)
+    _soup(load_backbone("tiny-animals"), sampler, divisions, 0)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    auto_cli(main)
