@@ -87,7 +87,7 @@ def main(
     seed: int = 0,
     clip: Schedule = Schedule(scenes=24_000, steps=1_000, batch_size=96, learning_rate=1e-3),
     autoencoder: Schedule = Schedule(scenes=24_000, steps=3_500, batch_size=16, learning_rate=2e-3),
-    decoder: Schedule = Schedule(scenes=24_000, steps=14_000, batch_size=16, learning_rate=1e-3),
+    decoder: Schedule = Schedule(scenes=24_000, steps=9_000, batch_size=16, learning_rate=1e-3),
     denoiser: Schedule = Schedule(scenes=24_000, steps=10_000, batch_size=32, learning_rate=1e-3),
 ) -> None:
     """Run the stages that have no result in `workdir` yet; a stopped one goes on from its last epoch.

@@ -8,46 +8,82 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-ShapingKind = Literal["std", "tanh", "minmax", "ranks"]
+ShapingKind = Literal["std", "pool", "tanh", "minmax", "ranks"]
 
 EPSILON = 1e-8
 
 
-def standardise(rewards: Tensor) -> Tensor:
+def standardise(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
     """Rewards (..., N) centred and divided by their population standard deviation; equal rewards become 0."""
-    spread, mean = torch.std_mean(rewards, dim=-1, correction=0, keepdim=True)
-    return _zero_if_equal(rewards, (rewards - mean) / (spread + EPSILON))
+    kept = _kept(rewards, asked)
+    centred = _centred(rewards, kept)
+    spread = _mean(centred.square(), kept).sqrt()
+    return _zero_if_equal(rewards, kept, centred / (spread + EPSILON))
 
 
-def squash(rewards: Tensor) -> Tensor:
+def pool(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
+    """Rewards (..., S, N) centred per supplier and divided by one standard deviation for all suppliers.
+
+    A standard deviation of two or three candidates says next to nothing, and dividing by it throws away how far they
+    are apart; that of all suppliers together, within suppliers, is as good as one of many candidates.
+    """
+    kept = _kept(rewards, asked)
+    centred = _zero_if_equal(rewards, kept, _centred(rewards, kept))
+    freedom = (kept.sum(-1) - 1).clamp_min(0).sum(-1).clamp_min(1)
+    spread = (centred.square().sum((-2, -1)) / freedom).sqrt()
+    return centred / (spread[..., None, None] + EPSILON)
+
+
+def squash(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
     """Tanh of the standardised rewards (..., N): an outlier pulls no harder than 1."""
-    return standardise(rewards).tanh()
+    return standardise(rewards, asked).tanh()
 
 
-def minmax(rewards: Tensor) -> Tensor:
+def minmax(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
     """Rewards (..., N) scaled to [0, 1], then centred; equal rewards become 0."""
-    low, high = rewards.aminmax(dim=-1, keepdim=True)
+    kept = _kept(rewards, asked)
+    low, high = _bounds(rewards, kept)
     scaled = (rewards - low) / (high - low + EPSILON)
-    return _zero_if_equal(rewards, scaled - scaled.mean(dim=-1, keepdim=True))
+    return _zero_if_equal(rewards, kept, _centred(scaled, kept))
 
 
-def ranks(rewards: Tensor) -> Tensor:
+def ranks(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
     """Centred ranks in [-1/2, 1/2] (..., N), ties sharing their mean rank: only the order of the rewards counts.
 
     Salimans et al. 2017, arXiv:1703.03864, section 2.1.
     """
-    above = (rewards.unsqueeze(-1) > rewards.unsqueeze(-2)).sum(-1)
-    below = (rewards.unsqueeze(-1) < rewards.unsqueeze(-2)).sum(-1)
-    return (above - below).to(rewards.dtype) / (2 * max(rewards.shape[-1] - 1, 1))
+    kept = _kept(rewards, asked)
+    others = kept.unsqueeze(-2)
+    above = ((rewards.unsqueeze(-1) > rewards.unsqueeze(-2)) & others).sum(-1)
+    below = ((rewards.unsqueeze(-1) < rewards.unsqueeze(-2)) & others).sum(-1)
+    rivals = (kept.sum(-1, keepdim=True) - 1).clamp_min(1)
+    return (above - below).to(rewards.dtype) / (2 * rivals) * kept
 
 
-def _zero_if_equal(rewards: Tensor, shaped: Tensor) -> Tensor:
+def _kept(rewards: Tensor, asked: Tensor | None) -> Tensor:
+    return torch.ones_like(rewards, dtype=torch.bool) if asked is None else asked
+
+
+def _mean(values: Tensor, kept: Tensor) -> Tensor:
+    return (values * kept).sum(-1, keepdim=True) / kept.sum(-1, keepdim=True).clamp_min(1)
+
+
+def _centred(rewards: Tensor, kept: Tensor) -> Tensor:
+    return (rewards - _mean(rewards, kept)) * kept
+
+
+def _bounds(rewards: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    low = rewards.masked_fill(~kept, torch.inf).amin(-1, keepdim=True)
+    return low, rewards.masked_fill(~kept, -torch.inf).amax(-1, keepdim=True)
+
+
+def _zero_if_equal(rewards: Tensor, kept: Tensor, shaped: Tensor) -> Tensor:
     # The mean of equal floats may miss them by a rounding error, which dividing by the spread would blow up.
-    equal = (rewards == rewards[..., :1]).all(dim=-1, keepdim=True)
-    return torch.where(equal, torch.zeros_like(shaped), shaped)
+    low, high = _bounds(rewards, kept)
+    return torch.where(low < high, shaped, torch.zeros_like(shaped))
 
 
-_KINDS = {"std": standardise, "tanh": squash, "minmax": minmax, "ranks": ranks}
+_KINDS = {"std": standardise, "pool": pool, "tanh": squash, "minmax": minmax, "ranks": ranks}
 
 
 @dataclass(frozen=True)
@@ -55,8 +91,9 @@ class Shaping:
     """How the rewards of N candidates become weights.
 
     Args:
-        kind: "std" standardises (the paper), "tanh" tames outliers, "minmax" scales to the range, "ranks" keeps the
-            order alone.
+        kind: "std" standardises (the paper), "pool" takes the standard deviation of all suppliers together, which is
+            better where each has few candidates, "tanh" tames outliers, "minmax" scales to the range, "ranks" keeps
+            the order alone.
         target: Only candidates whose reward is above this count; None lets all count.
         top_fraction: Of those, only this share of the N candidates, the best, count; in (0, 1].
 
@@ -74,13 +111,19 @@ class Shaping:
         if not 0 < self.top_fraction <= 1:
             raise ValueError(f"top_fraction is {self.top_fraction}: give a share in (0, 1], e.g. 0.25")
 
-    def __call__(self, rewards: Tensor) -> Tensor:
-        """Rewards (..., N) to weights (..., N): zero where a candidate doesn't count or all rewards are equal."""
-        weights = _KINDS[self.kind](rewards)
+    def __call__(self, rewards: Tensor, asked: Tensor | None = None) -> Tensor:
+        """The weights (..., S, N) of S suppliers' candidates: zero where one doesn't count or all rewards are equal.
+
+        Args:
+            rewards: Of N candidates of S suppliers, (..., S, N).
+            asked: Which of them were asked, bool (..., S, N); None for all. The others don't count.
+        """
+        weights = _KINDS[self.kind](rewards, asked)
         if self.target is not None:
             weights = weights * (rewards > self.target)
         if self.top_fraction < 1:
-            kept = max(1, round(self.top_fraction * rewards.shape[-1]))
-            best = rewards.topk(kept, dim=-1).indices
-            weights = weights * torch.zeros_like(weights).scatter(-1, best, 1.0)
+            kept = _kept(rewards, asked)
+            count = (self.top_fraction * kept.sum(-1, keepdim=True)).round().clamp_min(1)
+            place = rewards.masked_fill(~kept, -torch.inf).argsort(stable=True, dim=-1, descending=True).argsort(-1)
+            weights = weights * (place < count)
         return weights

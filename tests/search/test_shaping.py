@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from srsoup_lightning.search.shaping import Shaping, minmax, ranks, squash, standardise
+from srsoup_lightning.search.shaping import Shaping, minmax, pool, ranks, squash, standardise
 
 KINDS = {"std": standardise, "tanh": squash, "minmax": minmax, "ranks": ranks}
 FEW = [3.0, -1.0, 4.0, 1.0, -5.0, 9.0, 2.0, 4.0]
@@ -109,7 +110,7 @@ def test_a_sixth_of_thirty_is_five() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "zscore"}, "'zscore' is unknown: choose from std, tanh, minmax, ranks"),
+        ({"kind": "zscore"}, "'zscore' is unknown: choose from std, pool, tanh, minmax, ranks"),
         ({"top_fraction": 0.0}, r"top_fraction is 0.0: .*\(0, 1\]"),
         ({"top_fraction": 1.1}, "top_fraction is 1.1"),
         ({"top_fraction": math.nan}, "top_fraction is nan"),
@@ -118,3 +119,60 @@ def test_a_sixth_of_thirty_is_five() -> None:
 def test_bad_options_are_named(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Shaping(**options)
+
+
+# Several suppliers, each with the candidates that were asked.
+
+ALL_KINDS = [*KINDS, "pool"]
+ragged = st.lists(st.lists(st.integers(-50, 50), min_size=1, max_size=6), min_size=1, max_size=5)
+
+
+def padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """The rows side by side, with noise where a row has nothing, and where it has something."""
+    widest = max(map(len, rows)) + 1
+    rewards = torch.randn(len(rows), widest, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 1e3
+    asked = torch.zeros(len(rows), widest, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        places = torch.randperm(widest, generator=torch.Generator().manual_seed(i))[: len(row)].sort().values
+        rewards[i, places], asked[i, places] = torch.tensor(row, dtype=torch.float64), True
+    return rewards, asked
+
+
+@pytest.mark.parametrize("options", [{}, {"top_fraction": 0.5}, {"target": 1.0}])
+@pytest.mark.parametrize("kind", KINDS)
+@given(rows=ragged)
+def test_candidates_that_were_not_asked_are_as_if_they_were_not_there(
+    kind: str, options: dict, rows: list[list[int]]
+) -> None:
+    rewards, asked = padded(rows)
+    weights = Shaping(kind, **options)(rewards, asked)
+    assert not weights[~asked].any()
+    for i, row in enumerate(rows):
+        alone = Shaping(kind, **options)(torch.tensor([row], dtype=torch.float64))[0]
+        torch.testing.assert_close(weights[i][asked[i]], alone, rtol=1e-6, atol=1e-6)
+
+
+@given(rows=ragged)
+def test_pooling_divides_what_each_supplier_centred_by_one_unbiased_spread(rows: list[list[int]]) -> None:
+    rewards, asked = padded(rows)
+    centred = [[reward - statistics.fmean(row) for reward in row] for row in rows]
+    freedom = sum(len(row) - 1 for row in rows)
+    spread = math.sqrt(sum(each**2 for row in centred for each in row) / max(freedom, 1))
+    weights = pool(rewards, asked)
+    for i, row in enumerate(centred):
+        expected = torch.tensor([each / spread if spread else 0.0 for each in row], dtype=torch.float64)
+        torch.testing.assert_close(weights[i][asked[i]], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_pooling_one_supplier_standardises_without_bias() -> None:
+    rewards = torch.tensor([FEW], dtype=torch.float64)
+    bias = math.sqrt((len(FEW) - 1) / len(FEW))
+    torch.testing.assert_close(pool(rewards), bias * standardise(rewards), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_supplier_nobody_asked_weighs_nothing(kind: str) -> None:
+    asked = torch.tensor([[True, True, True], [False, False, False]])
+    weights = Shaping(kind)(torch.tensor([[1.0, 2.0, 4.0], [5.0, 6.0, 7.0]]), asked)
+    assert weights[0].abs().sum() > 0.5
+    assert torch.equal(weights[1], torch.zeros(3))
