@@ -7,7 +7,7 @@ from srsoup_lightning.samplers.judges import Judges, RewardError
 from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
 from srsoup_lightning.search.shaping import Shaping
-from srsoup_lightning.search.sharing import AdaptiveAnchors, FixedSoup, Gated, Never, Sharing
+from srsoup_lightning.search.sharing import AdaptiveAnchors, FixedSoup, Gated, Never, Pooled, Sharing
 
 __all__ = [
     "AdaptiveAnchors",
@@ -19,6 +19,7 @@ __all__ = [
     "Listener",
     "Moment",
     "Never",
+    "Pooled",
     "Problem",
     "RewardError",
     "SRSoup",

@@ -128,7 +128,8 @@ class SRSoup(Sampler):
         candidates_of = supplier_means[suppliers].unsqueeze(1) + sigma * own_draws
         base_noise = supplier_noise[suppliers] if self.preview == "reused" else None
         rewards = self._query(problem, candidates_of, step + 1, asked[suppliers], base_noise)
-        shaped = torch.stack([shape(rewards[:, j]) for j, shape in enumerate(shapings)], dim=1)
+        answered = asked[suppliers].unsqueeze(-1).expand_as(rewards)
+        shaped = torch.stack([shape(rewards[:, j], answered[:, j]) for j, shape in enumerate(shapings)], dim=1)
         direction = mix(
             heard[:, suppliers], shaped, own_draws, means, supplier_means[suppliers], sigma, self.correction
         )

@@ -143,6 +143,39 @@ class AdaptiveAnchors(Sharing):
         return chosen.unsqueeze(-1).repeat(1, 1, preferences.shape[1])
 
 
+@dataclass(frozen=True)
+class Pooled(Sharing):
+    """Everyone draws candidates of its own and listens to everyone, the less the farther away.
+
+    Where trajectories are close, few candidates each make one good estimate together; where they have parted, each is
+    left with its own. Nobody is asked about a reward that has no weight for itself.
+
+    Args:
+        power: The sharing weight is the Bhattacharyya coefficient per dimension to this power, at least 0; 0 listens to
+            everyone alike, a large one to oneself.
+
+    Raises:
+        ValueError: A negative or infinite power.
+    """
+
+    power: float = 1.0
+
+    own_noise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.power < torch.inf:
+            raise ValueError(f"power is {self.power}: give a finite number, at least 0, e.g. 1")
+
+    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
+        """See :meth:`Sharing.share`; the weights of each preference and reward have unit sum of squares.
+
+        So every reward's gradient comes with as much noise, however many supply it.
+        """
+        closeness = bhattacharyya(means, means, sigma) ** self.power
+        heard = closeness.unsqueeze(-1) * (preferences > 0)
+        return heard / torch.linalg.vector_norm(heard, dim=1, keepdim=True).clamp_min(torch.finfo(heard.dtype).tiny)
+
+
 def nearest_supplier(closeness: Tensor, anchors: int, threshold: float) -> Tensor:
     """The supplier (P,) that each trajectory listens to: the closest of a farthest-first cover.
 

@@ -13,10 +13,13 @@ from torch import Tensor
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.samplers import (
+    AdaptiveAnchors,
     BaseModel,
     BestOfN,
     FixedSoup,
+    Gated,
     Moment,
+    Pooled,
     RewardError,
     Sampler,
     Soup,
@@ -31,9 +34,12 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "best of n": lambda **options: BestOfN(pool=7, **options),
     "weighted sum": lambda **options: WeightedSum(candidates=4, **options),
     "soup": lambda **options: SRSoup(candidates=4, sharing=FixedSoup(1, 4), **options),
+    "gated soup": lambda **options: SRSoup(candidates=4, sharing=Gated(0.8), **options),
+    "adaptive soup": lambda **options: SRSoup(candidates=4, sharing=AdaptiveAnchors(0.8), **options),
+    "pooled soup": lambda **options: SRSoup(candidates=[4, 2], sharing=Pooled(), shaping="pool", **options),
     "antithetic soup": lambda **options: SRSoup(candidates=4, antithetic=True, shaping="ranks", **options),
 }
-SEARCHING = ["best of n", "weighted sum", "soup", "antithetic soup"]
+SEARCHING = [name for name in SAMPLERS if name != "base model"]
 
 
 @pytest.fixture(params=SAMPLERS)

@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning import Preferences
-from srsoup_lightning.samplers import BaseModel, FixedSoup, Never, Shaping, Sharing, SRSoup, WeightedSum
+from srsoup_lightning.samplers import (
+    AdaptiveAnchors,
+    BaseModel,
+    FixedSoup,
+    Gated,
+    Never,
+    Pooled,
+    Shaping,
+    Sharing,
+    SRSoup,
+    WeightedSum,
+)
 from srsoup_lightning.search.noise import NoiseSource
 from srsoup_lightning.search.sharing import listen_to_self
 from tests.samplers.toys import NAMES, SHAPE, bind, curved, lattice, linear, linears, normal, run
@@ -98,7 +109,20 @@ def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tenso
 
 @pytest.mark.parametrize("final_alpha", [1.0, 0.95])
 @pytest.mark.parametrize("correction", ["exact", "raw", "none"])
-@pytest.mark.parametrize("sharing", [Never(), FixedSoup(0, 3), FixedSoup(1, 4), Alone(), Tangle(), OwnTangle()])
+@pytest.mark.parametrize(
+    "sharing",
+    [
+        Never(),
+        FixedSoup(0, 3),
+        FixedSoup(1, 4),
+        Gated(0.8),
+        AdaptiveAnchors(0.8),
+        Pooled(2.0),
+        Alone(),
+        Tangle(),
+        OwnTangle(),
+    ],
+)
 def test_pictures_are_those_of_the_slow_twin(sharing: Sharing, correction: str, final_alpha: float) -> None:
     sampler, preferences = soup(sharing, correction=correction), lattice(3, 2)
     found = run(sampler, preferences, denoiser=bind(sampler, final_alpha))
@@ -258,6 +282,23 @@ def test_a_supplier_that_nobody_listens_to_is_not_previewed() -> None:
     assert ledger.nfe == 1 + 5 * (STEPS - 1) + N * (STEPS - 1)
 
 
+@pytest.mark.parametrize(("rewards", "divisions"), [(1, 1), (2, 5), (3, 4)])
+def test_pooled_preferences_ask_once_for_each_reward_they_weigh(rewards: int, divisions: int) -> None:
+    preferences = lattice(rewards, divisions)
+    ledger = run(soup(Pooled()), preferences).ledger
+    assert ledger.total_queries == N * int((preferences.weights > 0).sum()) * (STEPS - 1)
+
+
+def test_gates_and_covers_ask_between_the_soup_and_the_weighted_sum() -> None:
+    def queries(sharing: Sharing) -> int:
+        return run(soup(sharing), lattice(2, 5)).ledger.total_queries
+
+    for policy in (Gated, AdaptiveAnchors):
+        bills = [queries(policy(threshold)) for threshold in (0.0, 0.9, 1.0)]
+        assert queries(FixedSoup(0, STEPS)) <= bills[0] < bills[1] < bills[2]
+        assert bills[2] == queries(Never())
+
+
 # Steering.
 
 
@@ -345,3 +386,17 @@ def test_bad_arguments_are_named(options: dict, message: str) -> None:
 def test_an_unknown_correction_is_named() -> None:
     with pytest.raises(ValueError, match="'exakt' is unknown: choose from exact, raw, none"):
         run(soup(correction="exakt"), lattice(2, 2))
+
+
+def test_suppliers_that_are_not_asked_about_a_reward_have_no_say_in_its_pooled_spread() -> None:
+    """With zeros for the answers of the corner that doesn't weigh it, the spread would shrink by half."""
+    spread = []
+
+    class Watched(Shaping):
+        def __call__(self, rewards: Tensor, asked: Tensor | None = None) -> Tensor:
+            shaped = super().__call__(rewards, asked)
+            spread.append(float(shaped.square().sum() / (asked.sum() - asked.any(-1).sum())))
+            return shaped
+
+    run(soup(Pooled(), shaping=Watched("pool")), lattice(2, 1))
+    assert spread == pytest.approx([1.0] * len(spread), abs=1e-4)

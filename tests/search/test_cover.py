@@ -10,7 +10,7 @@ from torch import Tensor
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.search.gradient import bhattacharyya
-from srsoup_lightning.search.sharing import AdaptiveAnchors, FixedSoup, Gated, Never, Sharing, nearest_supplier
+from srsoup_lightning.search.sharing import AdaptiveAnchors, FixedSoup, Gated, Never, Pooled, Sharing, nearest_supplier
 
 SIGMA = 0.5
 thresholds = st.floats(0, 1)
@@ -87,3 +87,31 @@ def test_a_higher_threshold_never_takes_fewer_suppliers(seed: int, low: float, h
 def test_a_threshold_outside_its_range_is_refused(policy: type[Sharing], threshold: float) -> None:
     with pytest.raises(ValueError, match=r"threshold is .*: closeness lies in \[0, 1\]"):
         policy(threshold)
+
+
+@given(seed=seeds, rewards=st.integers(1, 3), power=st.floats(0, 8), spread=st.floats(0.1, 1))
+def test_pooling_weighs_by_closeness_those_who_ask(seed: int, rewards: int, power: float, spread: float) -> None:
+    preferences = weights(rewards)
+    centres = means(seed, len(preferences), spread)
+    share = Pooled(power).share(0, centres, SIGMA, preferences)
+    closeness = bhattacharyya(centres, centres, SIGMA)
+    for p in range(len(preferences)):
+        for j in range(rewards):
+            asking = preferences[:, j] > 0
+            assert not share[p, ~asking, j].any()
+            expected = closeness[p, asking] ** power
+            torch.testing.assert_close(share[p, asking, j], expected / expected.norm(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_high_power_listens_to_itself() -> None:
+    preferences = weights(2)
+    apart = means(0, len(preferences))
+    share = Pooled(1e4).share(0, apart, SIGMA, preferences)
+    wanted = (preferences > 0).unsqueeze(1)
+    torch.testing.assert_close(share * wanted, Never().share(0, apart, SIGMA, preferences) * wanted)
+
+
+@pytest.mark.parametrize("power", [-0.1, float("inf"), float("nan")])
+def test_a_power_outside_its_range_is_refused(power: float) -> None:
+    with pytest.raises(ValueError, match=r"power is .*: give a finite number, at least 0"):
+        Pooled(power)
