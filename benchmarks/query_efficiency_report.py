@@ -1,0 +1,108 @@
+"""Tables and figures of the query-efficiency rows: ``python -m benchmarks.query_efficiency_report``."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib as mpl
+from jsonargparse import auto_cli
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.front import interval, ratio_interval
+from benchmarks.query_efficiency import METHODS, RESULTS
+
+Rows = dict[str, dict[str, dict[str, list[float]]]]  # method -> measure -> prompt -> a value a seed
+BASELINES = ("WeightedSum, N = 16", "WeightedSum, N = 30")
+COSTS = {"queries": "reward queries a soup", "nfe": "network evaluations a soup"}
+
+
+def main(results: Path = RESULTS, figure: Path = Path("docs/images/query_efficiency.svg")) -> None:
+    """Write ``tables.md`` into `results`, and the figure as SVG and PNG.
+
+    Args:
+        results: Folder of the rows.
+        figure: Where the figure goes.
+    """
+    by_setting = _load(results / "soups.jsonl")
+    tables = [f"### {setting}\n\n{as_markdown(rows)}" for setting, rows in by_setting.items()]
+    (results / "tables.md").write_text("\n\n".join(tables) + "\n")
+    mpl.rcParams["svg.hashsalt"] = "srsoup"  # the same rows draw the same file
+    drawn = draw(by_setting)
+    figure.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(figure, metadata={"Date": None})
+    drawn.savefig(figure.with_suffix(".png"), dpi=150)
+
+
+def _load(path: Path) -> dict[str, Rows]:
+    settings: dict[str, Rows] = defaultdict(lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list))))
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        for measure, value in row.items():
+            if isinstance(value, int | float) and measure != "seed":
+                settings[row["setting"]][row["method"]][measure][row["prompt"]].append(value)
+    return settings
+
+
+def as_markdown(rows: Rows) -> str:
+    """A row a method, with its ratios to the weighted sums."""
+    ratios = [f"{measure} / {name}" for name in BASELINES for measure in ("utility", "hypervolume")]
+    heads = [
+        "method",
+        "utility",
+        "hypervolume",
+        "queries",
+        "network evaluations",
+        "seconds",
+        "neighbours differ",
+        *ratios,
+    ]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for method in (name for name in METHODS if name in rows):
+        found = rows[method]
+        cells = [_spread(interval(found[measure]), 3) for measure in ("utility", "hypervolume")]
+        cells += [f"{interval(found[cost])['mean']:,.0f}" for cost in COSTS]
+        cells += [f"{interval(found['seconds'])['mean']:.1f}", f"{interval(found['smoothness'])['mean']:.4f}"]
+        cells += [
+            _spread(ratio_interval(found[measure], rows[baseline][measure]), 2) if baseline in rows else ""
+            for baseline in BASELINES
+            for measure in ("utility", "hypervolume")
+        ]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _spread(value: dict[str, float], digits: int) -> str:
+    return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
+
+
+def draw(by_setting: dict[str, Rows]) -> Figure:
+    """A row of panels a setting: hypervolume against queries and against network evaluations."""
+    drawn = Figure(figsize=(10, 4 * len(by_setting)), layout="constrained")
+    panels = drawn.subplots(len(by_setting), len(COSTS), squeeze=False)
+    for (setting, rows), line in zip(by_setting.items(), panels, strict=True):
+        for (cost, label), panel in zip(COSTS.items(), line, strict=True):
+            _panel(panel, rows, cost)
+            panel.set(xlabel=label, ylabel="hypervolume", title=setting, xscale="log")
+    panels[0, 0].legend(fontsize="small")
+    return drawn
+
+
+def _panel(panel: Axes, rows: Rows, cost: str) -> None:
+    """One line a family of methods that differ in their number of candidates alone."""
+    families: dict[str, list[tuple[float, dict[str, float]]]] = defaultdict(list)
+    for method in (name for name in METHODS if name in rows):
+        family = method.split(",")[0].split("(")[0]
+        spent = interval(rows[method][cost])["mean"]
+        families[family].append((max(spent, 1), interval(rows[method]["hypervolume"])))
+    for family, points in families.items():
+        points.sort(key=lambda point: point[0])
+        means = [value["mean"] for _, value in points]
+        errors = [[v["mean"] - v["low"] for _, v in points], [v["high"] - v["mean"] for _, v in points]]
+        panel.errorbar([x for x, _ in points], means, errors, marker="o", capsize=2, label=family)
+
+
+if __name__ == "__main__":
+    auto_cli(main)
