@@ -6,8 +6,10 @@ from srsoup_lightning.samplers.best_of_n import BestOfN
 from srsoup_lightning.samplers.judges import Judges, RewardError
 from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
+from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
+from srsoup_lightning.search.pooling import Pooled
 from srsoup_lightning.search.shaping import Shaping
-from srsoup_lightning.search.sharing import AdaptiveAnchors, FixedSoup, Gated, Never, Pooled, Sharing
+from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, Standing
 
 __all__ = [
     "AdaptiveAnchors",
@@ -27,5 +29,6 @@ __all__ = [
     "Shaping",
     "Sharing",
     "Soup",
+    "Standing",
     "WeightedSum",
 ]

@@ -19,7 +19,7 @@ from srsoup_lightning.search.distinct import distinct
 from srsoup_lightning.search.gradient import Correction, mix, project_to_shell, require_correction
 from srsoup_lightning.search.noise import NoiseSource, require_even
 from srsoup_lightning.search.shaping import Shaping, ShapingKind
-from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing
+from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, Standing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,10 @@ class SRSoup(Sampler):
             nobody searches and everyone takes the same unsteered step.
         sharing: Who listens to whom at which step; the paper's is FixedSoup(0, 20) of 50 steps.
         shaping: How rewards become weights: "std" (the paper), "tanh", "minmax", "ranks", a Shaping with its options,
-            or {reward: Shaping} where rewards differ.
+            or {reward: Shaping} where rewards differ. None takes what suits the sharing policy.
         correction: How a borrowed candidate is seen from the borrower's mean: "exact", "raw" (the released two-reward
-            code, which forgets to divide by sigma) or "none" (the released three-reward code).
+            code, which forgets to divide by sigma) or "none" (the released three-reward code). None takes what suits
+            the sharing policy.
         antithetic: Draw the candidates in mirrored pairs.
         preview: What rewards see of a candidate: the "guided" estimate of its clean picture; the "unguided" one, at
             half the network evaluations; or one with the noise "reused" from the step's own prediction, at none.
@@ -46,8 +47,8 @@ class SRSoup(Sampler):
 
     candidates: int | list[int] = 30
     sharing: Sharing = field(default_factory=FixedSoup)
-    shaping: ShapingKind | Shaping | dict[str, Shaping] = "std"
-    correction: Correction = "exact"
+    shaping: ShapingKind | Shaping | dict[str, Shaping] | None = None
+    correction: Correction | None = None
     antithetic: bool = False
     preview: Preview = "guided"
 
@@ -66,7 +67,8 @@ class SRSoup(Sampler):
             raise ValueError(f"preview {self.preview!r} is unknown: choose from {', '.join(get_args(Preview))}")
         if self.eta == 0:
             raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
-        require_correction(self.correction)
+        if self.correction is not None:
+            require_correction(self.correction)
         self._shapings(())
 
     @property
@@ -83,11 +85,14 @@ class SRSoup(Sampler):
         return self.antithetic
 
     def _shapings(self, rewards: tuple[str, ...]) -> list[Shaping]:
+        suited = Shaping(self.sharing.shaping)
         if isinstance(self.shaping, dict):
             unknown = sorted(set(self.shaping) - set(rewards)) if rewards else []
             if unknown:
                 raise ValueError(f"shaping names {unknown}: the rewards are {list(rewards)}")
-            return [self.shaping.get(reward, Shaping()) for reward in rewards]
+            return [self.shaping.get(reward, suited) for reward in rewards]
+        if self.shaping is None:
+            return [suited] * len(rewards)
         shared = self.shaping if isinstance(self.shaping, Shaping) else Shaping(self.shaping)
         return [shared] * len(rewards)
 
@@ -115,24 +120,27 @@ class SRSoup(Sampler):
         candidates = self.candidates_at(step)
         if candidates == 0:
             return means + sigma * noise.step(step)
-        heard = weights.unsqueeze(1) * self.sharing.share(step, means, sigma, weights)
+        counts = self.sharing.counts(candidates, weights)
+        standing = Standing(step, means, prediction.x0[place], sigma, weights, counts)
+        heard = weights.unsqueeze(1) * self.sharing.share(standing)
         draws = self._draw(noise, step, candidates, weights)
-        if not self.sharing.own_noise:  # then trajectories at one point are one supplier
-            heard = heard.new_zeros(len(x), len(points), heard.shape[2]).index_add_(1, place, heard)
-            supplier_means, supplier_noise = at_points.mean, prediction.noise
-        else:
+        if self.sharing.own_noise:
             supplier_means, supplier_noise = means, prediction.noise[place]
-        asked = (heard > 0).any(0)
-        suppliers = asked.any(1)
+        else:  # then trajectories at one point are one supplier
+            heard = heard.new_zeros(len(x), len(points), heard.shape[2]).index_add_(1, place, heard)
+            counts = torch.zeros_like(counts[points]).scatter_reduce(
+                0, place.unsqueeze(1).expand_as(counts), counts, "amax"
+            )
+            supplier_means, supplier_noise = at_points.mean, prediction.noise
+        counts = counts * (heard > 0).any(0)
+        suppliers = counts.any(1)
         own_draws = draws[suppliers] if self.sharing.own_noise else draws
-        candidates_of = supplier_means[suppliers].unsqueeze(1) + sigma * own_draws
-        base_noise = supplier_noise[suppliers] if self.preview == "reused" else None
-        rewards = self._query(problem, candidates_of, step + 1, asked[suppliers], base_noise)
-        answered = asked[suppliers].unsqueeze(-1).expand_as(rewards)
-        shaped = torch.stack([shape(rewards[:, j], answered[:, j]) for j, shape in enumerate(shapings)], dim=1)
-        direction = mix(
-            heard[:, suppliers], shaped, own_draws, means, supplier_means[suppliers], sigma, self.correction
-        )
+        offered = supplier_means[suppliers].unsqueeze(1) + sigma * own_draws
+        asked = torch.arange(candidates, device=x.device) < counts[suppliers].unsqueeze(-1)
+        rewards = self._query(problem, offered, step + 1, asked, supplier_noise[suppliers])
+        shaped = torch.stack([shape(rewards[:, j], asked[:, j]) for j, shape in enumerate(shapings)], dim=1)
+        correction = self.correction or self.sharing.correction
+        direction = mix(heard[:, suppliers], shaped, own_draws, means, supplier_means[suppliers], sigma, correction)
         first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
         return means + sigma * project_to_shell(direction, first_draw)
 
@@ -142,13 +150,22 @@ class SRSoup(Sampler):
             return noise.candidates(candidates, step)
         return torch.stack([noise.candidates(candidates, step, preference) for preference in weights.tolist()])
 
-    def _query(self, problem: Problem, x: Tensor, level: int, asked: Tensor, noise: Tensor | None) -> Tensor:
-        """Rewards (S, M, N) of each supplier's candidates x (S, N, C, H, W), 0 where not asked."""
-        candidates = x.shape[1]
-        base = None if noise is None else noise.repeat_interleave(candidates, 0)
-        wanted = asked.repeat_interleave(candidates, 0)
-        scores = problem.query(x.flatten(0, 1), level, wanted, self.preview, base)
-        return scores.unflatten(0, x.shape[:2]).transpose(1, 2)
+    def _query(self, problem: Problem, x: Tensor, level: int, asked: Tensor, noise: Tensor) -> Tensor:
+        """Rewards (S, M, N) of suppliers' candidates x (S, N, C, H, W) where asked (S, M, N), and 0 elsewhere.
+
+        Args:
+            problem: Who answers.
+            x: The candidates.
+            level: Their level.
+            asked: Which candidate is asked about which reward; those asked about none cost nothing.
+            noise: The noise predicted at the suppliers, (S, C, H, W).
+        """
+        wanted = asked.transpose(1, 2)
+        live = wanted.any(2)
+        base = noise.unsqueeze(1).expand_as(x)[live] if self.preview == "reused" else None
+        rewards = x.new_zeros(wanted.shape, dtype=torch.float32)
+        rewards[live] = problem.query(x[live], level, wanted[live], self.preview, base)
+        return rewards.transpose(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)

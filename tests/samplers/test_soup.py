@@ -21,6 +21,7 @@ from srsoup_lightning.samplers import (
     Shaping,
     Sharing,
     SRSoup,
+    Standing,
     WeightedSum,
 )
 from srsoup_lightning.search.noise import NoiseSource
@@ -49,16 +50,17 @@ class Alone(Sharing):
 
     own_noise: ClassVar[bool] = True
 
-    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
-        return listen_to_self(preferences)
+    def share(self, standing: Standing) -> Tensor:
+        return listen_to_self(standing.preferences)
 
 
 @dataclass(frozen=True)
 class Tangle(Sharing):
     """Some listen to some, with arbitrary weights, and nobody to the second."""
 
-    def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
-        weights = normal(len(means), len(means), preferences.shape[1], seed=step)
+    def share(self, standing: Standing) -> Tensor:
+        trajectories, rewards = standing.preferences.shape
+        weights = normal(trajectories, trajectories, rewards, seed=standing.step)
         weights[:, 1] = 0
         return weights.abs()
 
@@ -70,20 +72,22 @@ class OwnTangle(Tangle):
 # A slow twin: one trajectory, one reward and one candidate at a time, every latent evaluated anew.
 
 
-def twin_directions(step: int, means: Tensor, weights: Tensor, sampler: SRSoup, bound: tuple) -> Tensor:
+def twin_directions(standing: Standing, sampler: SRSoup, bound: tuple) -> Tensor:
     denoiser, rewards, noise = bound
-    sigma, level = denoiser.kernel.sigma(step), step + 1
-    share = sampler.sharing.share(step, means, sigma, weights)
+    step, means, _, sigma, weights, counts = standing
+    level = step + 1
+    share = sampler.sharing.share(standing)
     directions = torch.zeros_like(means)
     for s in range(len(means)):
         draws = noise.candidates(N, step, weights[s].tolist() if sampler.sharing.own_noise else None)
         latents = means[s] + sigma * draws
         clean = latents if level == STEPS else denoiser.predict(latents, level).x0
         for j, score in enumerate(rewards):
-            raw = score(denoiser.decode(clean))
-            shaped = (raw - raw.mean()) / (raw.std(correction=0) + 1e-8)
+            asked = int(counts[s, j])
+            raw = score(denoiser.decode(clean))[:asked]
+            shaped = (raw - raw.mean()) / (raw.std(correction=0) + 1e-8) if asked else raw
             for p in range(len(means)):
-                for k in range(N):
+                for k in range(asked if share[p, s, j] else 0):
                     shift = (means[s] - means[p]) * {"exact": 1 / sigma, "raw": 1, "none": 0}[sampler.correction]
                     seen = draws[k].norm() * (draws[k] + shift) / (draws[k] + shift).norm()
                     directions[p] += weights[p, j] * share[p, s, j] * shaped[k] * seen
@@ -96,12 +100,16 @@ def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tenso
     noise = NoiseSource("a lobster", 0, SHAPE)
     x = torch.stack([noise.start()] * len(weights))
     for step in range(STEPS):
-        means = torch.cat([denoiser.kernel.mean(step, each, denoiser.predict(each, step)) for each in x.split(1)])
+        predictions = [denoiser.predict(each, step) for each in x.split(1)]
+        means = torch.cat([denoiser.kernel.mean(step, each, seen) for each, seen in zip(x, predictions, strict=True)])
+        previews = torch.cat([prediction.x0 for prediction in predictions])
         sigma = denoiser.kernel.sigma(step)
         if sigma == 0:
             x = means
             continue
-        directions = twin_directions(step, means, weights, sampler, (denoiser, rewards, noise))
+        counts = sampler.sharing.counts(N, weights)
+        standing = Standing(step, means, previews, sigma, weights, counts)
+        directions = twin_directions(standing, sampler, (denoiser, rewards, noise))
         lengths = directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         x = means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
     return denoiser.decode(x)[places]
@@ -124,7 +132,7 @@ def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tenso
     ],
 )
 def test_pictures_are_those_of_the_slow_twin(sharing: Sharing, correction: str, final_alpha: float) -> None:
-    sampler, preferences = soup(sharing, correction=correction), lattice(3, 2)
+    sampler, preferences = soup(sharing, correction=correction, shaping="std"), lattice(3, 2)
     found = run(sampler, preferences, denoiser=bind(sampler, final_alpha))
     close(found.images, twin(sampler, preferences, final_alpha), 1e-4)
 
@@ -271,8 +279,9 @@ def test_a_supplier_that_nobody_listens_to_is_not_previewed() -> None:
     class OnlyTheFirst(Sharing):
         own_noise: ClassVar[bool] = True
 
-        def share(self, step: int, means: Tensor, sigma: float, preferences: Tensor) -> Tensor:
-            share = torch.zeros(len(means), len(means), preferences.shape[1])
+        def share(self, standing: Standing) -> Tensor:
+            trajectories, rewards = standing.preferences.shape
+            share = torch.zeros(trajectories, trajectories, rewards)
             share[:, 0] = 1
             return share
 
@@ -285,8 +294,16 @@ def test_a_supplier_that_nobody_listens_to_is_not_previewed() -> None:
 @pytest.mark.parametrize(("rewards", "divisions"), [(1, 1), (2, 5), (3, 4)])
 def test_pooled_preferences_ask_once_for_each_reward_they_weigh(rewards: int, divisions: int) -> None:
     preferences = lattice(rewards, divisions)
-    ledger = run(soup(Pooled()), preferences).ledger
+    ledger = run(soup(Pooled(proportional=False)), preferences).ledger
     assert ledger.total_queries == N * int((preferences.weights > 0).sum()) * (STEPS - 1)
+
+
+def test_in_proportion_preferences_ask_where_their_weight_is() -> None:
+    points = [[1.0, 0.0], [0.75, 0.25], [0.5, 0.5], [0.1, 0.9], [0.0, 1.0]]
+    ledger = run(soup(Pooled(), candidates=8), Preferences(NAMES[:2], points)).ledger
+    assert ledger.queries == {"a": (8 + 6 + 4 + 2) * (STEPS - 1), "b": (2 + 4 + 7 + 8) * (STEPS - 1)}
+    asked_about_any = 8 + 6 + 4 + 7 + 8
+    assert ledger.decodes == asked_about_any * (STEPS - 1) + len(points)
 
 
 def test_gates_and_covers_ask_between_the_soup_and_the_weighted_sum() -> None:
@@ -294,7 +311,7 @@ def test_gates_and_covers_ask_between_the_soup_and_the_weighted_sum() -> None:
         return run(soup(sharing), lattice(2, 5)).ledger.total_queries
 
     for policy in (Gated, AdaptiveAnchors):
-        bills = [queries(policy(threshold)) for threshold in (0.0, 0.9, 1.0)]
+        bills = [queries(policy(threshold)) for threshold in (0.0, 0.99, 1.0)]
         assert queries(FixedSoup(0, STEPS)) <= bills[0] < bills[1] < bills[2]
         assert bills[2] == queries(Never())
 

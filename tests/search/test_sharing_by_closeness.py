@@ -1,0 +1,171 @@
+"""Gates, covers and pools: who is close enough to borrow from."""
+
+from __future__ import annotations
+
+import math
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+from srsoup_lightning import Preferences
+from srsoup_lightning.search.closeness import closeness, preview_closeness
+from srsoup_lightning.search.gates import AdaptiveAnchors, Gated, nearest_supplier
+from srsoup_lightning.search.gradient import bhattacharyya
+from srsoup_lightning.search.pooling import Pooled
+from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, Standing
+
+MEASURES = ["previews", "means"]
+thresholds = st.floats(0, 1)
+seeds = st.integers(0, 10_000)
+measures = st.sampled_from(MEASURES)
+
+
+def latents(seed: int, count: int, spread: float = 1.0) -> Tensor:
+    return spread * torch.randn(count, 3, 2, 2, generator=torch.Generator().manual_seed(seed))
+
+
+def stand(rewards: int, seed: int, spread: float = 1.0, divisions: int = 3, candidates: int = 4) -> Standing:
+    preferences = Preferences.lattice("abc"[:rewards], divisions).trajectories(anchors=True)[0]
+    means, previews = latents(seed, len(preferences), spread), latents(seed + 1, len(preferences), spread)
+    counts = torch.full_like(preferences, candidates, dtype=torch.long)
+    return Standing(0, means, previews, 0.5, preferences, counts)
+
+
+def test_closeness_by_hand() -> None:
+    previews = torch.zeros(3, 3, 2, 2)
+    previews[1] = 2.0
+    previews[2, 0, 0, 0] = 6.0
+    apart = [[0.0, 4.0, 3.0], [4.0, 0.0, (11 * 4 + 16) / 12], [3.0, (11 * 4 + 16) / 12, 0.0]]
+    expected = torch.tensor([[math.exp(-distance) for distance in row] for row in apart])
+    torch.testing.assert_close(preview_closeness(previews), expected)
+    standing = stand(2, 0)
+    torch.testing.assert_close(closeness(standing, "means"), bhattacharyya(standing.means, standing.means, 0.5))
+    torch.testing.assert_close(closeness(standing, "previews"), preview_closeness(standing.previews))
+
+
+@pytest.mark.parametrize("rewards", [1, 2, 3])
+@pytest.mark.parametrize("policy", [Gated, AdaptiveAnchors])
+def test_at_one_point_nobody_but_the_anchors_supplies(policy: type[Sharing], rewards: int) -> None:
+    standing = stand(rewards, 0)
+    alike = standing._replace(previews=standing.previews[:1].expand_as(standing.previews))
+    share = policy(1.0).share(alike)
+    assert int((share > 0).any(2).any(0).nonzero().max()) < rewards
+    torch.testing.assert_close(share.sum(1), torch.ones_like(standing.preferences))
+
+
+@given(seed=seeds, rewards=st.integers(1, 3), measure=measures)
+def test_an_open_gate_is_a_soup_without_end_and_a_shut_one_the_weighted_sum(
+    seed: int, rewards: int, measure: str
+) -> None:
+    standing = stand(rewards, seed)
+    for threshold, twin in {0.0: FixedSoup(0, 1), 1.0: Never()}.items():
+        torch.testing.assert_close(Gated(threshold, measure).share(standing), twin.share(standing))
+
+
+@given(seed=seeds, threshold=thresholds, spread=st.floats(0.1, 3), measure=measures)
+def test_a_gate_opens_by_preference_and_reward(seed: int, threshold: float, spread: float, measure: str) -> None:
+    standing = stand(2, seed, spread, divisions=4)
+    near = closeness(standing, measure)
+    share = Gated(threshold, measure).share(standing)
+    for p in range(len(near)):
+        for j in range(2):
+            assert share[p, :, j].nonzero().item() == (j if near[p, j] >= threshold else p)
+
+
+@given(seed=seeds, count=st.integers(1, 12), anchors=st.integers(1, 3), threshold=thresholds, spread=st.floats(0.1, 3))
+def test_a_cover_covers_and_wastes_no_supplier(
+    seed: int, count: int, anchors: int, threshold: float, spread: float
+) -> None:
+    near = preview_closeness(latents(seed, max(count, anchors), spread))
+    nearest = nearest_supplier(near, anchors, threshold)
+    everyone = torch.arange(len(near))
+    chosen = nearest.unique()
+    assert bool((near[everyone, nearest] >= threshold).all())
+    assert torch.equal(near[everyone, nearest], near[:, chosen].max(1).values)
+    assert torch.equal(nearest[chosen], chosen)  # a supplier listens to itself
+    added = chosen[chosen >= anchors]
+    among = near[added][:, added]
+    assert bool((among[~torch.eye(len(added), dtype=torch.bool)] < threshold).all())
+
+
+@given(seed=seeds, low=thresholds, high=thresholds)
+def test_a_higher_threshold_never_takes_fewer_suppliers(seed: int, low: float, high: float) -> None:
+    near = preview_closeness(latents(seed, 9))
+    few, many = (len(nearest_supplier(near, 2, bound).unique()) for bound in sorted((low, high)))
+    assert few <= many
+
+
+# Pools.
+
+
+@given(
+    seed=seeds,
+    rewards=st.integers(1, 3),
+    power=st.floats(0, 8),
+    spread=st.floats(0.1, 0.8),
+    proportional=st.booleans(),
+    measure=measures,
+)
+def test_a_pool_is_unbiased_where_gradients_agree_as_far_as_trajectories_are_close(
+    seed: int, rewards: int, power: float, spread: float, proportional: bool, measure: str
+) -> None:
+    """Supplier s's gradient is k(p, s) (counts - 1) long along p's: what p hears must add up to one."""
+    policy = Pooled(power, measure, proportional)
+    standing = stand(rewards, seed, spread)
+    standing = standing._replace(counts=policy.counts(6, standing.preferences))
+    share = policy.share(standing)
+    k = closeness(standing, measure) ** power
+    for p in range(len(k)):
+        for j in range(rewards):
+            asking = standing.counts[:, j] > 0
+            assert not share[p, ~asking, j].any()
+            heard = (share[p, :, j] * k[p] * (standing.counts[:, j] - 1))[asking].sum()
+            assert float(heard) == pytest.approx(1, rel=1e-3) or not asking[p]
+            ratio = share[p, asking, j] / k[p, asking]
+            torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-3, atol=0)
+
+
+def test_a_high_power_listens_to_itself() -> None:
+    standing = stand(2, 0)
+    share = Pooled(1e4).share(standing)
+    wanted = (standing.preferences > 0).unsqueeze(1)
+    torch.testing.assert_close(share * wanted, Never().share(standing) * wanted / 3)
+
+
+@given(rewards=st.integers(1, 4), divisions=st.integers(1, 6), candidates=st.integers(2, 30))
+def test_queries_follow_the_weights(rewards: int, divisions: int, candidates: int) -> None:
+    weights = Preferences.lattice("abcd"[:rewards], divisions).weights
+    counts = Pooled().counts(candidates, weights)
+    assert torch.equal(counts > 0, weights > 0)
+    assert bool((counts[weights > 0] >= 2).all())
+    assert int(counts.max()) <= candidates
+    exact = weights * candidates
+    assert bool(
+        ((counts - exact).abs() <= 0.5 + 1e-4).logical_or((counts == 2) & (exact < 2)).logical_or(weights == 0).all()
+    )
+    assert torch.equal(Pooled(proportional=False).counts(candidates, weights), candidates * (weights > 0).long())
+
+
+# Misuse.
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("policy", [Gated, AdaptiveAnchors])
+def test_a_threshold_outside_its_range_is_refused(policy: type[Sharing], threshold: float) -> None:
+    with pytest.raises(ValueError, match=r"threshold is .*: closeness lies in \[0, 1\]"):
+        policy(threshold)
+
+
+@pytest.mark.parametrize("power", [-0.1, float("inf"), float("nan")])
+def test_a_power_outside_its_range_is_refused(power: float) -> None:
+    with pytest.raises(ValueError, match=r"power is .*: give a finite number, at least 0"):
+        Pooled(power)
+
+
+@pytest.mark.parametrize("policy", [Gated, AdaptiveAnchors, Pooled])
+def test_an_unknown_measure_is_named(policy: type[Sharing]) -> None:
+    with pytest.raises(ValueError, match="measure 'feeling' is unknown: choose from previews, means"):
+        policy(measure="feeling")
