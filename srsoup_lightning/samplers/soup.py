@@ -7,7 +7,7 @@ ICLR 2026.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,16 @@ from srsoup_lightning.search.gradient import Correction, mix, project_to_shell, 
 from srsoup_lightning.search.noise import NoiseSource, require_even
 from srsoup_lightning.search.shaping import Shaping, ShapingKind
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, Standing
+
+
+class Supply(NamedTuple):
+    """The S suppliers of a step."""
+
+    who: Tensor  # bool, which of the trajectories, or of the points that they stand at
+    heard: Tensor  # (P, S, M)
+    counts: Tensor  # candidates asked about each reward, (S, M)
+    means: Tensor  # (S, C, H, W)
+    noise: Tensor  # predicted at the suppliers, (S, C, H, W)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,25 +134,36 @@ class SRSoup(Sampler):
         standing = Standing(step, means, prediction.x0[place], sigma, weights, counts)
         heard = weights.unsqueeze(1) * self.sharing.share(standing)
         draws = self._draw(noise, step, candidates, weights)
-        if self.sharing.own_noise:
-            supplier_means, supplier_noise = means, prediction.noise[place]
-        else:  # then trajectories at one point are one supplier
-            heard = heard.new_zeros(len(x), len(points), heard.shape[2]).index_add_(1, place, heard)
-            counts = torch.zeros_like(counts[points]).scatter_reduce(
-                0, place.unsqueeze(1).expand_as(counts), counts, "amax"
-            )
-            supplier_means, supplier_noise = at_points.mean, prediction.noise
-        counts = counts * (heard > 0).any(0)
-        suppliers = counts.any(1)
-        own_draws = draws[suppliers] if self.sharing.own_noise else draws
-        offered = supplier_means[suppliers].unsqueeze(1) + sigma * own_draws
-        asked = torch.arange(candidates, device=x.device) < counts[suppliers].unsqueeze(-1)
-        rewards = self._query(problem, offered, step + 1, asked, supplier_noise[suppliers])
+        supply = self._supply(heard, counts, place, at_points.mean, prediction.noise)
+        theirs = draws[supply.who] if self.sharing.own_noise else draws
+        asked = torch.arange(candidates, device=x.device) < supply.counts.unsqueeze(-1)
+        offered = supply.means.unsqueeze(1) + sigma * theirs
+        rewards = self._query(problem, offered, step + 1, asked, supply.noise)
         shaped = torch.stack([shape(rewards[:, j], asked[:, j]) for j, shape in enumerate(shapings)], dim=1)
         correction = self.correction or self.sharing.correction
-        direction = mix(heard[:, suppliers], shaped, own_draws, means, supplier_means[suppliers], sigma, correction)
+        direction = mix(supply.heard, shaped, theirs, means, supply.means, sigma, correction)
         first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
         return means + sigma * project_to_shell(direction, first_draw)
+
+    def _supply(self, heard: Tensor, counts: Tensor, place: Tensor, means: Tensor, noise: Tensor) -> Supply:
+        """Who is asked about how much.
+
+        Args:
+            heard: Preference weight times sharing weight, (P, P, M).
+            counts: Candidates that each trajectory asks about each reward if anyone listens, (P, M).
+            place: The point (P,) that each trajectory stands at, an index into the next two.
+            means: Where transitions are centred, (U, C, H, W).
+            noise: The noise predicted there, (U, C, H, W).
+        """
+        if self.sharing.own_noise:
+            means, noise = means[place], noise[place]
+        else:  # then trajectories at one point are one supplier
+            heard = heard.new_zeros(len(heard), len(means), heard.shape[2]).index_add_(1, place, heard)
+            at = place.unsqueeze(1).expand_as(counts)
+            counts = counts.new_zeros(len(means), counts.shape[1]).scatter_reduce(0, at, counts, "amax")
+        counts = counts * (heard > 0).any(0)
+        who = counts.any(1)
+        return Supply(who, heard[:, who], counts[who], means[who], noise[who])
 
     def _draw(self, noise: NoiseSource, step: int, candidates: int, weights: Tensor) -> Tensor:
         """The candidates' noise: (N, C, H, W), or (P, N, C, H, W) where each trajectory has its own."""
