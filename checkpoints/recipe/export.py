@@ -23,9 +23,11 @@ animals: {names}.
 
 ## How it was made
 `make checkpoints`, that is `python -m checkpoints.recipe`, with the seeds and schedules that are the command's
-defaults; resumable, on CPU or GPU. It took about two hours on two shared cores of an AMD EPYC (Zen 4), in bfloat16
-autocast. A rerun will not be equal to the last bit: tiny-clip saw "a octopus" where the recipe now says "an octopus",
-and tiny-clip and the autoencoder were trained before AdamW was fused.
+defaults; resumable, on CPU or GPU. tiny-clip and the autoencoder took about an hour on two shared cores of an AMD EPYC
+(Zen 4), the decoder and the UNet, side by side, an hour and a half on two shared cores of an Intel Xeon with AMX, in
+bfloat16 autocast. A rerun will not be equal to the last bit: tiny-clip saw "a octopus" where the recipe now
+says "an octopus", tiny-clip and the autoencoder were trained before AdamW was fused, the later stages started from
+their weights in fp16, and the decoder's schedule was shortened from 14,000 to 9,000 steps half way.
 
 ## Licence
 The weights: Apache-2.0. The sprites they were trained on: SIL Open Font License 1.1, copyright Google.
