@@ -53,9 +53,9 @@ class Setting:
 SETTINGS = {"two rewards": Setting(("jpeg", "clip"), 10), "three rewards": Setting(("jpeg", "clip", "colour"), 5)}
 METHODS: dict[str, Sampler] = {
     "BaseModel": BaseModel(**COMMON),
-    **{f"BestOfN({pool})": BestOfN(**COMMON, pool=pool) for pool in (96, 384)},
-    **{f"WeightedSum, N = {n}": WeightedSum(**COMMON, candidates=n) for n in (4, 8, 16, 30)},
-    **{f"FixedSoup(0, {SOUP.end}), N = {n}": SRSoup(**COMMON, candidates=n, sharing=SOUP) for n in (8, 16, 30)},
+    "BestOfN(96)": BestOfN(**COMMON, pool=96),
+    **{f"WeightedSum, N = {n}": WeightedSum(**COMMON, candidates=n) for n in (8, 16, 30)},
+    **{f"FixedSoup(0, {SOUP.end}), N = {n}": SRSoup(**COMMON, candidates=n, sharing=SOUP) for n in (16, 30)},
 }
 
 
@@ -80,28 +80,31 @@ def main(
         dtype: Precision of the denoising network and the decoder.
     """
     out.mkdir(parents=True, exist_ok=True)
+    judges = {name: make() for name, make in REWARDS.items()}
+    moments = _unsteered(out / "unsteered.jsonl", judges, prompts, unsteered, dtype)
     for name in settings:
         setting = SETTINGS[name]
-        run = runner(
-            "tiny-animals", {reward: REWARDS[reward]() for reward in setting.rewards}, setting.preferences, dtype
-        )
-        scales = _scales(out / "unsteered.jsonl", run, name, prompts, unsteered)
+        run = runner("tiny-animals", {reward: judges[reward] for reward in setting.rewards}, setting.preferences, dtype)
+        scales = {prompt: _scale(moments[prompt], setting.rewards) for prompt in prompts}
         _measure_methods(out / "soups.jsonl", run, scales, name, methods, seeds)
 
 
-def _scales(path: Path, run: Run, setting: str, prompts: list[str], samples: int) -> dict[str, Scale]:
-    """The prompts' scales, read where they are known and measured where not."""
-    known = {
-        row["prompt"]: Scale(torch.tensor(row["mean"]), torch.tensor(row["std"]))
-        for row in _read(path)
-        if row["setting"] == setting and row["samples"] == samples
-    }
+def _unsteered(path: Path, judges: dict[str, Reward], prompts: list[str], samples: int, dtype: str) -> dict[str, dict]:
+    """Each prompt's row of moments {reward: [mean, standard deviation]}, read where known and measured where not."""
+    known = {row["prompt"]: row for row in _read(path) if row["samples"] == samples}
+    run = runner("tiny-animals", judges, Preferences.lattice(list(judges), 1), dtype)
     for prompt in prompts:
         if prompt not in known:
-            known |= unsteered_scales(run, BaseModel(**COMMON), [prompt], samples)
-            mean, std = known[prompt].mean.tolist(), known[prompt].std.tolist()
-            _append(path, {"setting": setting, "prompt": prompt, "samples": samples, "mean": mean, "std": std})
-    return {prompt: known[prompt] for prompt in prompts}
+            scale = unsteered_scales(run, BaseModel(**COMMON), [prompt], samples)[prompt]
+            moments = dict(zip(judges, torch.stack([scale.mean, scale.std], 1).tolist(), strict=True))
+            known[prompt] = {"prompt": prompt, "samples": samples, "moments": moments}
+            _append(path, known[prompt])
+    return known
+
+
+def _scale(row: dict, rewards: tuple[str, ...]) -> Scale:
+    mean, std = torch.tensor([row["moments"][reward] for reward in rewards]).T
+    return Scale(mean, std)
 
 
 def _measure_methods(

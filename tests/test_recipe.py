@@ -1,0 +1,63 @@
+"""The parts of the checkpoints' recipe that can be judged without training for an hour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from checkpoints.recipe.__main__ import STAGES, Recipe, main
+from checkpoints.recipe.autoencoder import AutoencoderTraining, DecoderTraining, build_autoencoder, reconstruction_error
+from checkpoints.recipe.training import fit
+
+PICTURES = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_reconstruction_error_counts_pixels_and_edges() -> None:
+    flat = torch.zeros(2, 3, 4, 4)
+    edge = flat.clone()
+    edge[..., 2:] = 0.5  # one step to the right in each row: half the pixels are off, one in three differences
+    assert reconstruction_error(flat, flat) == 0
+    assert reconstruction_error(flat + 0.5, flat) == pytest.approx(0.5)
+    assert reconstruction_error(edge, flat) == pytest.approx(0.25 + 0.5 / 3)
+
+
+def test_refining_the_decoder_leaves_the_encoder_as_it_is(tmp_path: Path) -> None:
+    autoencoder = build_autoencoder()
+    before = {name: weight.clone() for name, weight in autoencoder.state_dict().items()}
+    module = DecoderTraining(autoencoder, learning_rate=1e-3, steps=3, folder=tmp_path)
+    fit(module, TensorDataset(PICTURES), tmp_path, steps=3, batch_size=4, seed=0)
+    moved = {name for name, weight in autoencoder.state_dict().items() if not torch.equal(weight, before[name])}
+    assert moved
+    assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in moved)
+
+
+def test_a_training_that_was_stopped_goes_on_from_its_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("checkpoints.recipe.training.EPOCH_STEPS", 2)
+
+    def train(folder: Path, *parts: int) -> dict[str, torch.Tensor]:
+        for steps in parts:
+            torch.manual_seed(0)
+            autoencoder = build_autoencoder()
+            module = AutoencoderTraining(autoencoder, learning_rate=0.0, steps=4, folder=folder)
+            fit(module, TensorDataset(PICTURES), folder, steps=steps, batch_size=4, seed=0)
+        return torch.load(folder / "last.ckpt", weights_only=False)
+
+    whole, parts = train(tmp_path / "whole", 4), train(tmp_path / "parts", 2, 4)
+    assert whole["global_step"] == parts["global_step"] == 4
+    assert whole["epoch"] == parts["epoch"]
+
+
+def test_each_stage_has_a_method_and_a_place() -> None:
+    recipe = Recipe(Path("work"), Path("font"), 0, {})
+    assert all(callable(getattr(recipe, stage)) for stage in STAGES)
+    assert recipe.model("clip") == Path("work/clip/model")
+
+
+def test_unknown_stages_are_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown stages \['vae'\]: choose from clip, autoencoder, decoder"):
+        main(stages=["vae"])
