@@ -22,7 +22,7 @@ class NoiseSource:
         seed: The soup's seed.
         shape: A latent's shape, (C, H, W).
         device: Where the draws are put.
-        antithetic: Whether the second half of the candidates mirrors the first.
+        antithetic: Whether every second candidate mirrors the one before it.
     """
 
     prompt: str
@@ -55,7 +55,7 @@ class NoiseSource:
             return self._normal(count, "candidates", step, owner)
         require_even(count)
         half = self._normal(count // 2, "candidates", step, owner)
-        return torch.cat([half, -half])
+        return torch.stack([half, -half], dim=1).flatten(0, 1)  # so that the first few hold whole pairs too
 
     def _normal(self, count: int, *purpose: object) -> Tensor:
         key = "\0".join(str(part) for part in (self.prompt, self.seed, *purpose))
