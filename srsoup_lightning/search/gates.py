@@ -12,7 +12,28 @@ from srsoup_lightning.search.sharing import Sharing, Standing, listen_to_anchors
 
 
 @dataclass(frozen=True)
-class Gated(Sharing):
+class Thresholded(Sharing):
+    """A policy with a bound on closeness.
+
+    Args:
+        threshold: How close is close, in [0, 1]; 1 only where trajectories agree.
+        measure: What is compared, "previews" or "means", see :func:`srsoup_lightning.search.closeness.closeness`.
+
+    Raises:
+        ValueError: A threshold outside [0, 1] or an unknown measure.
+    """
+
+    threshold: float = 0.9
+    measure: Measure = "previews"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}: closeness lies in [0, 1], 1 where two trajectories agree")
+        require_measure(self.measure)
+
+
+@dataclass(frozen=True)
+class Gated(Thresholded):
     """Listen to a reward's anchor while its trajectory is close, and to oneself from then on.
 
     A gate for every preference, reward and step in place of the paper's fixed phase: preferences near an anchor borrow
@@ -26,13 +47,6 @@ class Gated(Sharing):
         ValueError: A threshold outside [0, 1] or an unknown measure.
     """
 
-    threshold: float = 0.9
-    measure: Measure = "previews"
-
-    def __post_init__(self) -> None:
-        _require_threshold(self.threshold)
-        require_measure(self.measure)
-
     def share(self, standing: Standing) -> Tensor:
         """See :meth:`Sharing.share`."""
         preferences = standing.preferences
@@ -42,7 +56,7 @@ class Gated(Sharing):
 
 
 @dataclass(frozen=True)
-class AdaptiveAnchors(Sharing):
+class AdaptiveAnchors(Thresholded):
     """Listen to the nearest of as many suppliers as it takes for everyone to have a close one.
 
     The anchors supply; while someone is farther than the threshold from every supplier, the farthest becomes one too
@@ -56,13 +70,6 @@ class AdaptiveAnchors(Sharing):
     Raises:
         ValueError: A threshold outside [0, 1] or an unknown measure.
     """
-
-    threshold: float = 0.9
-    measure: Measure = "previews"
-
-    def __post_init__(self) -> None:
-        _require_threshold(self.threshold)
-        require_measure(self.measure)
 
     def share(self, standing: Standing) -> Tensor:
         """See :meth:`Sharing.share`."""
@@ -86,8 +93,3 @@ def nearest_supplier(closeness: Tensor, anchors: int, threshold: float) -> Tenso
         if best.min() >= threshold:
             return torch.tensor(suppliers, device=closeness.device)[which]
         suppliers.append(int(best.argmin()))
-
-
-def _require_threshold(threshold: float) -> None:
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}: closeness lies in [0, 1], 1 where two trajectories agree")
