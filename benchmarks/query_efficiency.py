@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks.front import Run, Scale, measure, runner, unsteered_scales
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences
-from srsoup_lightning.samplers import BaseModel, BestOfN, FixedSoup, Sampler, SRSoup, WeightedSum
+from srsoup_lightning.samplers import BaseModel, BestOfN, FixedSoup, Pooled, Sampler, SRSoup, WeightedSum
 
 RESULTS = Path("benchmarks/results/query_efficiency")
 PROMPTS = (
@@ -56,6 +56,10 @@ METHODS: dict[str, Sampler] = {
     "BestOfN(96)": BestOfN(**COMMON, pool=96),
     **{f"WeightedSum, N = {n}": WeightedSum(**COMMON, candidates=n) for n in (8, 16, 30)},
     **{f"FixedSoup(0, {SOUP.end}), N = {n}": SRSoup(**COMMON, candidates=n, sharing=SOUP) for n in (16, 30)},
+    **{
+        f"Pooled(), N = {schedule}": SRSoup(**COMMON, candidates=schedule, sharing=Pooled())
+        for schedule in ([3, 4, 5, 8], [4, 8, 8, 12], [6, 12, 12, 18])
+    },
 }
 
 

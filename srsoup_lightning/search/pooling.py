@@ -23,8 +23,9 @@ class Pooled(Sharing):
 
     Args:
         power: The sharing weight is the closeness to this power, at least 0; 0 listens to everyone alike, a large one
-            to oneself. For previews, ``closeness ** power = exp(-power |a - b|^2 / d)``.
-        measure: What is compared, "previews" or "means", see :func:`srsoup_lightning.search.closeness.closeness`.
+            to oneself.
+        measure: What is compared, see :func:`srsoup_lightning.search.closeness.closeness`: "means" pools widely in the
+            early steps, which keeps the trajectories together; "previews" pools alike in all.
         proportional: Ask about a reward as many of the candidates as it has weight, at least 2 where it has any: N
             queries a step in all but rounding, not N for each reward. If not, all candidates are asked about every
             reward with weight.
@@ -33,8 +34,8 @@ class Pooled(Sharing):
         ValueError: A negative or infinite power, or an unknown measure.
     """
 
-    power: float = 6.0
-    measure: Measure = "previews"
+    power: float = 1.0
+    measure: Measure = "means"
     proportional: bool = True
 
     own_noise: ClassVar[bool] = True
@@ -43,7 +44,7 @@ class Pooled(Sharing):
 
     def __post_init__(self) -> None:
         if not 0 <= self.power < torch.inf:
-            raise ValueError(f"power is {self.power}: give a finite number, at least 0, e.g. 6")
+            raise ValueError(f"power is {self.power}: give a finite number, at least 0, e.g. 1")
         require_measure(self.measure)
 
     def counts(self, candidates: int, preferences: Tensor) -> Tensor:
