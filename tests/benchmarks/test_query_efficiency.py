@@ -1,0 +1,54 @@
+"""The benchmark of query efficiency: what is done stays done, and the report says what the rows say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import query_efficiency
+from benchmarks.query_efficiency_report import main as report
+
+BASE, HALF, FULL = "BaseModel", "FixedSoup(0, 8), N = 16", "WeightedSum, N = 16"
+
+
+def write_rows(folder: Path) -> None:
+    """The soup has half the hypervolume of the weighted sum at a quarter of its queries, on every prompt."""
+    with (folder / "soups.jsonl").open("w") as file:
+        for k, prompt in enumerate(("x", "y", "z"), start=1):
+            for method, share, queries in ((BASE, 0.1, 0), (HALF, 0.5, 25), (FULL, 1.0, 100)):
+                row = {"setting": "two rewards", "method": method, "prompt": prompt, "seed": 0}
+                row |= {"utility": share * k, "hypervolume": share * k / 10, "smoothness": 0.1}
+                file.write(json.dumps({**row, "queries": queries, "nfe": 7, "decodes": 5, "seconds": 1.0}) + "\n")
+
+
+def test_the_report_says_what_the_rows_say(tmp_path: Path) -> None:
+    write_rows(tmp_path)
+    report(results=tmp_path, figure=tmp_path / "figure.svg")
+    table = (tmp_path / "tables.md").read_text()
+    (soup,) = (line for line in table.splitlines() if line.startswith(f"| {HALF} "))
+    cells = [cell.strip() for cell in soup.split("|")[2:]]
+    assert cells[1].startswith("0.100 (")  # the mean of 0.05, 0.1 and 0.15
+    assert cells[2] == "25"
+    assert cells[6] == cells[7] == "0.50 (0.50 to 0.50)"
+    order = [line.split(" | ")[0] for line in table.splitlines()[4:]]
+    assert order == [f"| {method}" for method in (BASE, FULL, HALF)]  # that of METHODS
+    assert (tmp_path / "figure.svg").stat().st_size > 1_000
+    assert (tmp_path / "figure.png").stat().st_size > 1_000
+
+
+def test_rows_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is left to do")
+
+    write_rows(tmp_path)
+    moments = {name: [0.0, 1.0] for name in query_efficiency.REWARDS}
+    rows = [{"prompt": prompt, "samples": 64, "moments": moments} for prompt in ("x", "y", "z")]
+    (tmp_path / "unsteered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(query_efficiency, "runner", lambda *_: refuse)
+    before = (tmp_path / "soups.jsonl").read_text()
+    query_efficiency.main(
+        out=tmp_path, settings=["two rewards"], methods=[BASE, HALF, FULL], prompts=["x", "y", "z"], seeds=[0]
+    )
+    assert (tmp_path / "soups.jsonl").read_text() == before
