@@ -90,7 +90,8 @@ def main(
         setting = SETTINGS[name]
         run = runner("tiny-animals", {reward: judges[reward] for reward in setting.rewards}, setting.preferences, dtype)
         scales = {prompt: _scale(moments[prompt], setting.rewards) for prompt in prompts}
-        _measure_methods(out / "soups.jsonl", run, scales, name, methods, seeds)
+        made_with = {"setting": name, "dtype": dtype, "threads": torch.get_num_threads()}
+        _measure_methods(out / "soups.jsonl", run, scales, made_with, methods, seeds)
 
 
 def _unsteered(path: Path, judges: dict[str, Reward], prompts: list[str], samples: int, dtype: str) -> dict[str, dict]:
@@ -112,16 +113,23 @@ def _scale(row: dict, rewards: tuple[str, ...]) -> Scale:
 
 
 def _measure_methods(
-    path: Path, run: Run, scales: dict[str, Scale], setting: str, methods: list[str], seeds: list[int]
+    path: Path,
+    run: Run,
+    scales: dict[str, Scale],
+    made_with: dict[str, str | int],
+    methods: list[str],
+    seeds: list[int],
 ) -> None:
-    done = {(row["setting"], row["method"], row["prompt"], row["seed"]) for row in _read(path)}
+    """Append the missing rows; a row says what its pictures depend on, the number of threads among it."""
+    done = {(row["setting"], row["dtype"], row["method"], row["prompt"], row["seed"]) for row in _read(path)}
+    setting, dtype = made_with["setting"], made_with["dtype"]
     for seed in seeds:
         for prompt, scale in scales.items():
             for method in methods:
-                if (setting, method, prompt, seed) in done:
+                if (setting, dtype, method, prompt, seed) in done:
                     continue
                 (soup,) = run(METHODS[method], [prompt], [seed])
-                row = {"setting": setting, "method": method, "prompt": prompt, "seed": seed, **measure(soup, scale)}
+                row = {**made_with, "method": method, "prompt": prompt, "seed": seed, **measure(soup, scale)}
                 _append(path, row)
                 line = f"{setting}, {method}, {prompt}, {seed}: {row['hypervolume']:.3f} at {row['queries']:,} queries"
                 Console().print(line, markup=False, highlight=False)

@@ -41,7 +41,7 @@ def _load(path: Path) -> dict[str, Rows]:
     for line in path.read_text().splitlines():
         row = json.loads(line)
         for measure, value in row.items():
-            if isinstance(value, int | float) and measure != "seed":
+            if isinstance(value, int | float) and measure not in ("seed", "threads"):
                 settings[row["setting"]][row["method"]][measure][row["prompt"]].append(value)
     return settings
 

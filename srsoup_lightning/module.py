@@ -56,7 +56,6 @@ class SRSoupModule(L.LightningModule):
                 "name the same on both sides"
             )
         self.rewards = nn.ModuleDict({name: rewards[name] for name in preferences.rewards})
-        self._on_cpu = [name for name, reward in rewards.items() if reward.on_cpu]
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
@@ -90,7 +89,8 @@ class SRSoupModule(L.LightningModule):
             negative_prompt=self.negative_prompt,
         )
         judges = {name: partial(_score, reward, batch.prompt) for name, reward in self.rewards.items()}
-        problem = Problem(denoiser, Judges(judges, self._on_cpu), sampler.max_batch)
+        on_cpu = [name for name, reward in self.rewards.items() if reward.on_cpu]
+        problem = Problem(denoiser, Judges(judges, on_cpu), sampler.max_batch)
         try:
             return sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
         except StopIteration as error:  # the Trainer would take it for the end of the data and say nothing

@@ -38,6 +38,9 @@ def test_a_training_that_was_stopped_goes_on_from_its_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("checkpoints.recipe.training.EPOCH_STEPS", 2)
+    batches = []
+    step = AutoencoderTraining.training_step
+    monkeypatch.setattr(AutoencoderTraining, "training_step", lambda *given: batches.append(0) or step(*given))
 
     def train(folder: Path, *parts: int) -> dict[str, torch.Tensor]:
         for steps in parts:
@@ -50,6 +53,7 @@ def test_a_training_that_was_stopped_goes_on_from_its_last_epoch(
     whole, parts = train(tmp_path / "whole", 4), train(tmp_path / "parts", 2, 4)
     assert whole["global_step"] == parts["global_step"] == 4
     assert whole["epoch"] == parts["epoch"]
+    assert len(batches) == 4 + 4  # begun anew, the second part would have taken four
 
 
 def test_each_stage_has_a_method_and_a_place() -> None:

@@ -104,7 +104,7 @@ class DDIM(Kernel):
         alpha = self.alphas[level]
         if alpha == 0:
             raise ValueError(f"level {level} has no signal: no clean latent can be told from its noise")
-        return (x - (1 - alpha) ** 0.5 * noise) / alpha**0.5
+        return predict(noise, x, alpha, "epsilon").x0
 
 
 def predict(output: Tensor, x: Tensor, alpha: float, prediction_type: PredictionType) -> Prediction:

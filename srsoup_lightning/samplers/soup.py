@@ -41,8 +41,8 @@ class SRSoup(Sampler):
             numbers is spread evenly over the steps: [24, 8] spends three quarters in the first half. Where it is 0,
             nobody searches and everyone takes the same unsteered step.
         sharing: Who listens to whom at which step; the paper's is FixedSoup(0, 20) of 50 steps.
-        shaping: How rewards become weights: "std" (the paper), "tanh", "minmax", "ranks", a Shaping with its options,
-            or {reward: Shaping} where rewards differ. None takes what suits the sharing policy.
+        shaping: How rewards become weights: "std" (the paper), "pool", "tanh", "minmax", "ranks", a Shaping with its
+            options, or {reward: Shaping} where rewards differ. None takes what suits the sharing policy.
         correction: How a borrowed candidate is seen from the borrower's mean: "exact", "raw" (the released two-reward
             code, which forgets to divide by sigma) or "none" (the released three-reward code). None takes what suits
             the sharing policy.

@@ -18,7 +18,7 @@ def write_rows(folder: Path) -> None:
     with (folder / "soups.jsonl").open("w") as file:
         for k, prompt in enumerate(("x", "y", "z"), start=1):
             for method, share, queries in ((BASE, 0.1, 0), (HALF, 0.5, 25), (FULL, 1.0, 100)):
-                row = {"setting": "two rewards", "method": method, "prompt": prompt, "seed": 0}
+                row = {"setting": "two rewards", "dtype": "bfloat16", "method": method, "prompt": prompt, "seed": 0}
                 row |= {"utility": share * k, "hypervolume": share * k / 10, "smoothness": 0.1}
                 file.write(json.dumps({**row, "queries": queries, "nfe": 7, "decodes": 5, "seconds": 1.0}) + "\n")
 
