@@ -6,30 +6,31 @@ of half B is judged by p's own gradient of half A, whose noise is independent:
 
     quality(p, s, j) = <G_p^A[j], G_s^B[j]> / <G_p^A[j], G_p^B[j]>
 
-which is 1 where borrowing is as good as asking and 0 where it is worth nothing. One pair is noisy, so pairs are binned
-by a predictor; the best predictor is the one whose bins explain most of the quality's variance between pairs.
+which is 1 where borrowing is as good as asking and 0 where it is worth nothing. A row has both products and every
+candidate for a predictor. One pair is noisy: average both products over many before dividing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from jsonargparse import auto_cli
 from torch import Tensor
 
-from rewards import CLIPScore, JPEGCompressibility
+from benchmarks.front import COMMON, jpeg_and_clip
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone, load_backbone
-from srsoup_lightning.samplers import Judges, Problem, WeightedSum
-from srsoup_lightning.search.gradient import bhattacharyya, project_to_shell, search_gradient
+from srsoup_lightning.samplers import Never, Problem, SRSoup, Standing
+from srsoup_lightning.search.closeness import Measure, closeness
+from srsoup_lightning.search.gradient import search_gradient
 from srsoup_lightning.search.noise import NoiseSource
 from srsoup_lightning.search.shaping import standardise
 
-REWARDS = ("jpeg", "clip")
-COMMON = {"num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0}
 PROMPTS = ("a fox", "a bear", "a frog", "a turtle", "a duck", "a cow")  # none of the benchmark's own
 PROBES = 4
 
@@ -65,73 +66,72 @@ def main(
     for prompt in prompts:
         for seed in seeds:
             if (prompt, seed) not in done:
-                rows = list(_compare(backbone, prompt, seed, steps, divisions, candidates, judged))
+                rows = _compare(backbone, prompt, seed, steps, divisions, candidates, judged)
                 with out.open("a") as file:
                     file.writelines(json.dumps({"prompt": prompt, "seed": seed, **row}) + "\n" for row in rows)
+
+
+@dataclass(frozen=True)
+class Watched(Never):
+    """The weighted sum, with a look at where everyone stands before each step."""
+
+    look: Callable[[Standing], None]
+
+    def share(self, standing: Standing) -> Tensor:
+        """See :meth:`Sharing.share`."""
+        self.look(standing)
+        return super().share(standing)
 
 
 @torch.inference_mode()
 def _compare(
     backbone: Backbone, prompt: str, seed: int, steps: list[int], divisions: int, candidates: int, judged: int
-) -> Iterator[dict[str, float]]:
-    sampler = WeightedSum(**COMMON, candidates=candidates)
-    judges = {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip")}
-    scores = {
-        name: (lambda images, judge=judge: judge.score(images, [prompt] * len(images)))
-        for name, judge in judges.items()
-    }
-    problem = Problem(backbone.bind(prompt, **COMMON), Judges(scores, on_cpu=["jpeg"]), sampler.max_batch)
-    weights = Preferences.lattice(REWARDS, divisions).weights
-    noise = NoiseSource(prompt, seed, problem.shape)
-    x = noise.start().expand(len(weights), *problem.shape)
-    for step in range(problem.kernel.steps):
-        prediction = problem.predict(x, step)
-        means, sigma = problem.kernel.transition(step, x, prediction)
-        if sigma == 0:
-            return
-        if step in steps:
-            draws = NoiseSource(prompt, seed + 1_000_000, problem.shape).candidates(judged, step)
-            answers = _ask(problem, means, sigma, draws, step)
-            yield from _pairs(means, prediction.x0, sigma, draws, answers, weights, step)
-        draws = noise.candidates(candidates, step)
-        shaped = standardise(_ask(problem, means, sigma, draws, step))
-        directions = search_gradient(torch.einsum("pj,pjk->pk", weights, shaped), draws)
-        x = means + sigma * project_to_shell(directions, draws[:1])
+) -> list[dict[str, float | str]]:
+    """The rows of one prompt and seed; the judging candidates are drawn apart from the trajectories' own."""
+    problem = Problem(backbone.bind(prompt, **COMMON), jpeg_and_clip(prompt), max_batch=64)
+    apart = NoiseSource(prompt, seed + 1_000_000, problem.shape)
+    rows: list[dict[str, float | str]] = []
+
+    def look(standing: Standing) -> None:
+        if standing.step in steps:
+            draws = apart.candidates(judged, standing.step)
+            rows.extend(_pairs(standing, draws, _ask(problem, standing, draws)))
+
+    sampler = SRSoup(**COMMON, candidates=candidates, sharing=Watched(look))
+    sampler.run(problem, Preferences.lattice(problem.rewards, divisions), prompt, seed)
+    return rows
 
 
-def _ask(problem: Problem, means: Tensor, sigma: float, draws: Tensor, step: int) -> Tensor:
+def _ask(problem: Problem, standing: Standing, draws: Tensor) -> Tensor:
     """Rewards (P, M, N) of common draws (N, *shape) at every trajectory."""
-    x = (means.unsqueeze(1) + sigma * draws).flatten(0, 1)
+    x = (standing.means.unsqueeze(1) + standing.sigma * draws).flatten(0, 1)
     everything = torch.ones(len(x), len(problem.rewards), dtype=torch.bool)
-    return problem.query(x, step + 1, everything).unflatten(0, (len(means), len(draws))).transpose(1, 2)
+    scores = problem.query(x, standing.step + 1, everything)
+    return scores.unflatten(0, (len(standing.means), len(draws))).transpose(1, 2)
 
 
-def _pairs(
-    means: Tensor, previews: Tensor, sigma: float, draws: Tensor, answers: Tensor, weights: Tensor, step: int
-) -> Iterator[dict[str, float]]:
-    half = len(draws) // 2
+def _pairs(standing: Standing, draws: Tensor, answers: Tensor) -> Iterator[dict[str, float | str]]:
+    half, weights = len(draws) // 2, standing.preferences
     first, second = (
         search_gradient(standardise(answers[..., part]), draws[part]).flatten(2) / half
         for part in (slice(half), slice(half, None))
     )
     gained = torch.einsum("pjd,sjd->psj", first, second)
-    closeness = bhattacharyya(means, means, sigma)
-    apart = torch.cdist(previews.flatten(1), previews.flatten(1)) / previews[0].numel() ** 0.5
+    near = {measure: closeness(standing, measure) for measure in get_args(Measure)}
     probed = torch.stack([torch.corrcoef(answers[:, j, :PROBES]) for j in range(answers.shape[1])], dim=2)
     agreed = torch.stack([torch.corrcoef(answers[:, j]) for j in range(answers.shape[1])], dim=2)
-    for p in range(len(means)):
-        for s in range(len(means)):
-            for j, reward in enumerate(REWARDS):
+    for p in range(len(weights)):
+        for s in range(len(weights)):
+            for j, reward in enumerate(("jpeg", "clip")):
                 yield {
-                    "step": step,
-                    "sigma": sigma,
+                    "step": standing.step,
+                    "sigma": standing.sigma,
                     "reward": reward,
                     "listener": float(weights[p, 0]),
                     "supplier": float(weights[s, 0]),
                     "gained": float(gained[p, s, j]),
                     "own": float(gained[p, p, j]),
-                    "closeness": float(closeness[p, s]),
-                    "preview_distance": float(apart[p, s]),
+                    **{f"closeness of {measure}": float(table[p, s]) for measure, table in near.items()},
                     "probe_correlation": float(probed[p, s, j]),
                     "reward_correlation": float(agreed[p, s, j]),
                 }

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rewards import Reward
+from rewards import CLIPScore, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.pareto import Hypervolume
-from srsoup_lightning.samplers import BaseModel, Sampler, Soup
+from srsoup_lightning.samplers import BaseModel, Judges, Sampler, Soup
 
+COMMON = {"num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0}  # of every method, in every benchmark
 LOW, HIGH = -2.0, 6.0
 FIRST_UNSTEERED_SEED = 1_000
 RESAMPLES = 2_000
@@ -36,6 +37,16 @@ class Scale:
     def standardise(self, rewards: Tensor) -> Tensor:
         """Rewards (P, M) in standard deviations from the mean."""
         return (rewards - self.mean) / self.std
+
+
+def jpeg_and_clip(prompt: str) -> Judges:
+    """The two rewards of the demo, for benchmarks that work below the module."""
+    jpeg, clip = JPEGCompressibility(), CLIPScore("tiny-clip")
+    rewards = {
+        "jpeg": lambda images: jpeg.score(images, [prompt] * len(images)),
+        "clip": lambda images: clip.score(images, [prompt] * len(images)),
+    }
+    return Judges(rewards, on_cpu=["jpeg"])
 
 
 def runner(pipeline: str, rewards: Mapping[str, Reward], preferences: Preferences, dtype: str = "float32") -> Run:

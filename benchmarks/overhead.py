@@ -20,13 +20,12 @@ import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 
-from rewards import CLIPScore, JPEGCompressibility
+from benchmarks.front import COMMON, jpeg_and_clip
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone, load_backbone
-from srsoup_lightning.samplers import Judges, Problem, Soup, SRSoup, WeightedSum
+from srsoup_lightning.samplers import Problem, Soup, SRSoup, WeightedSum
 
 PROMPT = "a lobster"
-COMMON = {"num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0}
 SIZES = {"3 preferences, N = 8": (2, 8), "21 preferences, N = 8": (20, 8), "3 preferences, N = 64": (2, 64)}
 
 
@@ -58,18 +57,10 @@ def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 3,
     Console().print_json(data=results)
 
 
-def _rewards() -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
-    jpeg, clip = JPEGCompressibility(), CLIPScore("tiny-clip")
-    return {
-        "jpeg": lambda images: jpeg.score(images, [PROMPT] * len(images)),
-        "clip": lambda images: clip.score(images, [PROMPT] * len(images)),
-    }
-
-
 @torch.inference_mode()
 def _soup(backbone: Backbone, sampler: SRSoup, divisions: int, seed: int) -> Soup:
     denoiser = backbone.bind(PROMPT, **COMMON | {"num_inference_steps": sampler.num_inference_steps})
-    problem = Problem(denoiser, Judges(_rewards(), on_cpu=["jpeg"]), sampler.max_batch)
+    problem = Problem(denoiser, jpeg_and_clip(PROMPT), sampler.max_batch)
     return sampler.run(problem, Preferences.lattice(["jpeg", "clip"], divisions), PROMPT, seed)
 
 
@@ -83,7 +74,10 @@ def _bare_rates(backbone: Backbone, batch: int) -> dict[str, float]:
         "network evaluation": _seconds(lambda: denoiser.predict(x, 10)) / (batch * denoiser.evaluations),
         "decode": _seconds(lambda: denoiser.decode(x)) / batch,
     }
-    return rates | {name: _seconds(lambda score=score: score(images)) / batch for name, score in _rewards().items()}
+    return rates | {
+        name: _seconds(lambda score=score: score(images)) / batch
+        for name, score in jpeg_and_clip(PROMPT).rewards.items()
+    }
 
 
 def _seconds(call: Callable[[], object], repeats: int = 7) -> float:

@@ -17,7 +17,7 @@ import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 
-from benchmarks.front import Run, Scale, measure, runner, unsteered_scales
+from benchmarks.front import COMMON, Run, Scale, measure, runner, unsteered_scales
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences
 from srsoup_lightning.samplers import BaseModel, BestOfN, FixedSoup, Pooled, Sampler, SRSoup, WeightedSum
@@ -27,9 +27,7 @@ PROMPTS = (
     *("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus"),  # the paper's animals
     *("a zebra", "a butterfly"),
 )
-STEPS = 20
-COMMON = {"num_inference_steps": STEPS, "guidance_scale": 5.0, "eta": 1.0}
-SOUP = FixedSoup(0, round(0.4 * STEPS))  # the paper's share of the steps: 20 of 50
+SOUP = FixedSoup(0, round(0.4 * COMMON["num_inference_steps"]))  # the paper's share of the steps: 20 of 50
 REWARDS: dict[str, Callable[[], Reward]] = {
     "jpeg": JPEGCompressibility,
     "clip": lambda: CLIPScore("tiny-clip"),
