@@ -106,7 +106,7 @@ def _ask(problem: Problem, standing: Standing, draws: Tensor) -> Tensor:
     """Rewards (P, M, N) of common draws (N, *shape) at every trajectory."""
     x = (standing.means.unsqueeze(1) + standing.sigma * draws).flatten(0, 1)
     everything = torch.ones(len(x), len(problem.rewards), dtype=torch.bool)
-    scores = problem.query(x, standing.step + 1, everything)
+    scores, _ = problem.query(x, standing.step + 1, everything)
     return scores.unflatten(0, (len(standing.means), len(draws))).transpose(1, 2)
 
 

@@ -7,12 +7,14 @@ from srsoup_lightning.samplers.judges import Judges, RewardError
 from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
-from srsoup_lightning.search.pooling import Pooled
+from srsoup_lightning.search.pooling import Auto, Pooled
 from srsoup_lightning.search.shaping import Shaping
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, Standing
+from srsoup_lightning.search.surrogate import Surrogate
 
 __all__ = [
     "AdaptiveAnchors",
+    "Auto",
     "BaseModel",
     "BestOfN",
     "FixedSoup",
@@ -30,5 +32,6 @@ __all__ = [
     "Sharing",
     "Soup",
     "Standing",
+    "Surrogate",
     "WeightedSum",
 ]

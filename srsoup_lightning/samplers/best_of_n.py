@@ -49,6 +49,6 @@ class BestOfN(Sampler):
             latents = unsteered(problem, noise, members.tolist(), report)
             everything = torch.ones(len(latents), len(problem.rewards), dtype=torch.bool, device=problem.device)
             pool.append(latents)
-            scores.append(problem.query(latents, steps, everything))
+            scores.append(problem.query(latents, steps, everything)[0])
         utility = standardise(torch.cat(scores).T).T @ preferences.weights.T.to(problem.device)  # (pool, P)
         return torch.cat(pool)[utility.argmax(0)]

@@ -45,13 +45,11 @@ class Problem:
         self.ledger.decodes += len(latents)
         return torch.cat([self.denoiser.decode(chunk) for chunk in latents.split(self.max_batch)])
 
-    def preview(self, x: Tensor, level: int, kind: Preview = "guided", noise: Tensor | None = None) -> Tensor:
-        """The images (B, 3, height, width) that latents x (B, C, H, W) of a level are heading for.
-
-        Below the cleanest level that is an estimate of the clean latent, decoded; at it, x itself decoded.
+    def estimate(self, x: Tensor, level: int, kind: Preview = "guided", noise: Tensor | None = None) -> Tensor:
+        """The clean latents (B, C, H, W) that latents x of a level are heading for; at the cleanest level x itself.
 
         Args:
-            x: Latents of one level.
+            x: Latents of one level, (B, C, H, W).
             level: Their level, 0 ... T.
             kind: "guided" is the Tweedie estimate; "unguided" the same without classifier-free guidance, at half the
                 network evaluations; "reused" takes `noise` for the noise in x and evaluates nothing.
@@ -60,10 +58,6 @@ class Problem:
         Raises:
             ValueError: "reused" without noise, or at a level without signal.
         """
-        self.ledger.decodes += len(x)
-        return self.denoiser.decode_preview(self._estimate(x, level, kind, noise))
-
-    def _estimate(self, x: Tensor, level: int, kind: Preview, noise: Tensor | None) -> Tensor:
         if level == self.kernel.steps:
             return x
         if kind == "reused":
@@ -77,28 +71,36 @@ class Problem:
 
     def query(
         self, x: Tensor, level: int, asked: Tensor, kind: Preview = "guided", noise: Tensor | None = None
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """Rewards of latents by their previews; never more than two chunks' images live.
+
+        A latent that asks nothing is previewed, but not decoded.
 
         Args:
             x: Latents of one level, (B, C, H, W).
             level: Their level, 0 ... T.
             asked: Which latent asks which reward, bool (B, M).
-            kind: How previews are made, see :meth:`preview`.
-            noise: See :meth:`preview`.
+            kind: How previews are made, see :meth:`estimate`.
+            noise: See :meth:`estimate`.
 
         Returns:
-            Scores (B, M) float32, 0 where not asked.
+            Scores (B, M) float32, 0 where not asked, and the clean latents (B, C, H, W) that were previewed.
 
         Raises:
             RewardError: A reward raised or returned something other than finite numbers.
         """
         scores = torch.zeros(asked.shape, device=self.device)
+        clean = torch.empty_like(x)
         everyone = torch.arange(len(x), device=self.device)
         awaited: list[Answer] = []
         with self.judges.asking() as ask:
             for rows in everyone.split(self.max_batch):
-                images = self.preview(x[rows], level, kind, None if noise is None else noise[rows])
+                clean[rows] = self.estimate(x[rows], level, kind, None if noise is None else noise[rows])
+                rows = rows[asked[rows].any(1)]
+                if not len(rows):
+                    continue
+                images = self.denoiser.decode_preview(clean[rows])
+                self.ledger.decodes += len(rows)
                 answers: list[Answer] = []
                 for column, name in enumerate(self.rewards):
                     chosen = asked[rows, column]
@@ -109,7 +111,7 @@ class Problem:
                 _write_down(awaited, scores)  # a chunk late, so that its images were judged beside this one's network
                 awaited = answers
             _write_down(awaited, scores)
-        return scores
+        return scores, clean
 
     def score(self, images: Tensor) -> Tensor:
         """Scores (B, M) of final images (B, 3, H, W): not counted as queries, since every method's results need them.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from srsoup_lightning.search.gradient import Correction
 from srsoup_lightning.search.shaping import ShapingKind
+from srsoup_lightning.search.surrogate import Surrogate
 
 
 class Standing(NamedTuple):
@@ -23,7 +24,8 @@ class Standing(NamedTuple):
             (P, C, H, W).
         sigma: Standard deviation of the transition, above 0.
         preferences: Weights of each trajectory's preference, (P, M); with anchors, row j < M is one-hot at j.
-        counts: How many candidates each trajectory would ask about each reward, (P, M): :meth:`Sharing.counts`.
+        counts: Of how many candidates each trajectory would know each reward, (P, M): those it would ask about, see
+            :meth:`Sharing.counts`, or all where a surrogate predicts the others.
     """
 
     step: int
@@ -40,14 +42,18 @@ class Sharing(abc.ABC):
     Attributes:
         anchors: Whether the one-hot preferences must run even if nobody asked for their pictures.
         own_noise: Whether each trajectory draws candidates of its own; if not, all share one set of draws.
-        shaping: The shaping that suits the policy, where the user names none.
+        candidates: How many candidates suit the policy, where the user gives no number.
+        shaping: The shaping that suits it, where the user names none.
         correction: How borrowed candidates are seen, where the user names none.
+        surrogate: What predicts unasked rewards, where the user names none.
     """
 
     anchors: ClassVar[bool] = True
     own_noise: ClassVar[bool] = False
+    candidates: ClassVar[int | tuple[int, ...]] = 30
     shaping: ClassVar[ShapingKind] = "std"
     correction: ClassVar[Correction] = "exact"
+    surrogate: ClassVar[Surrogate | None] = None
 
     @abc.abstractmethod
     def share(self, standing: Standing) -> Tensor:

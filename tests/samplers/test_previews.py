@@ -49,8 +49,9 @@ def test_the_reused_noise_is_that_of_the_candidate_s_own_supplier() -> None:
     x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * noise
     everyone = torch.ones(5, 1, dtype=torch.bool)
     torch.testing.assert_close(problem.kernel.clean(2, x, noise), x0, rtol=0, atol=1e-5)
-    scores = problem.query(x, 2, everyone, "reused", noise)
-    torch.testing.assert_close(scores, problem.query(x0, STEPS, everyone), rtol=0, atol=1e-4)
+    scores, clean = problem.query(x, 2, everyone, "reused", noise)
+    torch.testing.assert_close(clean, x0, rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores, problem.query(x0, STEPS, everyone)[0], rtol=0, atol=1e-4)
     assert problem.ledger.nfe == 0
 
 
@@ -67,7 +68,7 @@ def test_reused_noise_steers_each_trajectory_by_its_own_prediction() -> None:
 def test_reused_without_noise_is_an_error() -> None:
     problem = Problem(bind(sampler()), Judges(linears(1)), max_batch=3)
     with pytest.raises(ValueError, match="needs the noise"):
-        problem.preview(normal(1, *problem.shape), 2, "reused")
+        problem.estimate(normal(1, *problem.shape), 2, "reused")
 
 
 def test_a_level_without_signal_has_no_clean_latent() -> None:

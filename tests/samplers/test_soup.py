@@ -22,11 +22,13 @@ from srsoup_lightning.samplers import (
     Sharing,
     SRSoup,
     Standing,
+    Surrogate,
     WeightedSum,
 )
 from srsoup_lightning.search.noise import NoiseSource
 from srsoup_lightning.search.sharing import listen_to_self
-from tests.samplers.toys import NAMES, SHAPE, bind, curved, lattice, linear, linears, normal, run
+from srsoup_lightning.search.surrogate import LENGTHS, NOISES
+from tests.samplers.toys import NAMES, SHAPE, Score, bind, curved, lattice, linear, linears, normal, run
 
 STEPS, N = 6, 4
 ALWAYS = FixedSoup(0, STEPS)
@@ -72,47 +74,82 @@ class OwnTangle(Tangle):
 # A slow twin: one trajectory, one reward and one candidate at a time, every latent evaluated anew.
 
 
-def twin_directions(standing: Standing, sampler: SRSoup, bound: tuple) -> Tensor:
-    denoiser, rewards, noise = bound
-    step, means, _, sigma, weights, counts = standing
-    level = step + 1
-    share = sampler.sharing.share(standing)
-    directions = torch.zeros_like(means)
-    for s in range(len(means)):
-        draws = noise.candidates(N, step, weights[s].tolist() if sampler.sharing.own_noise else None)
-        latents = means[s] + sigma * draws
-        clean = latents if level == STEPS else denoiser.predict(latents, level).x0
-        for j, score in enumerate(rewards):
-            asked = int(counts[s, j])
-            raw = score(denoiser.decode(clean))[:asked]
-            shaped = (raw - raw.mean()) / (raw.std(correction=0) + 1e-8) if asked else raw
-            for p in range(len(means)):
-                for k in range(asked if share[p, s, j] else 0):
-                    shift = (means[s] - means[p]) * {"exact": 1 / sigma, "raw": 1, "none": 0}[sampler.correction]
-                    seen = draws[k].norm() * (draws[k] + shift) / (draws[k] + shift).norm()
-                    directions[p] += weights[p, j] * share[p, s, j] * shaped[k] * seen
-    return directions
+class Twin:
+    def __init__(self, sampler: SRSoup, weights: Tensor, final_alpha: float) -> None:
+        self.sampler, self.weights, self.denoiser = sampler, weights, bind(sampler, final_alpha)
+        self.rewards = list(linears(weights.shape[1]).values())
+        self.noise = NoiseSource("a lobster", 0, SHAPE)
+        self.memory: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.rewards]
+
+    def step(self, x: Tensor, step: int) -> Tensor:
+        predictions = [self.denoiser.predict(each, step) for each in x.split(1)]
+        kernel = self.denoiser.kernel
+        means = torch.cat([kernel.mean(step, each, seen) for each, seen in zip(x, predictions, strict=True)])
+        previews = torch.cat([prediction.x0 for prediction in predictions])
+        sigma, surrogate = kernel.sigma(step), self.sampler.surrogate_in_use
+        if sigma == 0:
+            return means
+        counts = self.sampler.sharing.counts(N, self.weights)
+        known = torch.full_like(counts, max(N, surrogate.previews)) if surrogate else counts
+        standing = Standing(step, means, previews, sigma, self.weights, known)
+        directions = self.directions(standing, counts)
+        lengths = directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        return means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
+
+    def directions(self, standing: Standing, counts: Tensor) -> Tensor:
+        step, means, _, sigma, weights, known = standing
+        share, directions = self.sampler.sharing.share(standing), torch.zeros_like(means)
+        own, heard = self.sampler.sharing.own_noise, (weights.unsqueeze(1) * share > 0).any(0)
+        draws, clean = [], []
+        for s in range(len(means)):
+            draws.append(self.noise.candidates(int(known.max()), step, weights[s].tolist() if own else None))
+            latents = means[s] + sigma * draws[s]
+            clean.append(latents if step + 1 == STEPS else self.denoiser.predict(latents, step + 1).x0)
+        for j, score in enumerate(self.rewards):
+            raw = self.known_rewards(j, score, torch.stack(clean), heard, counts[:, j] * heard[:, j])
+            for s in range(len(means)):
+                kept = raw[s][: int(known[s, j])]
+                shaped = (kept - kept.mean()) / (kept.std(correction=0) + 1e-8) if len(kept) else kept
+                for p in range(len(means)):
+                    for k in range(len(kept) if share[p, s, j] else 0):
+                        shift = (means[s] - means[p]) * {"exact": 1 / sigma, "raw": 1, "none": 0}[
+                            self.sampler.correction
+                        ]
+                        z = draws[s][k]
+                        seen = z.norm() * (z + shift) / (z + shift).norm()
+                        directions[p] += weights[p, j] * share[p, s, j] * shaped[k] * seen
+        return directions
+
+    def known_rewards(self, j: int, score: Score, clean: Tensor, heard: Tensor, asked: Tensor) -> Tensor:
+        raw = torch.stack([score(self.denoiser.decode(each)) for each in clean])
+        if not (surrogate := self.sampler.surrogate_in_use):
+            return raw
+        rows = [(s, k) for s in range(len(clean)) for k in range(int(asked[s]))]
+        answers = torch.stack([raw[row] for row in rows]).double()
+        self.memory[j].append((torch.stack([clean[row] for row in rows]), answers - answers.mean()))
+        x, y = (torch.cat(each) for each in zip(*self.memory[j][-surrogate.window :], strict=True))
+        previewed = clean[heard.any(1)]
+        spread = torch.stack([(a - b).square().mean() for each in previewed for a in each for b in each]).mean()
+        spread = float(spread) * clean.shape[1] / (clean.shape[1] - 1)
+        predictions = []
+        for length in LENGTHS:
+            points = torch.cat([x, clean.flatten(0, 1)]).flatten(1).double()
+            joint = 1 / (1 + torch.cdist(points, points).square() / points.shape[1] / (2 * length * spread))
+            for noise in NOISES:
+                known = joint[: len(x), : len(x)] + noise * torch.eye(len(x), dtype=torch.float64)
+                solved = known.inverse() @ y
+                likelihood = -len(x) / 2 * (y @ solved).log() - known.logdet() / 2
+                predictions.append((float(likelihood), joint[len(x) :, : len(x)] @ solved))
+        return max(predictions, key=lambda each: each[0])[1].float().view(raw.shape)
 
 
 def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tensor:
     weights, places = preferences.trajectories(sampler.sharing.anchors)
-    denoiser, rewards = bind(sampler, final_alpha), list(linears(weights.shape[1]).values())
-    noise = NoiseSource("a lobster", 0, SHAPE)
-    x = torch.stack([noise.start()] * len(weights))
+    slow = Twin(sampler, weights, final_alpha)
+    x = torch.stack([slow.noise.start()] * len(weights))
     for step in range(STEPS):
-        predictions = [denoiser.predict(each, step) for each in x.split(1)]
-        means = torch.cat([denoiser.kernel.mean(step, each, seen) for each, seen in zip(x, predictions, strict=True)])
-        previews = torch.cat([prediction.x0 for prediction in predictions])
-        sigma = denoiser.kernel.sigma(step)
-        if sigma == 0:
-            x = means
-            continue
-        counts = sampler.sharing.counts(N, weights)
-        standing = Standing(step, means, previews, sigma, weights, counts)
-        directions = twin_directions(standing, sampler, (denoiser, rewards, noise))
-        lengths = directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        x = means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
-    return denoiser.decode(x)[places]
+        x = slow.step(x, step)
+    return slow.denoiser.decode(x)[places]
 
 
 @pytest.mark.parametrize("final_alpha", [1.0, 0.95])
@@ -135,6 +172,14 @@ def test_pictures_are_those_of_the_slow_twin(sharing: Sharing, correction: str, 
     sampler, preferences = soup(sharing, correction=correction, shaping="std"), lattice(3, 2)
     found = run(sampler, preferences, denoiser=bind(sampler, final_alpha))
     close(found.images, twin(sampler, preferences, final_alpha), 1e-4)
+
+
+@pytest.mark.parametrize("final_alpha", [1.0, 0.95])
+@pytest.mark.parametrize("sharing", [Pooled(), OwnTangle()])
+def test_pictures_with_a_surrogate_are_those_of_the_slow_twin(sharing: Sharing, final_alpha: float) -> None:
+    sampler = soup(sharing, correction="none", shaping="std", surrogate=Surrogate(previews=6, window=2))
+    found = run(sampler, lattice(3, 2), denoiser=bind(sampler, final_alpha))
+    close(found.images, twin(sampler, lattice(3, 2), final_alpha), 2e-3)
 
 
 # What must hold.

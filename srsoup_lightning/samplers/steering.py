@@ -1,0 +1,128 @@
+"""One soup under way: who asks about which candidates, and where everyone steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.samplers.problem import Problem
+from srsoup_lightning.search.distinct import distinct
+from srsoup_lightning.search.gradient import mix, project_to_shell
+from srsoup_lightning.search.noise import NoiseSource
+from srsoup_lightning.search.shaping import Shaping
+from srsoup_lightning.search.sharing import Standing
+from srsoup_lightning.search.surrogate import GaussianProcess
+
+if TYPE_CHECKING:
+    from srsoup_lightning.samplers.soup import SRSoup
+
+
+class Supply(NamedTuple):
+    """The S suppliers of a step."""
+
+    who: Tensor  # bool, which of the trajectories, or of the points that they stand at
+    heard: Tensor  # (P, S, M)
+    counts: Tensor  # candidates asked about each reward, (S, M)
+    means: Tensor  # (S, C, H, W)
+    noise: Tensor  # predicted at the suppliers, (S, C, H, W)
+
+
+class Steering:
+    """The trajectories of one soup, and what they have learned about the rewards.
+
+    Args:
+        sampler: Its settings.
+        problem: Who denoises and who answers.
+        weights: Each trajectory's preference, (P, M), on the problem's device.
+        shapings: How each reward becomes weights.
+        noise: All random numbers.
+    """
+
+    def __init__(
+        self, sampler: SRSoup, problem: Problem, weights: Tensor, shapings: list[Shaping], noise: NoiseSource
+    ) -> None:
+        self.sampler, self.problem, self.weights, self.shapings, self.noise = sampler, problem, weights, shapings, noise
+        self.sharing, self.surrogate = sampler.sharing, sampler.surrogate_in_use
+        window = 1 if self.surrogate is None else self.surrogate.window
+        self._learned = [GaussianProcess(window) for _ in shapings]
+
+    def step(self, x: Tensor, step: int) -> Tensor:
+        """Advance all trajectories x (P, C, H, W) from level `step` to the next."""
+        points, place = distinct(x)
+        prediction = self.problem.predict(x[points], step)
+        at_points = self.problem.kernel.transition(step, x[points], prediction)
+        means, sigma = at_points.mean[place], at_points.sigma
+        if sigma == 0:
+            return means
+        asked = self.sampler.candidates_at(step)
+        if asked == 0:
+            return means + sigma * self.noise.step(step)
+        counts = self.sharing.counts(asked, self.weights)
+        offered, known = asked, counts
+        if self.surrogate is not None:
+            offered = max(asked, self.surrogate.previews)
+            known = torch.full_like(counts, offered)
+        standing = Standing(step, means, prediction.x0[place], sigma, self.weights, known)
+        heard = self.weights.unsqueeze(1) * self.sharing.share(standing)
+        supply = self._supply(heard, counts, place, at_points.mean, prediction.noise)
+        draws = self._draw(step, offered)
+        theirs = draws[supply.who] if self.sharing.own_noise else draws
+        rewards, judged = self._rewards(supply, supply.means.unsqueeze(1) + sigma * theirs, step + 1)
+        shaped = torch.stack([shape(rewards[:, j], judged[:, j]) for j, shape in enumerate(self.shapings)], dim=1)
+        correction = self.sampler.correction or self.sharing.correction
+        direction = mix(supply.heard, shaped, theirs, means, supply.means, sigma, correction)
+        first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
+        return means + sigma * project_to_shell(direction, first_draw)
+
+    def _supply(self, heard: Tensor, counts: Tensor, place: Tensor, means: Tensor, noise: Tensor) -> Supply:
+        """Who previews candidates, and who is asked about how many.
+
+        Args:
+            heard: Preference weight times sharing weight, (P, P, M).
+            counts: Candidates that each trajectory asks about each reward if anyone listens, (P, M).
+            place: The point (P,) that each trajectory stands at, an index into the next two.
+            means: Where transitions are centred, (U, C, H, W).
+            noise: The noise predicted there, (U, C, H, W).
+        """
+        if self.sharing.own_noise:
+            means, noise = means[place], noise[place]
+        else:  # then trajectories at one point are one supplier
+            heard = heard.new_zeros(len(heard), len(means), heard.shape[2]).index_add_(1, place, heard)
+            at = place.unsqueeze(1).expand_as(counts)
+            counts = counts.new_zeros(len(means), counts.shape[1]).scatter_reduce(0, at, counts, "amax")
+        useful = (heard > 0).any(0)
+        counts = counts * useful
+        who = counts.any(1) if self.surrogate is None else useful.any(1)
+        return Supply(who, heard[:, who], counts[who], means[who], noise[who])
+
+    def _draw(self, step: int, candidates: int) -> Tensor:
+        """The candidates' noise: (N, C, H, W), or (P, N, C, H, W) where each trajectory has its own."""
+        if not self.sharing.own_noise:
+            return self.noise.candidates(candidates, step)
+        return torch.stack([self.noise.candidates(candidates, step, point) for point in self.weights.tolist()])
+
+    def _rewards(self, supply: Supply, candidates: Tensor, level: int) -> tuple[Tensor, Tensor]:
+        """What is known of candidates (S, N, C, H, W) at their level: rewards (S, M, N), and which of them count."""
+        ask = torch.arange(candidates.shape[1], device=candidates.device) < supply.counts.unsqueeze(-1)
+        wanted = ask.transpose(1, 2)
+        previewed = wanted.any(2) if self.surrogate is None else torch.ones_like(wanted[..., 0])
+        reuse = self.sampler.preview == "reused"
+        base = supply.noise.unsqueeze(1).expand_as(candidates)[previewed] if reuse else None
+        scores, clean = self.problem.query(candidates[previewed], level, wanted[previewed], self.sampler.preview, base)
+        rewards = candidates.new_zeros(wanted.shape, dtype=torch.float32)
+        rewards[previewed] = scores
+        rewards = rewards.transpose(1, 2)
+        if self.surrogate is None:
+            return rewards, ask
+        return self._predict(rewards, ask, clean.view_as(candidates)), torch.ones_like(ask)
+
+    def _predict(self, rewards: Tensor, ask: Tensor, clean: Tensor) -> Tensor:
+        """The surrogates' rewards (S, M, N) of all candidates, given the answers about some."""
+        spread = 2 * float(clean.flatten(2).var(1).mean())
+        predictions = []
+        for reward, learned in enumerate(self._learned):
+            learned.learn(clean[ask[:, reward]], rewards[:, reward][ask[:, reward]])
+            predictions.append(learned.predict(clean, spread))
+        return torch.stack(predictions, dim=1)
