@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks.front import COMMON, Run, Scale, measure, runner, unsteered_scales
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences
-from srsoup_lightning.samplers import BaseModel, BestOfN, FixedSoup, Pooled, Sampler, SRSoup, WeightedSum
+from srsoup_lightning.samplers import Auto, BaseModel, BestOfN, FixedSoup, Pooled, Sampler, SRSoup, WeightedSum
 
 RESULTS = Path("benchmarks/results/query_efficiency")
 PROMPTS = (
@@ -55,9 +55,9 @@ METHODS: dict[str, Sampler] = {
     **{f"WeightedSum, N = {n}": WeightedSum(**COMMON, candidates=n) for n in (8, 16, 30)},
     **{f"FixedSoup(0, {SOUP.end}), N = {n}": SRSoup(**COMMON, candidates=n, sharing=SOUP) for n in (16, 30)},
     **{
-        f"Pooled(), N = {schedule}": SRSoup(**COMMON, candidates=schedule, sharing=Pooled())
-        for schedule in ([3, 4, 5, 8], [4, 8, 8, 12], [6, 12, 12, 18])
+        f"Pooled(), N = {n}": SRSoup(**COMMON, candidates=n, sharing=Pooled()) for n in ([4, 8, 8, 12], [6, 12, 12, 18])
     },
+    **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (list(Auto.candidates), [8, 10, 10, 12])},
 }
 
 
@@ -81,6 +81,19 @@ def main(
         unsteered: Unsteered samples of each prompt that fix its scale.
         dtype: Precision of the denoising network and the decoder.
     """
+    measure_methods({name: METHODS[name] for name in methods}, out, settings, prompts, seeds, unsteered, dtype)
+
+
+def measure_methods(
+    methods: dict[str, Sampler],
+    out: Path,
+    settings: list[str],
+    prompts: list[str],
+    seeds: list[int],
+    unsteered: int,
+    dtype: str,
+) -> None:
+    """Append the missing rows of methods by name; the other arguments are those of :func:`main`."""
     out.mkdir(parents=True, exist_ok=True)
     judges = {name: make() for name, make in REWARDS.items()}
     moments = _unsteered(out / "unsteered.jsonl", judges, prompts, unsteered, dtype)
@@ -89,7 +102,7 @@ def main(
         run = runner("tiny-animals", {reward: judges[reward] for reward in setting.rewards}, setting.preferences, dtype)
         scales = {prompt: _scale(moments[prompt], setting.rewards) for prompt in prompts}
         made_with = {"setting": name, "dtype": dtype, "threads": torch.get_num_threads()}
-        _measure_methods(out / "soups.jsonl", run, scales, made_with, methods, seeds)
+        _measure_setting(out / "soups.jsonl", run, scales, made_with, methods, seeds)
 
 
 def _unsteered(path: Path, judges: dict[str, Reward], prompts: list[str], samples: int, dtype: str) -> dict[str, dict]:
@@ -110,12 +123,12 @@ def _scale(row: dict, rewards: tuple[str, ...]) -> Scale:
     return Scale(mean, std)
 
 
-def _measure_methods(
+def _measure_setting(
     path: Path,
     run: Run,
     scales: dict[str, Scale],
     made_with: dict[str, str | int],
-    methods: list[str],
+    methods: dict[str, Sampler],
     seeds: list[int],
 ) -> None:
     """Append the missing rows; a row says what its pictures depend on, the number of threads among it."""
@@ -123,10 +136,10 @@ def _measure_methods(
     setting, dtype = made_with["setting"], made_with["dtype"]
     for seed in seeds:
         for prompt, scale in scales.items():
-            for method in methods:
+            for method, sampler in methods.items():
                 if (setting, dtype, method, prompt, seed) in done:
                     continue
-                (soup,) = run(METHODS[method], [prompt], [seed])
+                (soup,) = run(sampler, [prompt], [seed])
                 row = {**made_with, "method": method, "prompt": prompt, "seed": seed, **measure(soup, scale)}
                 _append(path, row)
                 line = f"{setting}, {method}, {prompt}, {seed}: {row['hypervolume']:.3f} at {row['queries']:,} queries"

@@ -15,20 +15,26 @@ from benchmarks.front import interval, ratio_interval
 from benchmarks.query_efficiency import METHODS, RESULTS
 
 Rows = dict[str, dict[str, dict[str, list[float]]]]  # method -> measure -> prompt -> a value a seed
-BASELINES = ("WeightedSum, N = 16", "WeightedSum, N = 30")
 COSTS = {"queries": "reward queries a soup", "nfe": "network evaluations a soup"}
 
 
-def main(results: Path = RESULTS, figure: Path = Path("docs/images/query_efficiency.svg")) -> None:
+def main(
+    results: Path = RESULTS,
+    figure: Path | None = Path("docs/images/query_efficiency.svg"),
+    baselines: list[str] = ["WeightedSum, N = 16", "WeightedSum, N = 30"],  # noqa: B006 - jsonargparse shows the default
+) -> None:
     """Write ``tables.md`` into `results`, and the figure as SVG and PNG.
 
     Args:
         results: Folder of the rows.
-        figure: Where the figure goes.
+        figure: Where the figure goes; null draws none.
+        baselines: Methods that all others are compared with, prompt by prompt.
     """
     by_setting = _load(results / "soups.jsonl")
-    tables = [f"### {setting}\n\n{as_markdown(rows)}" for setting, rows in by_setting.items()]
+    tables = [f"### {setting}\n\n{as_markdown(rows, baselines)}" for setting, rows in by_setting.items()]
     (results / "tables.md").write_text("\n\n".join(tables) + "\n")
+    if figure is None:
+        return
     mpl.rcParams["svg.hashsalt"] = "srsoup"  # the same rows draw the same file
     drawn = draw(by_setting)
     figure.parent.mkdir(parents=True, exist_ok=True)
@@ -46,9 +52,14 @@ def _load(path: Path) -> dict[str, Rows]:
     return settings
 
 
-def as_markdown(rows: Rows) -> str:
-    """A row a method, with its ratios to the weighted sums."""
-    ratios = [f"{measure} / {name}" for name in BASELINES for measure in ("utility", "hypervolume")]
+def in_order(rows: Rows) -> list[str]:
+    """The methods of some rows, those of METHODS in its order first."""
+    return [*(name for name in METHODS if name in rows), *(name for name in rows if name not in METHODS)]
+
+
+def as_markdown(rows: Rows, baselines: list[str]) -> str:
+    """A row a method, with its ratios to the baselines."""
+    ratios = [f"{measure} / {name}" for name in baselines for measure in ("utility", "hypervolume")]
     heads = [
         "method",
         "utility",
@@ -60,14 +71,14 @@ def as_markdown(rows: Rows) -> str:
         *ratios,
     ]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for method in (name for name in METHODS if name in rows):
+    for method in in_order(rows):
         found = rows[method]
         cells = [_spread(interval(found[measure]), 3) for measure in ("utility", "hypervolume")]
         cells += [f"{interval(found[cost])['mean']:,.0f}" for cost in COSTS]
         cells += [f"{interval(found['seconds'])['mean']:.1f}", f"{interval(found['smoothness'])['mean']:.4f}"]
         cells += [
             _spread(ratio_interval(found[measure], rows[baseline][measure]), 2) if baseline in rows else ""
-            for baseline in BASELINES
+            for baseline in baselines
             for measure in ("utility", "hypervolume")
         ]
         lines.append(f"| {method} | {' | '.join(cells)} |")
@@ -93,7 +104,7 @@ def draw(by_setting: dict[str, Rows]) -> Figure:
 def _panel(panel: Axes, rows: Rows, cost: str) -> None:
     """One line a family of methods that differ in their number of candidates alone."""
     families: dict[str, list[tuple[float, dict[str, float]]]] = defaultdict(list)
-    for method in (name for name in METHODS if name in rows):
+    for method in in_order(rows):
         family = method.split(",")[0].split("(")[0]
         spent = interval(rows[method][cost])["mean"]
         families[family].append((max(spent, 1), interval(rows[method]["hypervolume"])))

@@ -11,7 +11,7 @@ from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.search.distinct import distinct
 from srsoup_lightning.search.gradient import mix, project_to_shell
 from srsoup_lightning.search.noise import NoiseSource
-from srsoup_lightning.search.shaping import Shaping
+from srsoup_lightning.search.shaping import EPSILON, Shaping, deviation_within
 from srsoup_lightning.search.sharing import Standing
 from srsoup_lightning.search.surrogate import GaussianProcess
 
@@ -69,8 +69,7 @@ class Steering:
         supply = self._supply(heard, counts, place, at_points.mean, prediction.noise)
         draws = self._draw(step, offered)
         theirs = draws[supply.who] if self.sharing.own_noise else draws
-        rewards, judged = self._rewards(supply, supply.means.unsqueeze(1) + sigma * theirs, step + 1)
-        shaped = torch.stack([shape(rewards[:, j], judged[:, j]) for j, shape in enumerate(self.shapings)], dim=1)
+        shaped = self._shaped_rewards(supply, supply.means.unsqueeze(1) + sigma * theirs, step + 1)
         correction = self.sampler.correction or self.sharing.correction
         direction = mix(supply.heard, shaped, theirs, means, supply.means, sigma, correction)
         first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
@@ -103,10 +102,10 @@ class Steering:
             return self.noise.candidates(candidates, step)
         return torch.stack([self.noise.candidates(candidates, step, point) for point in self.weights.tolist()])
 
-    def _rewards(self, supply: Supply, candidates: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """What is known of candidates (S, N, C, H, W) at their level: rewards (S, M, N), and which of them count."""
-        ask = torch.arange(candidates.shape[1], device=candidates.device) < supply.counts.unsqueeze(-1)
-        wanted = ask.transpose(1, 2)
+    def _shaped_rewards(self, supply: Supply, candidates: Tensor, level: int) -> Tensor:
+        """The weights (S, M, N) of candidates (S, N, C, H, W) of a level for each reward."""
+        asked = torch.arange(candidates.shape[1], device=candidates.device) < supply.counts.unsqueeze(-1)  # (S, M, N)
+        wanted = asked.transpose(1, 2)
         previewed = wanted.any(2) if self.surrogate is None else torch.ones_like(wanted[..., 0])
         reuse = self.sampler.preview == "reused"
         base = supply.noise.unsqueeze(1).expand_as(candidates)[previewed] if reuse else None
@@ -115,14 +114,20 @@ class Steering:
         rewards[previewed] = scores
         rewards = rewards.transpose(1, 2)
         if self.surrogate is None:
-            return rewards, ask
-        return self._predict(rewards, ask, clean.view_as(candidates)), torch.ones_like(ask)
+            return torch.stack([shape(rewards[:, j], asked[:, j]) for j, shape in enumerate(self.shapings)], dim=1)
+        return self._shaped_predictions(rewards, asked, clean.view_as(candidates))
 
-    def _predict(self, rewards: Tensor, ask: Tensor, clean: Tensor) -> Tensor:
-        """The surrogates' rewards (S, M, N) of all candidates, given the answers about some."""
+    def _shaped_predictions(self, rewards: Tensor, asked: Tensor, clean: Tensor) -> Tensor:
+        """The weights (S, M, N) by what the surrogates make of the answers among `rewards` (S, M, N).
+
+        A reward has the less say, the less of its spread the surrogate explains.
+        """
         spread = 2 * float(clean.flatten(2).var(1).mean())
-        predictions = []
-        for reward, learned in enumerate(self._learned):
-            learned.learn(clean[ask[:, reward]], rewards[:, reward][ask[:, reward]])
-            predictions.append(learned.predict(clean, spread))
-        return torch.stack(predictions, dim=1)
+        weights = []
+        for j, (shape, learned) in enumerate(zip(self.shapings, self._learned, strict=True)):
+            answers, answered = rewards[:, j], asked[:, j]
+            learned.learn(clean[answered], answers[answered])
+            predictions = learned.predict(clean, spread)
+            explained = deviation_within(predictions) / (deviation_within(answers, answered) + EPSILON)
+            weights.append(explained * shape(predictions))
+        return torch.stack(weights, dim=1)

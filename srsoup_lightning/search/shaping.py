@@ -29,9 +29,15 @@ def pool(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
     """
     kept = _kept(rewards, asked)
     centred = _zero_if_equal(rewards, kept, _centred(rewards, kept))
+    return centred / (deviation_within(rewards, asked)[..., None, None] + EPSILON)
+
+
+def deviation_within(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
+    """One standard deviation for all suppliers, (...), of rewards (..., S, N) about each supplier's own mean."""
+    kept = _kept(rewards, asked)
+    centred = _zero_if_equal(rewards, kept, _centred(rewards, kept))
     freedom = (kept.sum(-1) - 1).clamp_min(0).sum(-1).clamp_min(1)
-    spread = (centred.square().sum((-2, -1)) / freedom).sqrt()
-    return centred / (spread[..., None, None] + EPSILON)
+    return (centred.square().sum((-2, -1)) / freedom).sqrt()
 
 
 def squash(rewards: Tensor, asked: Tensor | None = None) -> Tensor:

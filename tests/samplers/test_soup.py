@@ -106,10 +106,10 @@ class Twin:
             latents = means[s] + sigma * draws[s]
             clean.append(latents if step + 1 == STEPS else self.denoiser.predict(latents, step + 1).x0)
         for j, score in enumerate(self.rewards):
-            raw = self.known_rewards(j, score, torch.stack(clean), heard, counts[:, j] * heard[:, j])
+            raw, explained = self.known_rewards(j, score, torch.stack(clean), heard, counts[:, j] * heard[:, j])
             for s in range(len(means)):
                 kept = raw[s][: int(known[s, j])]
-                shaped = (kept - kept.mean()) / (kept.std(correction=0) + 1e-8) if len(kept) else kept
+                shaped = explained * (kept - kept.mean()) / (kept.std(correction=0) + 1e-8) if len(kept) else kept
                 for p in range(len(means)):
                     for k in range(len(kept) if share[p, s, j] else 0):
                         shift = (means[s] - means[p]) * {"exact": 1 / sigma, "raw": 1, "none": 0}[
@@ -120,10 +120,10 @@ class Twin:
                         directions[p] += weights[p, j] * share[p, s, j] * shaped[k] * seen
         return directions
 
-    def known_rewards(self, j: int, score: Score, clean: Tensor, heard: Tensor, asked: Tensor) -> Tensor:
+    def known_rewards(self, j: int, score: Score, clean: Tensor, heard: Tensor, asked: Tensor) -> tuple[Tensor, float]:
         raw = torch.stack([score(self.denoiser.decode(each)) for each in clean])
         if not (surrogate := self.sampler.surrogate_in_use):
-            return raw
+            return raw, 1.0
         rows = [(s, k) for s in range(len(clean)) for k in range(int(asked[s]))]
         answers = torch.stack([raw[row] for row in rows]).double()
         self.memory[j].append((torch.stack([clean[row] for row in rows]), answers - answers.mean()))
@@ -140,7 +140,17 @@ class Twin:
                 solved = known.inverse() @ y
                 likelihood = -len(x) / 2 * (y @ solved).log() - known.logdet() / 2
                 predictions.append((float(likelihood), joint[len(x) :, : len(x)] @ solved))
-        return max(predictions, key=lambda each: each[0])[1].float().view(raw.shape)
+        predicted = max(predictions, key=lambda each: each[0])[1].float().view(raw.shape)
+        suppliers = [s for s in range(len(clean)) if heard[s].any()]
+        answered = [raw[s][: int(asked[s])] for s in suppliers if asked[s]]
+        explained = math.sqrt(within([predicted[s] for s in suppliers]) / within(answered))
+        return predicted, explained
+
+
+def within(groups: list[Tensor]) -> float:
+    """Variance about each group's own mean."""
+    squares = sum(float((group - group.mean()).square().sum()) for group in groups)
+    return squares / sum(len(group) - 1 for group in groups)
 
 
 def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tensor:
