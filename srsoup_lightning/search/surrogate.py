@@ -79,7 +79,7 @@ class GaussianProcess:
         self._rewards.append(rewards.double().cpu())
 
     def predict(self, latents: Tensor, spread: float) -> Tensor:
-        """The posterior mean of the reward, (...,) float32, less the mean of the step's answers; 0 if all are equal.
+        """The posterior mean of the reward, (...,) float32: the mean of the last answers where nothing can be told.
 
         The mean of each step's answers is taken off before all are compared, for previews sharpen from step to step
         and shift a reward as a whole. Length scale and noise are those of the largest marginal likelihood.
@@ -88,19 +88,19 @@ class GaussianProcess:
             latents: Clean latents, (..., C, H, W).
             spread: Mean squared difference, a number of the latent, of two candidates of one trajectory.
         """
-        queried = latents.flatten(0, -4).flatten(1)
-        known = torch.cat(list(self._latents))
-        rewards = torch.cat(
-            [answers - answers.mean() for answers in self._rewards if len(answers)] or [known.new_zeros(0)]
-        )
-        scale = float(rewards.std()) if len(rewards) > 1 else 0.0
+        answered = [answers for answers in self._rewards if len(answers)]
+        mean = float(answered[-1].mean()) if answered else 0.0
+        predictions = latents.new_full(latents.shape[:-3], mean, dtype=torch.float32)
+        centred = torch.cat([answers - answers.mean() for answers in answered]) if answered else torch.zeros(0)
+        scale = float(centred.std()) if len(centred) > 1 else 0.0
         if scale == 0 or spread == 0:
-            return latents.new_zeros(latents.shape[:-3], dtype=torch.float32)
+            return predictions
+        known, queried = torch.cat(list(self._latents)), latents.flatten(0, -4).flatten(1)
         distances = squared_distances(known, known).double().cpu()
-        fits = (fit(distances, rewards / scale, length * spread, noise) for length in LENGTHS for noise in NOISES)
+        fits = (fit(distances, centred / scale, length * spread, noise) for length in LENGTHS for noise in NOISES)
         best = max(fits, key=lambda each: each.log_likelihood)
         kernel = rational_quadratic(squared_distances(queried, known).double().cpu(), best.length)
-        return (scale * kernel @ best.weights).to(latents.device, torch.float32).view(latents.shape[:-3])
+        return predictions + (scale * kernel @ best.weights).to(predictions).view_as(predictions)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

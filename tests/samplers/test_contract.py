@@ -24,6 +24,7 @@ from srsoup_lightning.samplers import (
     Sampler,
     Soup,
     SRSoup,
+    Surrogate,
     WeightedSum,
 )
 from tests.samplers.toys import NAMES, SHAPE, Tally, bind, lattice, linears, run
@@ -37,7 +38,10 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "gated soup": lambda **options: SRSoup(candidates=4, sharing=Gated(0.8), **options),
     "adaptive soup": lambda **options: SRSoup(candidates=4, sharing=AdaptiveAnchors(0.8), **options),
     "pooled soup": lambda **options: SRSoup(candidates=[4, 2], sharing=Pooled(), shaping="pool", **options),
-    "antithetic soup": lambda **options: SRSoup(candidates=4, antithetic=True, shaping="ranks", **options),
+    "auto soup": lambda **options: SRSoup(candidates=[4, 2], surrogate=Surrogate(previews=6, window=2), **options),
+    "antithetic soup": lambda **options: SRSoup(
+        candidates=4, sharing=FixedSoup(1, 4), antithetic=True, shaping="ranks", **options
+    ),
 }
 SEARCHING = [name for name in SAMPLERS if name != "base model"]
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning import Preferences
+from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.samplers import (
     AdaptiveAnchors,
+    Auto,
     BaseModel,
     FixedSoup,
     Gated,
@@ -361,6 +363,23 @@ def test_in_proportion_preferences_ask_where_their_weight_is() -> None:
     assert ledger.decodes == asked_about_any * (STEPS - 1) + len(points)
 
 
+@pytest.mark.parametrize("final_alpha", [1.0, 0.95])
+def test_a_surrogate_costs_network_evaluations_but_neither_queries_nor_decodes(final_alpha: float) -> None:
+    def bill(surrogate: Surrogate | None) -> Ledger:
+        sampler = soup(Pooled(), candidates=4, surrogate=surrogate)
+        return run(sampler, lattice(2, 4), denoiser=bind(sampler, final_alpha)).ledger
+
+    plain, predicted = bill(None), bill(Surrogate(previews=10))
+    assert (predicted.queries, predicted.decodes) == (plain.queries, plain.decodes)
+    steps_with_previews = STEPS - 1  # not where candidates are clean already, or none are drawn
+    assert predicted.nfe == 1 + 5 * (STEPS - 1) + 10 * 5 * steps_with_previews
+
+
+def test_candidates_beyond_the_previews_are_previewed_too() -> None:
+    ledger = run(soup(Never(), candidates=6, surrogate=Surrogate(previews=2)), lattice(1, 1)).ledger
+    assert (ledger.total_queries, ledger.nfe) == (6 * (STEPS - 1), STEPS + 6 * (STEPS - 1))
+
+
 def test_gates_and_covers_ask_between_the_soup_and_the_weighted_sum() -> None:
     def queries(sharing: Sharing) -> int:
         return run(soup(sharing), lattice(2, 5)).ledger.total_queries
@@ -432,6 +451,24 @@ def test_a_target_out_of_reach_leaves_the_model_unsteered() -> None:
     close(run(soup(shaping=Shaping(target=1e9)), lattice(1, 1)).images, base)
 
 
+def test_a_surrogate_that_was_told_all_steers_as_the_answers_do() -> None:
+    """Its direction differs by the noise that it supposes in them, at most by 0.3 of a reward's variance."""
+    told, predicted = (
+        run(soup(Never(), candidates=16, num_inference_steps=2, surrogate=surrogate), lattice(1, 1)).images
+        for surrogate in (None, Surrogate(previews=16))
+    )
+    unsteered = run(BaseModel(num_inference_steps=2), lattice(1, 1)).images
+    assert (predicted - told).norm() < 0.2 * (unsteered - told).norm()
+
+
+def test_without_a_number_the_policy_s_own_candidates_are_drawn() -> None:
+    assert [SRSoup(num_inference_steps=4).candidates_at(step) for step in range(4)] == list(Auto.candidates)
+    assert WeightedSum().candidates_at(0) == SRSoup(sharing=FixedSoup()).candidates_at(49) == 30
+    assert SRSoup().surrogate_in_use == Surrogate()
+    assert SRSoup(sharing=Pooled()).surrogate_in_use is None
+    assert SRSoup(surrogate=Surrogate(previews=8)).surrogate_in_use == Surrogate(previews=8)
+
+
 def test_sharing_as_an_argument_of_the_weighted_sum_is_refused() -> None:
     with pytest.raises(TypeError, match="sharing"):
         WeightedSum(sharing=ALWAYS)
@@ -445,6 +482,7 @@ def test_sharing_as_an_argument_of_the_weighted_sum_is_refused() -> None:
         ({"candidates": 0}, "candidates is 0: a search gradient compares at least 2"),
         ({"candidates": 1}, "candidates is 1"),
         ({"candidates": 5, "antithetic": True}, "candidates is 5, odd: .* even"),
+        ({"candidates": 4, "antithetic": True, "surrogate": Surrogate(previews=5)}, "candidates is 5, odd"),
         ({"eta": 0.0}, r"eta is 0: .* give eta in \(0, 1\] or use BaseModel"),
         ({"shaping": "zscore"}, "'zscore' is unknown: choose from"),
     ],
