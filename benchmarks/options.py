@@ -13,24 +13,26 @@ from jsonargparse import auto_cli
 
 from benchmarks.front import COMMON
 from benchmarks.query_efficiency import measure_methods
-from srsoup_lightning.samplers import Auto, Never, Pooled, Sampler, SRSoup, Surrogate
+from srsoup_lightning.samplers import Auto, Never, Pooled, Sampler, Selection, SRSoup, Surrogate
 
 PROMPTS = ("a fox", "a bear", "a frog", "a turtle", "a duck", "a cow", "a cat", "a whale")
-EVEN = [4, 4, 6, 6]  # mirrored candidates come in pairs
+POOLED = [4, 5, 5, 6]  # candidates that cost as much without a selection, where all steps are searched
 OPTIONS: dict[str, Sampler] = {
     "Auto": SRSoup(**COMMON),
-    "nothing predicted (Pooled)": SRSoup(**COMMON, sharing=Pooled(), candidates=list(Auto.candidates)),
-    "nothing shared (Never) but the surrogate": SRSoup(
-        **COMMON, sharing=Never(), candidates=list(Auto.candidates), surrogate=Surrogate()
-    ),
+    "no selection": SRSoup(**COMMON, sharing=Pooled(), candidates=POOLED, surrogate=Surrogate()),
+    "no selection, no surrogate": SRSoup(**COMMON, sharing=Pooled(), candidates=POOLED),
+    "no surrogate": SRSoup(**COMMON, sharing=Pooled(), candidates=Auto.candidates, selection=Selection()),
+    "nothing shared": SRSoup(**COMMON, sharing=Never(), candidates=4, surrogate=Surrogate(), selection=Selection()),
+    "selected once": SRSoup(**COMMON, selection=Selection(again=())),
+    "pool of 32": SRSoup(**COMMON, selection=Selection(pool=32)),
+    "start at 0.2": SRSoup(**COMMON, candidates=5, selection=Selection(start=0.2)),
     "8 previews": SRSoup(**COMMON, surrogate=Surrogate(previews=8)),
     "32 previews": SRSoup(**COMMON, surrogate=Surrogate(previews=32)),
     "answers of one step": SRSoup(**COMMON, surrogate=Surrogate(window=1)),
     "shaping: ranks": SRSoup(**COMMON, shaping="ranks"),
-    "shaping: tanh": SRSoup(**COMMON, shaping="tanh"),
-    f"N = {EVEN}": SRSoup(**COMMON, candidates=EVEN),
-    f"N = {EVEN}, antithetic": SRSoup(**COMMON, candidates=EVEN, antithetic=True),
-    "N = [5, 7, 8, 0]: no search in the last quarter": SRSoup(**COMMON, candidates=[5, 7, 8, 0]),
+    "shaping: std": SRSoup(**COMMON, shaping="std"),
+    "N = 8, antithetic": SRSoup(**COMMON, candidates=8, antithetic=True),
+    "N = 8": SRSoup(**COMMON, candidates=8),
     "preview: unguided": SRSoup(**COMMON, preview="unguided"),
     "preview: reused": SRSoup(**COMMON, preview="reused"),
 }

@@ -57,7 +57,7 @@ METHODS: dict[str, Sampler] = {
     **{
         f"Pooled(), N = {n}": SRSoup(**COMMON, candidates=n, sharing=Pooled()) for n in ([4, 8, 8, 12], [6, 12, 12, 18])
     },
-    **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (list(Auto.candidates), [8, 10, 10, 12])},
+    **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (Auto.candidates, 15)},
 }
 
 

@@ -8,6 +8,7 @@ from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
 from srsoup_lightning.search.pooling import Auto, Pooled
+from srsoup_lightning.search.selection import Selection
 from srsoup_lightning.search.shaping import Shaping
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, Standing
 from srsoup_lightning.search.surrogate import Surrogate
@@ -28,6 +29,7 @@ __all__ = [
     "RewardError",
     "SRSoup",
     "Sampler",
+    "Selection",
     "Shaping",
     "Sharing",
     "Soup",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,11 +24,21 @@ class BaseModel(Sampler):
         return latents.expand(len(preferences), *problem.shape)
 
 
-def unsteered(problem: Problem, noise: NoiseSource, members: list[int], listener: Listener) -> Tensor:
-    """Plain samples of the model, (len(members), C, H, W) clean latents, each member with random numbers of its own."""
+def unsteered(
+    problem: Problem, noise: NoiseSource, members: Sequence[int], listener: Listener, until: int | None = None
+) -> Tensor:
+    """Plain samples of the model, each member with random numbers of its own: latents (len(members), C, H, W).
+
+    Args:
+        problem: Who denoises.
+        noise: All random numbers.
+        members: Which of them.
+        listener: Told after every step.
+        until: The level to stop at; None goes on to the clean latents.
+    """
     kernel = problem.kernel
     x = torch.stack([noise.start(member) for member in members])
-    for step in range(kernel.steps):
+    for step in range(kernel.steps if until is None else until):
         x, sigma = kernel.transition(step, x, problem.predict(x, step))
         if sigma > 0:
             x = x + sigma * torch.stack([noise.step(step, member) for member in members])

@@ -12,7 +12,7 @@ from srsoup_lightning.samplers.base import Listener, Moment, Sampler
 from srsoup_lightning.samplers.base_model import unsteered
 from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.search.noise import NoiseSource
-from srsoup_lightning.search.shaping import standardise
+from srsoup_lightning.search.selection import choose, unit_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,7 @@ class BestOfN(Sampler):
                 listener(Moment(done * steps + moment.step, len(chunks) * steps, problem.ledger))
 
             latents = unsteered(problem, noise, members.tolist(), report)
-            everything = torch.ones(len(latents), len(problem.rewards), dtype=torch.bool, device=problem.device)
             pool.append(latents)
-            scores.append(problem.query(latents, steps, everything)[0])
-        utility = standardise(torch.cat(scores).T).T @ preferences.weights.T.to(problem.device)  # (pool, P)
-        return torch.cat(pool)[utility.argmax(0)]
+            scores.append(problem.judge(latents, steps))
+        rewards = torch.cat(scores)
+        return torch.cat(pool)[choose(rewards, preferences.weights.to(problem.device), unit_of(rewards))]

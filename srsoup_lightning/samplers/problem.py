@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Literal
 
@@ -89,17 +90,35 @@ class Problem:
         Raises:
             RewardError: A reward raised or returned something other than finite numbers.
         """
-        scores = torch.zeros(asked.shape, device=self.device)
         clean = torch.empty_like(x)
-        everyone = torch.arange(len(x), device=self.device)
+
+        def preview(rows: Tensor) -> Tensor:
+            clean[rows] = self.estimate(x[rows], level, kind, None if noise is None else noise[rows])
+            return clean[rows]
+
+        return self._ask(preview, asked, level), clean
+
+    def judge(self, clean: Tensor, level: int) -> Tensor:
+        """All rewards (B, M) float32 of clean latents (B, C, H, W), the previews of latents of a level.
+
+        Raises:
+            RewardError: A reward raised or returned something other than finite numbers.
+        """
+        everything = torch.ones(len(clean), len(self.rewards), dtype=torch.bool, device=self.device)
+        return self._ask(lambda rows: clean[rows], everything, level)
+
+    def _ask(self, preview: Callable[[Tensor], Tensor], asked: Tensor, level: int) -> Tensor:
+        """Scores (B, M) where asked (B, M), of what `preview` says the latents of some rows are heading for."""
+        scores = torch.zeros(asked.shape, device=self.device)
+        everyone = torch.arange(len(asked), device=self.device)
         awaited: list[Answer] = []
         with self.judges.asking() as ask:
             for rows in everyone.split(self.max_batch):
-                clean[rows] = self.estimate(x[rows], level, kind, None if noise is None else noise[rows])
-                rows = rows[asked[rows].any(1)]
+                wanted = asked[rows].any(1)
+                clean, rows = preview(rows)[wanted], rows[wanted]
                 if not len(rows):
                     continue
-                images = self.denoiser.decode_preview(clean[rows])
+                images = self.denoiser.decode_preview(clean)
                 self.ledger.decodes += len(rows)
                 answers: list[Answer] = []
                 for column, name in enumerate(self.rewards):
@@ -111,7 +130,7 @@ class Problem:
                 _write_down(awaited, scores)  # a chunk late, so that its images were judged beside this one's network
                 awaited = answers
             _write_down(awaited, scores)
-        return scores, clean
+        return scores
 
     def score(self, images: Tensor) -> Tensor:
         """Scores (B, M) of final images (B, 3, H, W): not counted as queries, since every method's results need them.

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler
+from srsoup_lightning.samplers.base_model import unsteered
 from srsoup_lightning.samplers.problem import Preview, Problem
 from srsoup_lightning.samplers.steering import Steering
 from srsoup_lightning.search.gradient import Correction, require_correction
 from srsoup_lightning.search.noise import NoiseSource, require_even
 from srsoup_lightning.search.pooling import Auto
+from srsoup_lightning.search.selection import Selection
 from srsoup_lightning.search.shaping import Shaping, ShapingKind
 from srsoup_lightning.search.sharing import Never, Sharing
 from srsoup_lightning.search.surrogate import Surrogate
@@ -39,6 +41,8 @@ class SRSoup(Sampler):
             the sharing policy.
         surrogate: How the rewards of candidates that nobody asks about are predicted from those already paid for. None
             takes what suits the sharing policy: Auto has a surrogate, the others have none.
+        selection: How trajectories start from the best of a pool, and follow who does better. None takes what suits the
+            sharing policy: Auto selects, with the others all start from one latent and keep to themselves.
         antithetic: Draw the candidates in mirrored pairs.
         preview: What rewards see of a candidate: the "guided" estimate of its clean picture; the "unguided" one, at
             half the network evaluations; or one with the noise "reused" from the step's own prediction, at none.
@@ -53,6 +57,7 @@ class SRSoup(Sampler):
     shaping: ShapingKind | Shaping | dict[str, Shaping] | None = None
     correction: Correction | None = None
     surrogate: Surrogate | None = None
+    selection: Selection | None = None
     antithetic: bool = False
     preview: Preview = "guided"
 
@@ -90,6 +95,11 @@ class SRSoup(Sampler):
         return self.surrogate or self.sharing.surrogate
 
     @property
+    def selection_in_use(self) -> Selection | None:
+        """The selection, or what suits the sharing policy."""
+        return self.selection or self.sharing.selection
+
+    @property
     def antithetic_noise(self) -> bool:
         """See :attr:`Sampler.antithetic_noise`."""
         return self.antithetic
@@ -109,12 +119,16 @@ class SRSoup(Sampler):
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, listener: Listener) -> Tensor:
         """See :meth:`Sampler.sample`."""
         weights, places = preferences.trajectories(self.sharing.anchors)
-        weights = weights.to(problem.device)
-        steering = Steering(self, problem, weights, self._shapings(preferences.rewards), noise)
-        x = noise.start().expand(len(weights), *problem.shape)
-        for step in range(problem.kernel.steps):
+        shapings, steps = self._shapings(preferences.rewards), problem.kernel.steps
+        steering = Steering(self, problem, weights.to(problem.device), shapings, noise)
+        if self.selection_in_use is None:
+            first, x = 0, noise.start().expand(len(weights), *problem.shape)
+        else:
+            first = self.selection_in_use.start_at(steps)
+            x = unsteered(problem, noise, range(self.selection_in_use.pool), listener, first)
+        for step in range(first, steps):
             x = steering.step(x, step)
-            listener(Moment(step + 1, problem.kernel.steps, problem.ledger))
+            listener(Moment(step + 1, steps, problem.ledger))
         return x[places]
 
 

@@ -11,6 +11,7 @@ from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.search.distinct import distinct
 from srsoup_lightning.search.gradient import mix, project_to_shell
 from srsoup_lightning.search.noise import NoiseSource
+from srsoup_lightning.search.selection import choose, unit_of
 from srsoup_lightning.search.shaping import EPSILON, Shaping, deviation_within
 from srsoup_lightning.search.sharing import Standing
 from srsoup_lightning.search.surrogate import GaussianProcess
@@ -47,11 +48,16 @@ class Steering:
         self.sharing, self.surrogate = sampler.sharing, sampler.surrogate_in_use
         window = 1 if self.surrogate is None else self.surrogate.window
         self._learned = [GaussianProcess(window) for _ in shapings]
+        selection = sampler.selection_in_use
+        self._selecting = set() if selection is None else selection.steps(problem.kernel.steps)
+        self._unit: Tensor | None = None
 
     def step(self, x: Tensor, step: int) -> Tensor:
-        """Advance all trajectories x (P, C, H, W) from level `step` to the next."""
+        """Advance all trajectories x (P, C, H, W) from level `step` to the next; x is the pool where one is judged."""
         points, place = distinct(x)
         prediction = self.problem.predict(x[points], step)
+        if step in self._selecting:
+            place = self._select(prediction.x0, step, place)
         at_points = self.problem.kernel.transition(step, x[points], prediction)
         means, sigma = at_points.mean[place], at_points.sigma
         if sigma == 0:
@@ -74,6 +80,22 @@ class Steering:
         direction = mix(supply.heard, shaped, theirs, means, supply.means, sigma, correction)
         first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
         return means + sigma * project_to_shell(direction, first_draw)
+
+    def _select(self, clean: Tensor, step: int, place: Tensor) -> Tensor:
+        """Which of the points each trajectory goes on from, (P,).
+
+        Args:
+            clean: What the points are heading for, (U, C, H, W).
+            step: The denoising step.
+            place: Where each trajectory stands, an index into it; it stays there unless another serves it better.
+        """
+        rewards = self.problem.judge(clean, step)
+        for reward, learned in zip(rewards.T, self._learned, strict=True):
+            learned.learn(clean, reward)
+        if self._unit is None:
+            self._unit = unit_of(rewards)
+            return choose(rewards, self.weights, self._unit)
+        return choose(rewards, self.weights, self._unit, place)
 
     def _supply(self, heard: Tensor, counts: Tensor, place: Tensor, means: Tensor, noise: Tensor) -> Supply:
         """Who previews candidates, and who is asked about how many.

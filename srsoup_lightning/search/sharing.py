@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.search.gradient import Correction
+from srsoup_lightning.search.selection import Selection
 from srsoup_lightning.search.shaping import ShapingKind
 from srsoup_lightning.search.surrogate import Surrogate
 
@@ -46,6 +47,7 @@ class Sharing(abc.ABC):
         shaping: The shaping that suits it, where the user names none.
         correction: How borrowed candidates are seen, where the user names none.
         surrogate: What predicts unasked rewards, where the user names none.
+        selection: How trajectories start, where the user names none.
     """
 
     anchors: ClassVar[bool] = True
@@ -54,6 +56,7 @@ class Sharing(abc.ABC):
     shaping: ClassVar[ShapingKind] = "std"
     correction: ClassVar[Correction] = "exact"
     surrogate: ClassVar[Surrogate | None] = None
+    selection: ClassVar[Selection | None] = None
 
     @abc.abstractmethod
     def share(self, standing: Standing) -> Tensor:

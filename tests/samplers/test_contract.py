@@ -22,6 +22,7 @@ from srsoup_lightning.samplers import (
     Pooled,
     RewardError,
     Sampler,
+    Selection,
     Soup,
     SRSoup,
     Surrogate,
@@ -38,7 +39,9 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "gated soup": lambda **options: SRSoup(candidates=4, sharing=Gated(0.8), **options),
     "adaptive soup": lambda **options: SRSoup(candidates=4, sharing=AdaptiveAnchors(0.8), **options),
     "pooled soup": lambda **options: SRSoup(candidates=[4, 2], sharing=Pooled(), shaping="pool", **options),
-    "auto soup": lambda **options: SRSoup(candidates=[4, 2], surrogate=Surrogate(previews=6, window=2), **options),
+    "auto soup": lambda **options: SRSoup(
+        candidates=[4, 2], surrogate=Surrogate(previews=6, window=2), selection=Selection(pool=6), **options
+    ),
     "antithetic soup": lambda **options: SRSoup(
         candidates=4, sharing=FixedSoup(1, 4), antithetic=True, shaping="ranks", **options
     ),
@@ -162,7 +165,11 @@ def test_a_broken_reward_is_named_with_its_step_in_one_line(make: Callable, scor
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_step_at_which_a_reward_broke_is_told(name: str) -> None:
     sampler = SAMPLERS[name](num_inference_steps=STEPS)
-    when = {"base model": "on the final image", "best of n": f"at denoising step {STEPS}"}
+    when = {
+        "base model": "on the final image",
+        "best of n": f"at denoising step {STEPS}",
+        "auto soup": "at denoising step 2",
+    }
     with pytest.raises(RewardError, match=when.get(name, "at denoising step 1")):
         run(sampler, Preferences(["b"], [[1.0]]), {"b": broken})
 

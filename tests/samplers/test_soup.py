@@ -20,6 +20,7 @@ from srsoup_lightning.samplers import (
     Gated,
     Never,
     Pooled,
+    Selection,
     Shaping,
     Sharing,
     SRSoup,
@@ -461,12 +462,14 @@ def test_a_surrogate_that_was_told_all_steers_as_the_answers_do() -> None:
     assert (predicted - told).norm() < 0.2 * (unsteered - told).norm()
 
 
-def test_without_a_number_the_policy_s_own_candidates_are_drawn() -> None:
-    assert [SRSoup(num_inference_steps=4).candidates_at(step) for step in range(4)] == list(Auto.candidates)
+def test_what_the_user_leaves_out_is_what_suits_the_policy() -> None:
+    assert SRSoup().sharing == Auto()
+    assert SRSoup().candidates_at(0) == Auto.candidates
     assert WeightedSum().candidates_at(0) == SRSoup(sharing=FixedSoup()).candidates_at(49) == 30
-    assert SRSoup().surrogate_in_use == Surrogate()
-    assert SRSoup(sharing=Pooled()).surrogate_in_use is None
+    assert (SRSoup().surrogate_in_use, SRSoup().selection_in_use) == (Surrogate(), Selection())
+    assert SRSoup(sharing=Pooled()).surrogate_in_use is SRSoup(sharing=Pooled()).selection_in_use is None
     assert SRSoup(surrogate=Surrogate(previews=8)).surrogate_in_use == Surrogate(previews=8)
+    assert SRSoup(selection=Selection(pool=8)).selection_in_use == Selection(pool=8)
 
 
 def test_sharing_as_an_argument_of_the_weighted_sum_is_refused() -> None:
