@@ -23,6 +23,7 @@ OPTIONS: dict[str, Sampler] = {
     "no selection, no surrogate": SRSoup(**COMMON, sharing=Pooled(), candidates=POOLED),
     "no surrogate": SRSoup(**COMMON, sharing=Pooled(), candidates=Auto.candidates, selection=Selection()),
     "nothing shared": SRSoup(**COMMON, sharing=Never(), candidates=4, surrogate=Surrogate(), selection=Selection()),
+    "nothing shared, no surrogate": SRSoup(**COMMON, sharing=Never(), candidates=4, selection=Selection()),
     "selected once": SRSoup(**COMMON, selection=Selection(again=())),
     "pool of 32": SRSoup(**COMMON, selection=Selection(pool=32)),
     "start at 0.2": SRSoup(**COMMON, candidates=5, selection=Selection(start=0.2)),

@@ -23,10 +23,16 @@ from rich.console import Console
 from benchmarks.front import COMMON, jpeg_and_clip
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone, load_backbone
-from srsoup_lightning.samplers import Problem, Soup, SRSoup, WeightedSum
+from srsoup_lightning.samplers import FixedSoup, Problem, Soup, SRSoup, WeightedSum
 
 PROMPT = "a lobster"
-SIZES = {"3 preferences, N = 8": (2, 8), "21 preferences, N = 8": (20, 8), "3 preferences, N = 64": (2, 64)}
+SIZES = {  # divisions of the lattice, and candidates of the weighted sum; None is SRSoup's Auto
+    "3 preferences, N = 8": (2, 8),
+    "21 preferences, N = 8": (20, 8),
+    "3 preferences, N = 64": (2, 64),
+    "3 preferences, Auto": (2, None),
+    "21 preferences, Auto": (20, None),
+}
 
 
 def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 3, max_batch: int = 64) -> None:
@@ -39,7 +45,8 @@ def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 3,
     """
     backbone = load_backbone("tiny-animals")
     methods = {
-        "SRSoup": SRSoup(**COMMON, candidates=16, max_batch=max_batch),
+        "SRSoup(Auto)": SRSoup(**COMMON, max_batch=max_batch),
+        "SRSoup(FixedSoup(0, 8))": SRSoup(**COMMON, candidates=16, sharing=FixedSoup(0, 8), max_batch=max_batch),
         "WeightedSum": WeightedSum(**COMMON, candidates=16, max_batch=max_batch),
     }
     rates = [_bare_rates(backbone, max_batch)]
@@ -96,16 +103,17 @@ def _overhead(soup: Soup, rates: dict[str, float]) -> float:
     return soup.ledger.seconds / bare
 
 
-def _peak_memory(divisions: int, candidates: int) -> float:
+def _peak_memory(divisions: int, candidates: int | None) -> float:
     """Megabytes that a process of its own held at most while it made one soup of three steps."""
     code = f"from benchmarks.overhead import report_peak; report_peak({divisions}, {candidates})"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return float(done.stdout.splitlines()[-1])
 
 
-def report_peak(divisions: int, candidates: int) -> None:
+def report_peak(divisions: int, candidates: int | None) -> None:
     """Make one small soup in batches of 16 and print this process's peak memory in megabytes."""
-    sampler = WeightedSum(**COMMON | {"num_inference_steps": 3}, candidates=candidates, max_batch=16)
+    options = COMMON | {"num_inference_steps": 3, "max_batch": 16}
+    sampler = SRSoup(**options) if candidates is None else WeightedSum(**options, candidates=candidates)
     _soup(load_backbone("tiny-animals"), sampler, divisions, 0)
     # Not getrusage: its peak is the parent's where that was higher.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

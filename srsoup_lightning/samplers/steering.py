@@ -46,8 +46,7 @@ class Steering:
     ) -> None:
         self.sampler, self.problem, self.weights, self.shapings, self.noise = sampler, problem, weights, shapings, noise
         self.sharing, self.surrogate = sampler.sharing, sampler.surrogate_in_use
-        window = 1 if self.surrogate is None else self.surrogate.window
-        self._learned = [GaussianProcess(window) for _ in shapings]
+        self._learned = [] if self.surrogate is None else [GaussianProcess(self.surrogate.window) for _ in shapings]
         selection = sampler.selection_in_use
         self._selecting = set() if selection is None else selection.steps(problem.kernel.steps)
         self._unit: Tensor | None = None
@@ -90,7 +89,7 @@ class Steering:
             place: Where each trajectory stands, an index into it; it stays there unless another serves it better.
         """
         rewards = self.problem.judge(clean, step)
-        for reward, learned in zip(rewards.T, self._learned, strict=True):
+        for learned, reward in zip(self._learned, rewards.T, strict=False):  # none without a surrogate
             learned.learn(clean, reward)
         if self._unit is None:
             self._unit = unit_of(rewards)
