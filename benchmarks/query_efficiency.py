@@ -20,7 +20,18 @@ from rich.console import Console
 from benchmarks.front import COMMON, Run, Scale, measure, runner, unsteered_scales
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences
-from srsoup_lightning.samplers import Auto, BaseModel, BestOfN, FixedSoup, Pooled, Sampler, SRSoup, WeightedSum
+from srsoup_lightning.samplers import (
+    AdaptiveAnchors,
+    Auto,
+    BaseModel,
+    BestOfN,
+    FixedSoup,
+    Gated,
+    Pooled,
+    Sampler,
+    SRSoup,
+    WeightedSum,
+)
 
 RESULTS = Path("benchmarks/results/query_efficiency")
 PROMPTS = (
@@ -54,9 +65,9 @@ METHODS: dict[str, Sampler] = {
     "BestOfN(96)": BestOfN(**COMMON, pool=96),
     **{f"WeightedSum, N = {n}": WeightedSum(**COMMON, candidates=n) for n in (8, 16, 30)},
     **{f"FixedSoup(0, {SOUP.end}), N = {n}": SRSoup(**COMMON, candidates=n, sharing=SOUP) for n in (16, 30)},
-    **{
-        f"Pooled(), N = {n}": SRSoup(**COMMON, candidates=n, sharing=Pooled()) for n in ([4, 8, 8, 12], [6, 12, 12, 18])
-    },
+    "Gated(0.9), N = 16": SRSoup(**COMMON, candidates=16, sharing=Gated(0.9)),
+    "AdaptiveAnchors(0.9), N = 16": SRSoup(**COMMON, candidates=16, sharing=AdaptiveAnchors(0.9)),
+    "Pooled(), N = [4, 8, 8, 12]": SRSoup(**COMMON, candidates=[4, 8, 8, 12], sharing=Pooled()),
     **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (Auto.candidates, 15)},
 }
 

@@ -15,6 +15,7 @@ from benchmarks.front import interval, ratio_interval
 from benchmarks.query_efficiency import METHODS, RESULTS
 
 Rows = dict[str, dict[str, dict[str, list[float]]]]  # method -> measure -> prompt -> a value a seed
+UNSTEERED = "BaseModel"
 COSTS = {"queries": "reward queries a soup", "nfe": "network evaluations a soup"}
 
 
@@ -36,7 +37,7 @@ def main(
     if figure is None:
         return
     mpl.rcParams["svg.hashsalt"] = "srsoup"  # the same rows draw the same file
-    drawn = draw(by_setting)
+    drawn = draw(by_setting, baselines[0])
     figure.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(figure, metadata={"Date": None})
     drawn.savefig(figure.with_suffix(".png"), dpi=150)
@@ -89,30 +90,34 @@ def _spread(value: dict[str, float], digits: int) -> str:
     return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
 
 
-def draw(by_setting: dict[str, Rows]) -> Figure:
-    """A row of panels a setting: hypervolume against queries and against network evaluations."""
-    drawn = Figure(figsize=(10, 4 * len(by_setting)), layout="constrained")
+def draw(by_setting: dict[str, Rows], baseline: str) -> Figure:
+    """A row of panels a setting: hypervolume as a share of the baseline's, against queries and network evaluations."""
+    drawn = Figure(figsize=(10, 3.6 * len(by_setting)), layout="constrained")
     panels = drawn.subplots(len(by_setting), len(COSTS), squeeze=False)
     for (setting, rows), line in zip(by_setting.items(), panels, strict=True):
         for (cost, label), panel in zip(COSTS.items(), line, strict=True):
-            _panel(panel, rows, cost)
-            panel.set(xlabel=label, ylabel="hypervolume", title=setting, xscale="log")
+            _panel(panel, rows, cost, baseline)
+            panel.set(xlabel=label, ylabel=f"hypervolume / {baseline}", title=setting, xscale="log")
     panels[0, 0].legend(fontsize="small")
     return drawn
 
 
-def _panel(panel: Axes, rows: Rows, cost: str) -> None:
-    """One line a family of methods that differ in their number of candidates alone."""
+def _panel(panel: Axes, rows: Rows, cost: str, baseline: str) -> None:
+    """One line a family of methods that differ in their number of candidates alone; the unsteered model is a level."""
     families: dict[str, list[tuple[float, dict[str, float]]]] = defaultdict(list)
     for method in in_order(rows):
-        family = method.split(",")[0].split("(")[0]
-        spent = interval(rows[method][cost])["mean"]
-        families[family].append((max(spent, 1), interval(rows[method]["hypervolume"])))
-    for family, points in families.items():
+        share = ratio_interval(rows[method]["hypervolume"], rows[baseline]["hypervolume"])
+        families[method.split(",")[0].split("(")[0]].append((interval(rows[method][cost])["mean"], share))
+    for number, (family, points) in enumerate(families.items()):
         points.sort(key=lambda point: point[0])
-        means = [value["mean"] for _, value in points]
+        if family == UNSTEERED:
+            panel.axhline(points[0][1]["mean"], color="0.6", linestyle=":", label=family)
+            continue
+        means = [share["mean"] for _, share in points]
         errors = [[v["mean"] - v["low"] for _, v in points], [v["high"] - v["mean"] for _, v in points]]
-        panel.errorbar([x for x, _ in points], means, errors, marker="o", capsize=2, label=family)
+        panel.errorbar(
+            [spent for spent, _ in points], means, errors, marker="o", capsize=2, color=f"C{number}", label=family
+        )
 
 
 if __name__ == "__main__":
