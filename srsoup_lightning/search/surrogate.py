@@ -76,7 +76,7 @@ class GaussianProcess:
             rewards: The answers, (n,).
         """
         self._latents.append(latents.flatten(1))
-        self._rewards.append(rewards.double().cpu())
+        self._rewards.append(rewards.cpu().double())
 
     def predict(self, latents: Tensor, spread: float) -> Tensor:
         """The posterior mean of the reward, (...,) float32: the mean of the last answers where nothing can be told.
@@ -96,10 +96,10 @@ class GaussianProcess:
         if scale == 0 or spread == 0:
             return predictions
         known, queried = torch.cat(list(self._latents)), latents.flatten(0, -4).flatten(1)
-        distances = squared_distances(known, known).double().cpu()
+        distances = squared_distances(known, known).cpu().double()
         fits = (fit(distances, centred / scale, length * spread, noise) for length in LENGTHS for noise in NOISES)
         best = max(fits, key=lambda each: each.log_likelihood)
-        kernel = rational_quadratic(squared_distances(queried, known).double().cpu(), best.length)
+        kernel = rational_quadratic(squared_distances(queried, known).cpu().double(), best.length)
         return predictions + (scale * kernel @ best.weights).to(predictions).view_as(predictions)
 
 
