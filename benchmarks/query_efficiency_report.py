@@ -67,7 +67,6 @@ def as_markdown(rows: Rows, baselines: list[str]) -> str:
         "hypervolume",
         "queries",
         "network evaluations",
-        "seconds",
         "neighbours differ",
         *ratios,
     ]
@@ -76,7 +75,7 @@ def as_markdown(rows: Rows, baselines: list[str]) -> str:
         found = rows[method]
         cells = [_spread(interval(found[measure]), 3) for measure in ("utility", "hypervolume")]
         cells += [f"{interval(found[cost])['mean']:,.0f}" for cost in COSTS]
-        cells += [f"{interval(found['seconds'])['mean']:.1f}", f"{interval(found['smoothness'])['mean']:.4f}"]
+        cells.append(f"{interval(found['smoothness'])['mean']:.3f}")
         cells += [
             _spread(ratio_interval(found[measure], rows[baseline][measure]), 2) if baseline in rows else ""
             for baseline in baselines
