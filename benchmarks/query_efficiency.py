@@ -3,8 +3,8 @@
 Every method, on tiny-animals, for two rewards and 11 preferences and for three and 21. How fronts are judged, and what
 is fixed beforehand, is in :mod:`benchmarks.front`. A soup's row is written as soon as it is done and never made again,
 so a run that was stopped goes on; two runs on other prompts may share the file. ``benchmarks.query_efficiency_report``
-turns the rows into tables and figures. The seconds in a row are of a machine with other work, or one that was stopped in
-between; ``benchmarks.overhead`` says what time goes into.
+turns the rows into tables and figures. The seconds in a row may be of a machine with other work, or of a run that was
+stopped in between; ``benchmarks.overhead`` says where time goes.
 """
 
 from __future__ import annotations

@@ -17,14 +17,14 @@ class Thresholded(Sharing):
 
     Args:
         threshold: How close is close, in [0, 1]; 1 only where trajectories agree.
-        measure: What is compared, "previews" or "means", see :func:`srsoup_lightning.search.closeness.closeness`.
+        measure: What is compared, "means" or "previews", see :func:`srsoup_lightning.search.closeness.closeness`.
 
     Raises:
         ValueError: A threshold outside [0, 1] or an unknown measure.
     """
 
     threshold: float = 0.9
-    measure: Measure = "previews"
+    measure: Measure = "means"
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
@@ -41,7 +41,7 @@ class Gated(Thresholded):
 
     Args:
         threshold: How close is close, in [0, 1]. 0 always borrows, 1 only where both agree.
-        measure: What is compared, "previews" or "means", see :func:`srsoup_lightning.search.closeness.closeness`.
+        measure: What is compared, "means" or "previews", see :func:`srsoup_lightning.search.closeness.closeness`.
 
     Raises:
         ValueError: A threshold outside [0, 1] or an unknown measure.
@@ -65,7 +65,7 @@ class AdaptiveAnchors(Thresholded):
     Args:
         threshold: The closeness that everyone has to a supplier at least, in [0, 1]. 0 leaves the anchors alone, 1 is
             the weighted sum.
-        measure: What is compared, "previews" or "means", see :func:`srsoup_lightning.search.closeness.closeness`.
+        measure: What is compared, "means" or "previews", see :func:`srsoup_lightning.search.closeness.closeness`.
 
     Raises:
         ValueError: A threshold outside [0, 1] or an unknown measure.

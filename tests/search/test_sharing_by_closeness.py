@@ -48,10 +48,11 @@ def test_closeness_by_hand() -> None:
 
 @pytest.mark.parametrize("rewards", [1, 2, 3])
 @pytest.mark.parametrize("policy", [Gated, AdaptiveAnchors])
-def test_at_one_point_nobody_but_the_anchors_supplies(policy: type[Sharing], rewards: int) -> None:
+@pytest.mark.parametrize("measure", ["means", "previews"])
+def test_at_one_point_nobody_but_the_anchors_supplies(policy: type[Sharing], rewards: int, measure: str) -> None:
     standing = stand(rewards, 0)
-    alike = standing._replace(previews=standing.previews[:1].expand_as(standing.previews))
-    share = policy(1.0).share(alike)
+    alike = standing._replace(**{measure: getattr(standing, measure)[:1].expand_as(standing.means)})
+    share = policy(1.0, measure).share(alike)
     assert int((share > 0).any(2).any(0).nonzero().max()) < rewards
     torch.testing.assert_close(share.sum(1), torch.ones_like(standing.preferences))
 
