@@ -24,6 +24,7 @@ OPTIONS: dict[str, Sampler] = {
     "no surrogate": SRSoup(**COMMON, sharing=Pooled(), candidates=Auto.candidates, selection=Selection()),
     "nothing shared": SRSoup(**COMMON, sharing=Never(), candidates=4, surrogate=Surrogate(), selection=Selection()),
     "nothing shared, no surrogate": SRSoup(**COMMON, sharing=Never(), candidates=4, selection=Selection()),
+    "all candidates asked about all": SRSoup(**COMMON, sharing=Auto(proportional=False), candidates=4),
     "selected once": SRSoup(**COMMON, selection=Selection(again=())),
     "pool of 32": SRSoup(**COMMON, selection=Selection(pool=32)),
     "start at 0.2": SRSoup(**COMMON, candidates=5, selection=Selection(start=0.2)),
