@@ -22,7 +22,11 @@ MODEL = {
     },
     "sampler": {
         "class_path": "srsoup_lightning.samplers.SRSoup",
-        "init_args": {"num_inference_steps": 5, "candidates": 4},
+        "init_args": {
+            "num_inference_steps": 5,
+            "candidates": 4,
+            "sharing": {"class_path": "srsoup_lightning.samplers.FixedSoup"},
+        },
     },
     "preferences": {
         "class_path": "srsoup_lightning.Preferences.lattice",
