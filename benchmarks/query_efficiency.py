@@ -31,6 +31,7 @@ from srsoup_lightning.samplers import (
     Pooled,
     Sampler,
     SRSoup,
+    Surrogate,
     WeightedSum,
 )
 
@@ -69,6 +70,9 @@ METHODS: dict[str, Sampler] = {
     "Gated(0.9), N = 16": SRSoup(**COMMON, candidates=16, sharing=Gated(0.9)),
     "AdaptiveAnchors(0.9), N = 16": SRSoup(**COMMON, candidates=16, sharing=AdaptiveAnchors(0.9)),
     "Pooled(), N = [4, 8, 8, 12]": SRSoup(**COMMON, candidates=[4, 8, 8, 12], sharing=Pooled()),
+    "Pooled() and a surrogate, N = [4, 5, 5, 6]": SRSoup(
+        **COMMON, candidates=[4, 5, 5, 6], sharing=Pooled(), surrogate=Surrogate()
+    ),
     **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (Auto.candidates, 15)},
 }
 
