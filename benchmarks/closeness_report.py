@@ -1,14 +1,14 @@
 """Table and figure of the closeness rows: ``python -m benchmarks.closeness_report``.
 
 A borrowed candidate is worth what its lender's reward says about the borrower's: the correlation of the two sets of
-rewards on the same many draws, 1 where borrowing is as good as asking. (The products of search gradients that the rows
-hold too are that times the noise of 1,024 dimensions.) For each predictor, pairs of trajectories are sorted by what it
-says and cut into a far and a close part; a good one tells parts of very different worth apart. Sorted within each step
-it must tell close from far; over all steps it may live off the clock.
+rewards on the same many draws, 1 where borrowing is as good as asking. For each predictor, pairs of trajectories are
+sorted by what it says and cut into a far and a close part; a good one tells parts of very different worth apart. Sorted
+within each step it must tell close from far; over all steps it may live off the clock.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +23,7 @@ PREDICTORS = {
     "closeness of previews": "closeness of previews",
     "probe_correlation": "correlation of rewards on 4 probes",
 }
+BOUNDS = (0.0, 0.4, 0.6, 0.7, 0.9, 0.97, 1.01)  # of the coefficient, for the price list
 Row = dict[str, float | str]
 
 
@@ -39,7 +40,7 @@ def main(
         figure: Where the figure goes.
     """
     pairs = [row for row in map(json.loads, rows.read_text().splitlines()) if row["listener"] != row["supplier"]]
-    table.write_text(as_markdown(pairs) + "\n")
+    table.write_text(as_markdown(pairs) + "\n\n" + price_list(pairs) + "\n")
     drawn = Figure(figsize=(11, 3.6), layout="constrained")
     for panel, reward in zip(drawn.subplots(1, 2), ("jpeg", "clip"), strict=True):
         _panel(panel, [row for row in pairs if row["reward"] == reward], reward)
@@ -78,6 +79,16 @@ def as_markdown(pairs: Sequence[Row]) -> str:
                 "{:.2f} / {:.2f}".format(*halves(chosen, predictor, within_steps=within)) for within in (False, True)
             ]
             lines.append(f"| {reward} | {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def price_list(pairs: Sequence[Row]) -> str:
+    """What a borrowed candidate is worth by the coefficient at the means, a row a range."""
+    lines = ["| coefficient | pairs | jpeg | clip |", "|---|---|---|---|"]
+    for low, high in itertools.pairwise(BOUNDS):
+        chosen = [row for row in pairs if low <= row["closeness of means"] < high]
+        cells = [f"{worth([row for row in chosen if row['reward'] == reward]):.2f}" for reward in ("jpeg", "clip")]
+        lines.append(f"| {low:g} to {min(high, 1):g} | {len(chosen) // 2} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
