@@ -104,9 +104,10 @@ def interval(by_prompt: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def ratio_interval(above: Mapping[str, Sequence[float]], below: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Ratio of two methods' means over the same prompts, with its 95 % interval from resampling prompts in pairs."""
-    numerator = np.array([np.mean(above[prompt]) for prompt in below])
-    denominator = np.array([np.mean(values) for values in below.values()])
+    """Ratio of two methods' means over the prompts that both have, with its 95 % interval from resampling those."""
+    prompts = [prompt for prompt in below if prompt in above]
+    numerator = np.array([np.mean(above[prompt]) for prompt in prompts])
+    denominator = np.array([np.mean(below[prompt]) for prompt in prompts])
     draws = resampled(len(numerator))
     low, high = np.quantile(numerator[draws].mean(1) / denominator[draws].mean(1), [0.025, 0.975])
     return {"mean": float(numerator.mean() / denominator.mean()), "low": float(low), "high": float(high)}

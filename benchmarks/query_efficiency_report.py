@@ -22,13 +22,15 @@ COSTS = {"queries": "reward queries a soup", "nfe": "network evaluations a soup"
 def main(
     results: Path = RESULTS,
     figure: Path | None = Path("docs/images/query_efficiency.svg"),
-    baselines: list[str] = ["WeightedSum, N = 16", "WeightedSum, N = 30"],  # noqa: B006 - jsonargparse shows the default
+    drawn_settings: list[str] = ["two rewards"],  # noqa: B006 - jsonargparse shows the default
+    baselines: list[str] = ["WeightedSum, N = 16", "WeightedSum, N = 30"],  # noqa: B006
 ) -> None:
     """Write ``tables.md`` into `results`, and the figure as SVG and PNG.
 
     Args:
         results: Folder of the rows.
         figure: Where the figure goes; null draws none.
+        drawn_settings: What the figure shows.
         baselines: Methods that all others are compared with, prompt by prompt.
     """
     by_setting = _load(results / "soups.jsonl")
@@ -37,7 +39,7 @@ def main(
     if figure is None:
         return
     mpl.rcParams["svg.hashsalt"] = "srsoup"  # the same rows draw the same file
-    drawn = draw(by_setting, baselines[0])
+    drawn = draw({setting: by_setting[setting] for setting in drawn_settings}, baselines[0])
     figure.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(figure, metadata={"Date": None})
     drawn.savefig(figure.with_suffix(".png"), dpi=150)
@@ -63,6 +65,7 @@ def as_markdown(rows: Rows, baselines: list[str]) -> str:
     ratios = [f"{measure} / {name}" for name in baselines for measure in ("utility", "hypervolume")]
     heads = [
         "method",
+        "soups",
         "utility",
         "hypervolume",
         "queries",
@@ -73,7 +76,8 @@ def as_markdown(rows: Rows, baselines: list[str]) -> str:
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for method in in_order(rows):
         found = rows[method]
-        cells = [_spread(interval(found[measure]), 3) for measure in ("utility", "hypervolume")]
+        cells = [str(sum(map(len, found["queries"].values())))]
+        cells += [_spread(interval(found[measure]), 3) for measure in ("utility", "hypervolume")]
         cells += [f"{interval(found[cost])['mean']:,.0f}" for cost in COSTS]
         cells.append(f"{interval(found['smoothness'])['mean']:.3f}")
         cells += [
@@ -106,7 +110,7 @@ def _panel(panel: Axes, rows: Rows, cost: str, baseline: str) -> None:
     families: dict[str, list[tuple[float, dict[str, float]]]] = defaultdict(list)
     for method in in_order(rows):
         share = ratio_interval(rows[method]["hypervolume"], rows[baseline]["hypervolume"])
-        families[method.split(",")[0].split("(")[0]].append((interval(rows[method][cost])["mean"], share))
+        families[method.split(", N")[0]].append((interval(rows[method][cost])["mean"], share))
     for number, (family, points) in enumerate(families.items()):
         points.sort(key=lambda point: point[0])
         if family == UNSTEERED:

@@ -29,9 +29,10 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path) -> None:
     table = (tmp_path / "tables.md").read_text()
     (soup,) = (line for line in table.splitlines() if line.startswith(f"| {HALF} "))
     cells = [cell.strip() for cell in soup.split("|")[2:]]
-    assert cells[1].startswith("0.100 (")  # the mean of 0.05, 0.1 and 0.15
-    assert cells[2] == "25"
-    assert cells[5] == cells[6] == "0.50 (0.50 to 0.50)"
+    assert cells[0] == "3"
+    assert cells[2].startswith("0.100 (")  # the mean of 0.05, 0.1 and 0.15
+    assert cells[3] == "25"
+    assert cells[6] == cells[7] == "0.50 (0.50 to 0.50)"
     order = [line.split(" | ")[0] for line in table.splitlines()[4:]]
     assert order == [f"| {method}" for method in (BASE, FULL, HALF)]  # that of METHODS
     assert (tmp_path / "figure.svg").stat().st_size > 1_000
