@@ -87,6 +87,8 @@ def price_list(pairs: Sequence[Row]) -> str:
     lines = ["| coefficient | pairs | jpeg | clip |", "|---|---|---|---|"]
     for low, high in itertools.pairwise(BOUNDS):
         chosen = [row for row in pairs if low <= row["closeness of means"] < high]
+        if not chosen:
+            continue
         cells = [f"{worth([row for row in chosen if row['reward'] == reward]):.2f}" for reward in ("jpeg", "clip")]
         lines.append(f"| {low:g} to {min(high, 1):g} | {len(chosen) // 2} | {' | '.join(cells)} |")
     return "\n".join(lines)
