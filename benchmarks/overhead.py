@@ -35,7 +35,7 @@ SIZES = {  # divisions of the lattice, and candidates of the weighted sum; None 
 }
 
 
-def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 2, max_batch: int = 64) -> None:
+def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 1, max_batch: int = 64) -> None:
     """Measure the overhead of the weighted sum and of SRSoup, and peak memory against the size of a soup.
 
     Args:
