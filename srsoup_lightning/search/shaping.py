@@ -29,15 +29,13 @@ def pool(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
     """
     kept = _kept(rewards, asked)
     centred = _zero_if_equal(rewards, kept, _centred(rewards, kept))
-    return centred / (deviation_within(rewards, asked)[..., None, None] + EPSILON)
+    return centred / (_spread(centred, kept)[..., None, None] + EPSILON)
 
 
 def deviation_within(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
     """One standard deviation for all suppliers, (...), of rewards (..., S, N) about each supplier's own mean."""
     kept = _kept(rewards, asked)
-    centred = _zero_if_equal(rewards, kept, _centred(rewards, kept))
-    freedom = (kept.sum(-1) - 1).clamp_min(0).sum(-1).clamp_min(1)
-    return (centred.square().sum((-2, -1)) / freedom).sqrt()
+    return _spread(_zero_if_equal(rewards, kept, _centred(rewards, kept)), kept)
 
 
 def squash(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
@@ -81,6 +79,11 @@ def _centred(rewards: Tensor, kept: Tensor) -> Tensor:
 def _bounds(rewards: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     low = rewards.masked_fill(~kept, torch.inf).amin(-1, keepdim=True)
     return low, rewards.masked_fill(~kept, -torch.inf).amax(-1, keepdim=True)
+
+
+def _spread(centred: Tensor, kept: Tensor) -> Tensor:
+    freedom = (kept.sum(-1) - 1).clamp_min(0).sum(-1).clamp_min(1)
+    return (centred.square().sum((-2, -1)) / freedom).sqrt()
 
 
 def _zero_if_equal(rewards: Tensor, kept: Tensor, shaped: Tensor) -> Tensor:
