@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,9 @@ def test_a_real_ctrl_c_keeps_the_finished_soups_and_says_so(config: Path) -> Non
     run = RunDirectory(config.parent / "run")
     command = [sys.executable, "-m", "srsoup_lightning", "predict", "--config", str(config)]
     command += ["--data.seeds", str(list(range(1_000)))]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, preexec_fn=listens, **pipes) as process:
         deadline = time.monotonic() + 60
         while not run.ledger.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
