@@ -20,7 +20,8 @@ from torch import Tensor
 
 from benchmarks.front import COMMON, jpeg_and_clip
 from srsoup_lightning import Preferences
-from srsoup_lightning.diffusion.backbone import Backbone, load_backbone
+from srsoup_lightning.diffusion.backbone import Backbone
+from srsoup_lightning.diffusion.loading import Loading, load_backbone
 from srsoup_lightning.samplers import Never, Problem, SRSoup, Standing
 from srsoup_lightning.search.closeness import Measure, closeness
 from srsoup_lightning.search.noise import NoiseSource
@@ -51,7 +52,7 @@ def main(
         judged: How many draws the comparison takes.
         dtype: Precision of the networks.
     """
-    backbone = load_backbone("tiny-animals", dtype=dtype)
+    backbone = load_backbone("tiny-animals", Loading(dtype=dtype))
     out.parent.mkdir(parents=True, exist_ok=True)
     known = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {(row["prompt"], row["seed"]) for row in known}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rewards import CLIPScore, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.diffusion.loading import Loading
 from srsoup_lightning.pareto import Hypervolume
 from srsoup_lightning.samplers import BaseModel, Judges, Sampler, Soup
 
@@ -52,7 +53,7 @@ def jpeg_and_clip(prompt: str) -> Judges:
 def runner(pipeline: str, rewards: Mapping[str, Reward], preferences: Preferences, dtype: str = "float32") -> Run:
     """A function that makes the soups of some prompts and seeds with a sampler; the model is loaded once."""
     trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    module = SRSoupModule(pipeline, dict(rewards), BaseModel(), preferences, dtype=dtype)
+    module = SRSoupModule(pipeline, dict(rewards), BaseModel(), preferences, loading=Loading(dtype=dtype))
 
     def run(sampler: Sampler, prompts: Sequence[str], seeds: Sequence[int]) -> list[Soup]:
         module.sampler = sampler

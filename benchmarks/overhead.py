@@ -22,7 +22,8 @@ from rich.console import Console
 
 from benchmarks.front import COMMON, jpeg_and_clip
 from srsoup_lightning import Preferences
-from srsoup_lightning.diffusion.backbone import Backbone, load_backbone
+from srsoup_lightning.diffusion.backbone import Backbone
+from srsoup_lightning.diffusion.loading import load_backbone
 from srsoup_lightning.samplers import FixedSoup, Problem, Soup, SRSoup, WeightedSum
 
 PROMPT = "a lobster"

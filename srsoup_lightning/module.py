@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from rewards import Reward
 from srsoup_lightning.data import SoupRequest
-from srsoup_lightning.diffusion.backbone import Backbone, load_backbone
+from srsoup_lightning.diffusion.backbone import Backbone
+from srsoup_lightning.diffusion.loading import Loading, load_backbone
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
 from srsoup_lightning.samplers.judges import Judges
@@ -27,14 +28,10 @@ class SRSoupModule(L.LightningModule):
         sampler: The method.
         preferences: The points to make pictures for; their order is that of every result.
         negative_prompt: What classifier-free guidance leads away from.
-        dtype: Precision of the networks, "float32", "bfloat16" or "float16"; the transitions are float32 always.
-        height: Pixels; None takes the model's own.
-        width: Pixels; None takes the model's own.
-        preview_decoder: Folder or hub id of an ``AutoencoderTiny`` that decodes the candidates, which only rewards see;
-            None takes the pipeline's own decoder.
+        loading: How the pipeline is loaded and run: precision, size, LoRAs, memory, speed; None takes all defaults.
 
     Raises:
-        ValueError: Rewards and preferences that name different things.
+        ValueError: Rewards and preferences that name different things, or `loading` for a Backbone, which is there.
     """
 
     def __init__(
@@ -44,10 +41,7 @@ class SRSoupModule(L.LightningModule):
         sampler: Sampler,
         preferences: Preferences,
         negative_prompt: str = "",
-        dtype: str = "float32",
-        height: int | None = None,
-        width: int | None = None,
-        preview_decoder: str | None = None,
+        loading: Loading | None = None,
     ) -> None:
         super().__init__()
         if set(rewards) != set(preferences.rewards):
@@ -59,11 +53,11 @@ class SRSoupModule(L.LightningModule):
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
+            if loading is not None:
+                raise ValueError("this Backbone is loaded already: leave out `loading`")
             self.backbone = pipeline
         else:
-            self._load = partial(
-                load_backbone, pipeline, dtype=dtype, height=height, width=width, preview_decoder=preview_decoder
-            )
+            self._load = partial(load_backbone, pipeline, loading)
         self.listeners: list[Listener] = []
         """Callables told after every denoising step; callbacks add themselves."""
 

@@ -34,6 +34,7 @@ class Rule:
 RULES = {
     "srsoup_lightning/search": Rule(only=("torch", f"{OURS}.search")),
     "srsoup_lightning/diffusion/transition.py": Rule(only=("torch",)),
+    "srsoup_lightning/diffusion/flow.py": Rule(only=("torch", f"{OURS}.diffusion.transition")),
     "srsoup_lightning/diffusion/denoiser.py": Rule(only=("torch", f"{OURS}.diffusion.transition")),
     "srsoup_lightning/diffusion": Rule(never=(*LIGHTNING, "rewards", f"{OURS}.samplers", f"{OURS}.search")),
     "srsoup_lightning/preferences.py": Rule(only=("torch",)),
@@ -62,6 +63,7 @@ RULES = {
             f"{OURS}.samplers.judges",
             f"{OURS}.samplers.problem",
             f"{OURS}.diffusion.backbone",
+            f"{OURS}.diffusion.loading",
         ),
     ),
     "srsoup_lightning/data.py": Rule(never=(*ADAPTERS, "rewards", f"{OURS}.samplers", f"{OURS}.diffusion")),

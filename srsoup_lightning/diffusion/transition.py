@@ -107,6 +107,18 @@ class DDIM(Kernel):
         return predict(noise, x, alpha, "epsilon").x0
 
 
+class Renoising(DDIM):
+    """Multistep sampling of consistency models: to the clean latent, then back with fresh noise.
+
+    Song et al. 2023, arXiv:2303.01469, algorithm 1. At eta 1 all noise is drawn anew; below, the rest is the
+    predicted one.
+    """
+
+    def sigma(self, step: int) -> float:
+        """See :meth:`Kernel.sigma`."""
+        return self.eta * (1 - self.alphas[step + 1]) ** 0.5
+
+
 def predict(output: Tensor, x: Tensor, alpha: float, prediction_type: PredictionType) -> Prediction:
     """The clean latent and the noise that a network's output stands for.
 

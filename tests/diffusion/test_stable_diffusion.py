@@ -17,7 +17,7 @@ from diffusers import (
 from torch import Tensor
 
 from srsoup_lightning import Preferences
-from srsoup_lightning.diffusion.backbone import load_backbone
+from srsoup_lightning.diffusion.loading import Loading, load_backbone
 from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
 from srsoup_lightning.samplers import BaseModel, Judges, Problem, SRSoup
 from srsoup_lightning.search.noise import NoiseSource
@@ -102,7 +102,6 @@ def test_another_size_is_drawn_as_the_pipeline_draws_it() -> None:
 
 def test_a_scheduler_without_a_word_on_clipping_does_not_clip() -> None:
     backbone = StableDiffusion(tiny_pipeline(EulerDiscreteScheduler(**SCHEDULE)))
-    assert not backbone.scheduler.config.clip_sample
     denoiser = backbone.bind(PROMPT, num_inference_steps=STEPS, guidance_scale=1.0, eta=1.0)
     x = 100 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     assert denoiser.predict(x, STEPS - 1).x0.abs().max() > 10
@@ -173,7 +172,7 @@ def test_a_tiny_autoencoder_decodes_what_rewards_see_and_nothing_else(pipeline_f
         num_decoder_blocks=(1, 1),
     ).eval()
     tiny.save_pretrained(tmp_path / "tiny")
-    denoiser = load_backbone(str(pipeline_folder), preview_decoder=str(tmp_path / "tiny")).bind(
+    denoiser = load_backbone(str(pipeline_folder), Loading(preview_decoder=str(tmp_path / "tiny"))).bind(
         PROMPT, num_inference_steps=STEPS, guidance_scale=5.0, eta=1.0
     )
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -185,9 +184,9 @@ def test_a_tiny_autoencoder_decodes_what_rewards_see_and_nothing_else(pipeline_f
 def test_a_preview_decoder_of_other_latents_is_refused(pipeline_folder: Path, tmp_path: Path) -> None:
     AutoencoderTiny(latent_channels=16).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="reads 16 latent channels and the pipeline makes 4"):
-        load_backbone(str(pipeline_folder), preview_decoder=str(tmp_path))
+        load_backbone(str(pipeline_folder), Loading(preview_decoder=str(tmp_path)))
 
 
 def test_a_preview_decoder_that_is_not_there_is_named(pipeline_folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no preview decoder '/no/such': give a folder or hub id"):
-        load_backbone(str(pipeline_folder), preview_decoder="/no/such")
+        load_backbone(str(pipeline_folder), Loading(preview_decoder="/no/such"))

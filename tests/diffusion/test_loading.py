@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from srsoup_lightning.diffusion.backbone import DTYPES, load_backbone
+from srsoup_lightning.diffusion.loading import DTYPES, Loading, load_backbone
 from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
 from tests.diffusion.conftest import tiny_pipeline
 
@@ -38,7 +38,7 @@ def test_a_saved_pipeline_loads_and_predicts_and_decodes_the_same(pipeline_folde
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_networks_have_the_precision_asked_for_and_latents_stay_float32(pipeline_folder: Path, dtype: str) -> None:
-    backbone = load_backbone(str(pipeline_folder), dtype=dtype, height=24)
+    backbone = load_backbone(str(pipeline_folder), Loading(dtype=dtype, height=24))
     assert {weight.dtype for weight in backbone.parameters()} == {DTYPES[dtype]}
     denoiser = backbone.bind("cat", **OPTIONS)
     assert denoiser.shape == (4, 12, 8)
@@ -50,7 +50,7 @@ def test_networks_have_the_precision_asked_for_and_latents_stay_float32(pipeline
 
 def refused(pipeline: str, error: type[Exception], message: str, **options: str) -> None:
     with pytest.raises(error, match=message) as caught:
-        load_backbone(pipeline, **options)
+        load_backbone(pipeline, Loading(**options))
     assert "\n" not in str(caught.value)
 
 
@@ -69,7 +69,11 @@ def test_a_folder_without_an_index_is_named(folder: Path) -> None:
 def test_a_pipeline_class_without_adapter_is_named(folder: Path) -> None:
     index = folder / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "KolorsPipeline"}))
-    refused(str(folder), ValueError, "is a KolorsPipeline, which has no adapter yet: use .*StableDiffusionPipeline")
+    refused(
+        str(folder),
+        ValueError,
+        "is a KolorsPipeline, which has no adapter: use StableDiffusionPipeline.*adding-a-model",
+    )
 
 
 @pytest.mark.parametrize("part", ["unet/diffusion_pytorch_model", "text_encoder/model"])

@@ -1,0 +1,117 @@
+"""Rectified flow: transitions with fresh noise that keep the flow's marginals, from the velocity at ``x_t``.
+
+A latent of flow time s is ``x = (1 - s) x0 + s noise``; the velocity is ``v = noise - x0``. With x0 and the noise that
+a velocity stands for, the deterministic step to s' is ``(1 - s') x0 + s' noise``, Euler's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import pi, sin
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from srsoup_lightning.diffusion.transition import Kernel, Prediction
+
+FlowTransition = Literal["cps", "sde"]
+
+
+@dataclass(frozen=True)
+class Flow(Kernel):
+    """What the transitions of a rectified flow share.
+
+    Args:
+        times: Flow times s of the T + 1 levels, falling, in [0, 1].
+        eta: The noise level, in [0, 1]; 0 is the plain flow.
+
+    Raises:
+        ValueError: Fewer than two levels, levels that don't fall, or eta outside [0, 1].
+    """
+
+    times: tuple[float, ...]
+    eta: float
+
+    def __post_init__(self) -> None:
+        inside = all(0 <= s <= 1 for s in self.times)
+        if len(self.times) < 2 or not inside or any(b >= a for a, b in pairwise(self.times)):
+            raise ValueError(f"flow times {self.times} must fall from 1 towards 0, over at least two levels")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is {self.eta}: give a number in [0, 1], 0 for the plain flow")
+
+    @property
+    def steps(self) -> int:
+        """The number T of denoising steps."""
+        return len(self.times) - 1
+
+    def clean(self, level: int, x: Tensor, noise: Tensor) -> Tensor:
+        """See :meth:`Kernel.clean`.
+
+        Raises:
+            ValueError: A level without signal.
+        """
+        s = self.times[level]
+        if s == 1:
+            raise ValueError(f"level {level} has no signal: no clean latent can be told from its noise")
+        return (x - s * noise) / (1 - s)
+
+
+class FlowCPS(Flow):
+    """Coefficient-preserving sampling: as much noise leaves as is drawn anew, so latents stay on the flow's path.
+
+    Wang & Yu 2025, arXiv:2509.05952. At eta 1 all noise is drawn anew.
+    """
+
+    def sigma(self, step: int) -> float:
+        """See :meth:`Kernel.sigma`."""
+        return self.times[step + 1] * sin(self.eta * pi / 2)
+
+    def mean(self, step: int, x: Tensor, prediction: Prediction) -> Tensor:
+        """See :meth:`Kernel.mean`."""
+        there = self.times[step + 1]
+        kept = max(there**2 - self.sigma(step) ** 2, 0.0) ** 0.5
+        return (1 - there) * prediction.x0 + kept * prediction.noise
+
+
+class FlowSDE(Flow):
+    """The flow's stochastic differential equation by Euler and Maruyama: keeps the marginals as steps get small.
+
+    Liu et al. 2025 (Flow-GRPO), arXiv:2505.05470, equation 9. Its last step still adds noise, which stays in the
+    picture: where steps are few, :class:`FlowCPS` is cleaner.
+    """
+
+    def _noise(self, step: int) -> float:
+        """Diffusion coefficient b of a step; at s = 1, where it diverges, that of the next level's denominator."""
+        s, there = self.times[step], self.times[step + 1]
+        return self.eta * (s / (1 - (there if s == 1 else s))) ** 0.5
+
+    def sigma(self, step: int) -> float:
+        """See :meth:`Kernel.sigma`."""
+        return self._noise(step) * (self.times[step] - self.times[step + 1]) ** 0.5
+
+    def mean(self, step: int, x: Tensor, prediction: Prediction) -> Tensor:
+        """See :meth:`Kernel.mean`."""
+        s, change = self.times[step], self.times[step + 1] - self.times[step]
+        velocity = prediction.noise - prediction.x0
+        drift = self._noise(step) ** 2 / (2 * s) * change
+        return x * (1 + drift) + velocity * (change + (1 - s) * drift)
+
+
+KERNELS: dict[FlowTransition, type[Flow]] = {"cps": FlowCPS, "sde": FlowSDE}
+
+
+def flow_kernel(transition: FlowTransition, times: tuple[float, ...], eta: float) -> Flow:
+    """The kernel by name.
+
+    Raises:
+        ValueError: An unknown name, and see :class:`Flow`.
+    """
+    if transition not in KERNELS:
+        raise ValueError(f"transition {transition!r} is unknown: choose from {', '.join(get_args(FlowTransition))}")
+    return KERNELS[transition](times, eta)
+
+
+def flow_prediction(velocity: Tensor, x: Tensor, time: float) -> Prediction:
+    """The clean latent and the noise that a velocity (B, C, H, W) at x (B, C, H, W) of flow time s stands for."""
+    return Prediction(x - time * velocity, x + (1 - time) * velocity)

@@ -1,0 +1,65 @@
+"""FLUX.1: a rectified flow over packed latents, whose guidance is distilled into the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, flow_schedule
+
+
+class Flux(Adapter):
+    """Adapter of FluxPipeline: FLUX.1 dev, told its guidance scale, and schnell, which has none."""
+
+    @property
+    def distilled(self) -> bool:
+        """See :attr:`Adapter.distilled`."""
+        return True
+
+    @property
+    def geometry(self) -> Geometry:
+        """See :attr:`Adapter.geometry`."""
+        factor = self.pipeline.vae_scale_factor
+        channels = self.pipeline.transformer.config.in_channels // 4
+        return Geometry(channels, factor, 2 * factor, self.pipeline.default_sample_size * factor)
+
+    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`Adapter.encode`.
+
+        Raises:
+            ValueError: A guidance scale for a network that isn't told one.
+        """
+        states, pooled, _ = self.pipeline.encode_prompt(prompt, None, device=self.device)
+        condition = {"encoder_hidden_states": states, "pooled_projections": pooled}
+        if self.pipeline.transformer.config.guidance_embeds:
+            return condition | {"guidance": torch.tensor([guidance_scale], device=self.device)}
+        if guidance_scale != 1:
+            raise ValueError(f"guidance_scale is {guidance_scale}: this model was distilled to draw without, give 1")
+        return condition
+
+    def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
+        """See :meth:`Adapter.evaluate`."""
+        count, channels, height, width = x.shape
+        tokens = self.pipeline.transformer(
+            self.pipeline._pack_latents(x, count, channels, height, width),
+            timestep=x.new_full((count,), time) / 1000,
+            img_ids=self.pipeline._prepare_latent_image_ids(count, height // 2, width // 2, x.device, x.dtype),
+            txt_ids=x.new_zeros(condition["encoder_hidden_states"].shape[1], 3),
+            **condition,
+        ).sample
+        factor = self.pipeline.vae_scale_factor
+        return self.pipeline._unpack_latents(tokens, height * factor, width * factor, factor)
+
+    def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
+        """See :meth:`Adapter.schedule`."""
+        tokens = self.latent_shape[1] * self.latent_shape[2] // 4
+        return flow_schedule(
+            self.pipeline.scheduler,
+            num_inference_steps,
+            eta,
+            self.transition,
+            sigmas=np.linspace(1.0, 1 / num_inference_steps, num_inference_steps),
+            mu=dynamic_shift(self.pipeline.scheduler, tokens),
+        )

@@ -1,0 +1,224 @@
+"""From a hub id, a folder or a shipped name to a model that samplers can use; which pipeline gets which adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+
+from srsoup_lightning.diffusion.adapter import Adapter, Offload
+from srsoup_lightning.diffusion.flow import FlowTransition
+from srsoup_lightning.diffusion.quiet import without_loading_bars, without_notices
+from srsoup_lightning.diffusion.tuning import add_loras, tune
+from srsoup_lightning.shipped import PIPELINES
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, ModelMixin
+
+HERE = "srsoup_lightning.diffusion"
+# diffusers' pipeline class -> import path of its adapter
+ADAPTERS = {
+    "StableDiffusionPipeline": f"{HERE}.stable_diffusion.StableDiffusion",
+    "LatentConsistencyModelPipeline": f"{HERE}.stable_diffusion.StableDiffusion",
+    "StableDiffusionXLPipeline": f"{HERE}.stable_diffusion_xl.StableDiffusionXL",
+    "StableDiffusion3Pipeline": f"{HERE}.stable_diffusion_3.StableDiffusion3",
+    "FluxPipeline": f"{HERE}.flux.Flux",
+}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Precision = Literal["float32", "bfloat16", "float16"]
+CENSORS = ("safety_checker",)  # parts that would replace pictures by black ones without a word to the rewards
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How a pipeline is loaded and run. What names weights is a local folder or a hub id, safetensors only.
+
+    Args:
+        dtype: Precision of the networks: "float32", "bfloat16" or "float16"; transitions are float32 always.
+        height: Pixels; None takes the model's own.
+        width: Pixels; None takes the model's own.
+        revision: Which commit, tag or branch of a hub id; None takes its main one.
+        variant: Which variant of the weights, such as "fp16", half the download; None takes the plain ones.
+        omit: Parts not to load, such as ["text_encoder_3", "tokenizer_3"]: Stable Diffusion 3 without its T5.
+        network: Other weights for the denoising network, such as a fine-tuned one's.
+        vae: Another autoencoder of the same latents, such as madebyollin/sdxl-vae-fp16-fix.
+        preview_decoder: An ``AutoencoderTiny`` that decodes what only rewards see, such as madebyollin/taesd for
+            Stable Diffusion 1.x and 2.x; None takes the pipeline's own decoder.
+        loras: LoRAs in diffusers' or peft's format, each to its weight; they are merged into the networks.
+        transition: How fresh noise comes into a rectified flow: "cps", which keeps its coefficients, or "sde", the
+            stochastic differential equation of Flow-GRPO. Diffusion models have no use for it.
+        offload: What waits in main memory: "none"; the "text_encoders", which are needed once a prompt; or "model",
+            every network but the one at work, which saves most and costs a transfer at every change.
+        vae_tiling: Decode large pictures tile by tile.
+        vae_slicing: Decode a batch picture by picture.
+        attention: diffusers' attention backend, such as "flash" or "sage"; None takes the default.
+        channels_last: Keep convolutions' memory in the order that GPUs prefer.
+        compile: Compile the network's repeated blocks by ``torch.compile``: a minute at the start, faster after it.
+        adapter: Import path of your own :class:`~srsoup_lightning.diffusion.adapter.Adapter` for the pipeline's class.
+
+    Raises:
+        ValueError: An unknown dtype, transition or offload.
+    """
+
+    dtype: Precision = "float32"
+    height: int | None = None
+    width: int | None = None
+    revision: str | None = None
+    variant: str | None = None
+    omit: tuple[str, ...] = ()
+    network: str | None = None
+    vae: str | None = None
+    preview_decoder: str | None = None
+    loras: dict[str, float] = field(default_factory=dict)
+    transition: FlowTransition = "cps"
+    offload: Offload = "none"
+    vae_tiling: bool = False
+    vae_slicing: bool = False
+    attention: str | None = None
+    channels_last: bool = False
+    compile: bool = False
+    adapter: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (("dtype", Precision), ("transition", FlowTransition), ("offload", Offload)):
+            value = getattr(self, name)
+            if value not in get_args(choices):
+                raise ValueError(f"{name} {value!r} is unknown: choose from {', '.join(get_args(choices))}")
+
+
+def load_backbone(pipeline: str, loading: Loading | None = None) -> Adapter:
+    """Load a pipeline in diffusers' format; safetensors only, never a pickle.
+
+    Args:
+        pipeline: The name of a shipped checkpoint, a local folder or a hub id, in this order.
+        loading: How; None takes all defaults.
+
+    Raises:
+        FileNotFoundError: No such pipeline, or no such weights among the options.
+        ValueError: A pipeline class without adapter, a pickle where safetensors are expected, a size that the model
+            can't draw, a preview decoder of other latents, or an option that the pipeline has no part for.
+    """
+    loading = loading or Loading()
+    source = str(PIPELINES.find(pipeline) or pipeline)
+    with without_notices():
+        index = _index(source, pipeline, loading.revision)
+        kind = str(index.get("_class_name"))
+        adapter = _adapter(pipeline, kind, loading.adapter)
+        if Path(source).is_dir():
+            _require_safetensors(Path(source))
+        parts, preview = _other_parts(index, loading), loading.preview_decoder
+        preview_decoder = (
+            None if preview is None else _load_part("AutoencoderTiny", "preview decoder", preview, loading)
+        )
+        loaded = _load_pipeline(source, kind, index, parts, loading)
+        add_loras(loaded, loading.loras)
+        made = adapter(
+            loaded,
+            height=loading.height,
+            width=loading.width,
+            preview_decoder=preview_decoder,
+            transition=loading.transition,
+            offload=loading.offload,
+        )
+        tune(
+            made.network,
+            made.pipeline.vae,
+            tiling=loading.vae_tiling,
+            slicing=loading.vae_slicing,
+            attention=loading.attention,
+            channels_last=loading.channels_last,
+            regional_compile=loading.compile,
+        )
+        return made
+
+
+def _index(source: str, pipeline: str, revision: str | None) -> dict[str, Any]:
+    """The pipeline's index: its class, and the class of each part."""
+    from diffusers import DiffusionPipeline
+
+    folder = Path(source).is_dir()
+    if not folder and (source.startswith((".", "~", "/")) or source.count("/") != 1):
+        raise _not_found(pipeline, "there is no such folder")
+    try:
+        return dict(DiffusionPipeline.load_config(source, revision=revision))
+    except (OSError, ValueError) as error:
+        raise _not_found(pipeline, "no model_index.json in it" if folder else "the hub has no such id") from error
+
+
+def _not_found(pipeline: str, reason: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"no pipeline {pipeline!r} ({reason}): give a hub id, a local folder in diffusers' format or the name of a "
+        f"shipped checkpoint ({', '.join(PIPELINES.names()) or 'none'})"
+    )
+
+
+def _adapter(pipeline: str, kind: str, given: str | None) -> type[Adapter]:
+    if given is None and kind not in ADAPTERS:
+        raise ValueError(
+            f"pipeline {pipeline!r} is a {kind}, which has no adapter: use {', '.join(ADAPTERS)}, or write an adapter "
+            "(docs/adding-a-model.md) and name it as loading.adapter"
+        )
+    module, _, name = (given or ADAPTERS[kind]).rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"loading.adapter {given!r} can't be imported ({error}): give package.module.Class") from error
+    if not (isinstance(found, type) and issubclass(found, Adapter)):
+        raise ValueError(f"loading.adapter {given!r} is no Adapter: derive it from {Adapter.__module__}.Adapter")
+    return found
+
+
+def _require_safetensors(folder: Path) -> None:
+    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
+        pickles = sorted(path.name for path in part.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+        if pickles and not any(part.glob("*.safetensors")):
+            raise ValueError(
+                f"{part} holds {pickles[0]}, a pickle, and no safetensors: convert it once, in an environment you "
+                "trust, with pipeline.save_pretrained(folder, safe_serialization=True)"
+            )
+
+
+def _other_parts(index: dict[str, Any], loading: Loading) -> dict[str, ModelMixin | None]:
+    """The parts that don't come from the pipeline: replaced, left out by the user, or empty in the folder itself."""
+    unknown = sorted(set(loading.omit) - set(index))
+    if unknown:
+        known = [name for name, value in index.items() if isinstance(value, list)]
+        raise ValueError(f"omit names {unknown[0]!r}: the pipeline's parts are {', '.join(known)}")
+    parts: dict[str, ModelMixin | None] = {
+        name: None for name, value in index.items() if name in (*loading.omit, *CENSORS) or value == [None, None]
+    }
+    replaced = {"transformer" if "transformer" in index else "unet": loading.network, "vae": loading.vae}
+    return parts | {
+        name: _load_part(index[name][1], name, source, loading)
+        for name, source in replaced.items()
+        if source is not None
+    }
+
+
+def _load_part(kind: str, name: str, source: str, loading: Loading) -> ModelMixin:
+    import diffusers
+
+    try:
+        with without_loading_bars():
+            return getattr(diffusers, kind).from_pretrained(
+                source, torch_dtype=DTYPES[loading.dtype], use_safetensors=True
+            )
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no {name} {source!r}: give a folder or hub id of a {kind} with safetensors"
+        ) from error
+
+
+def _load_pipeline(
+    source: str, kind: str, index: dict[str, Any], parts: dict[str, ModelMixin | None], loading: Loading
+) -> DiffusionPipeline:
+    import diffusers
+
+    options = {"revision": loading.revision, "variant": loading.variant, "use_safetensors": True}
+    if any(name in index for name in CENSORS):
+        options["requires_safety_checker"] = False
+    with without_loading_bars():
+        return getattr(diffusers, kind).from_pretrained(source, dtype=DTYPES[loading.dtype], **options, **parts)

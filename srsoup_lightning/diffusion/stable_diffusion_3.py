@@ -1,0 +1,49 @@
+"""Stable Diffusion 3 and 3.5: a rectified flow with a transformer, two CLIP text encoders and an optional T5."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, flow_schedule
+
+
+class StableDiffusion3(Adapter):
+    """Adapter of StableDiffusion3Pipeline, with or without its third text encoder."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """See :attr:`Adapter.geometry`."""
+        transformer, factor = self.pipeline.transformer.config, self.pipeline.vae_scale_factor
+        multiple = factor * transformer.patch_size
+        return Geometry(transformer.in_channels, factor, multiple, transformer.sample_size * factor)
+
+    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`Adapter.encode`."""
+        states, negative_states, pooled, negative_pooled = self.pipeline.encode_prompt(
+            prompt,
+            prompt_2=None,
+            prompt_3=None,
+            device=self.device,
+            do_classifier_free_guidance=guided,
+            negative_prompt=negative_prompt,
+        )
+        if guided:
+            states, pooled = torch.cat([negative_states, states]), torch.cat([negative_pooled, pooled])
+        return {"encoder_hidden_states": states, "pooled_projections": pooled}
+
+    def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
+        """See :meth:`Adapter.evaluate`."""
+        return self.pipeline.transformer(x, timestep=x.new_full((len(x),), time), **condition).sample
+
+    def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
+        """See :meth:`Adapter.schedule`."""
+        scheduler, shift = self.pipeline.scheduler, {}
+        if scheduler.config.get("use_dynamic_shifting"):
+            patch = self.pipeline.transformer.config.patch_size
+            tokens = (self.latent_shape[1] // patch) * (self.latent_shape[2] // patch)
+            shift = {"mu": dynamic_shift(scheduler, tokens, max_shift=1.16)}
+        return flow_schedule(
+            scheduler, num_inference_steps, eta, self.transition, num_inference_steps=num_inference_steps, **shift
+        )

@@ -1,0 +1,36 @@
+"""Stable Diffusion XL: a UNet, two CLIP text encoders, and the picture's size among the conditions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.adapter import Condition
+from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion, guidance_embedding
+
+
+class StableDiffusionXL(StableDiffusion):
+    """Adapter of StableDiffusionXLPipeline, Turbo and consistency models among them."""
+
+    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`Adapter.encode`."""
+        states, negative_states, pooled, negative_pooled = self.pipeline.encode_prompt(
+            prompt, device=self.device, do_classifier_free_guidance=guided, negative_prompt=negative_prompt
+        )
+        if guided:
+            states, pooled = torch.cat([negative_states, states]), torch.cat([negative_pooled, pooled])
+        condition = {"encoder_hidden_states": states, "text_embeds": pooled, "time_ids": self._sizes(pooled)}
+        return condition | guidance_embedding(self, guidance_scale)
+
+    def _sizes(self, pooled: Tensor) -> Tensor:
+        """Original size, crop and target size (rows, 6): those of a picture drawn for the size that it has."""
+        size = tuple(side * self.geometry.factor for side in self.latent_shape[1:])
+        ids = self.pipeline._get_add_time_ids(
+            size, (0, 0), size, dtype=pooled.dtype, text_encoder_projection_dim=pooled.shape[1]
+        )
+        return ids.to(self.device).expand(len(pooled), -1)
+
+    def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
+        """See :meth:`Adapter.evaluate`."""
+        added = {name: condition.pop(name) for name in ("text_embeds", "time_ids")}
+        return self.pipeline.unet(x, time, added_cond_kwargs=added, **condition).sample
