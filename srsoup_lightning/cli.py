@@ -21,6 +21,7 @@ from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.samplers import RewardError
 from srsoup_lightning.shipped import CONFIGS
+from srsoup_lightning.trainer import SoupTrainer, Unloaded
 from srsoup_lightning.version import __version__
 
 TRAINER_DEFAULTS = {
@@ -31,6 +32,7 @@ TRAINER_DEFAULTS = {
     "enable_progress_bar": False,
 }
 EXPECTED = (ValueError, OSError, RewardError)  # their messages say what is wrong and what to do
+UNLOADED = f"{Unloaded.__module__}.{Unloaded.__qualname__}"
 DEBUG = "SRSOUP_DEBUG"  # environment variable: show the traceback of an error
 
 
@@ -56,13 +58,18 @@ class SoupCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The Trainer's methods that are commands, and their arguments that the CLI fills itself."""
-        return {"predict": LightningCLI.subcommands()["predict"]}
+        return {"predict": LightningCLI.subcommands()["predict"], "plan": {"model", "datamodule"}}
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:  # noqa: ANN401
         super()._add_subcommands(parser, **kwargs)
-        for command in self._subcommand_parsers.values():
-            # Pictures go to files; a long run must not keep them all in memory too.
-            command.set_defaults({"return_predictions": False})
+        # Pictures go to files; a long run must not keep them all in memory too.
+        self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
+
+    def before_instantiate_classes(self) -> None:
+        """Keep a plan from loading rewards that it doesn't probe."""
+        if self.subcommand == "plan" and not self.config.plan.probe_models:
+            rewards = self.config.plan.model.rewards
+            self.config.plan.model.rewards = {name: {"class_path": UNLOADED} for name in rewards}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -80,6 +87,7 @@ def main(args: Sequence[str] | None = None) -> int:
         SoupCLI(
             SRSoupModule,
             PromptDataModule,
+            trainer_class=SoupTrainer,
             save_config_callback=SaveRunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults=TRAINER_DEFAULTS,

@@ -72,26 +72,30 @@ class SRSoupModule(L.LightningModule):
         Raises:
             RewardError: A reward failed; the message says which, when, and on which prompt and seed.
         """
-        if self.backbone is None:
-            self.backbone = self._load()
-        sampler = self.sampler
-        denoiser = self.backbone.bind(
-            batch.prompt,
-            num_inference_steps=sampler.num_inference_steps,
-            guidance_scale=sampler.guidance_scale,
-            eta=sampler.eta,
-            negative_prompt=self.negative_prompt,
-        )
-        judges = {name: partial(_score, reward, batch.prompt) for name, reward in self.rewards.items()}
-        on_cpu = [name for name, reward in self.rewards.items() if reward.on_cpu]
-        problem = Problem(denoiser, Judges(judges, on_cpu), sampler.max_batch)
         try:
-            return sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
+            problem = self.problem(batch.prompt)
+            return self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
         except StopIteration as error:  # the Trainer would take it for the end of the data and say nothing
             raise RuntimeError(f"{error!r} while making the soup of {batch}") from error
         except Exception as error:
             error.add_note(f"while making the soup of prompt {batch.prompt!r}, seed {batch.seed}")
             raise
+
+    def problem(self, prompt: str) -> Problem:
+        """One prompt's denoising process and rewards, as the sampler asks for them; loads the pipeline if need be."""
+        if self.backbone is None:
+            self.backbone = self._load()
+        sampler = self.sampler
+        denoiser = self.backbone.bind(
+            prompt,
+            num_inference_steps=sampler.num_inference_steps,
+            guidance_scale=sampler.guidance_scale,
+            eta=sampler.eta,
+            negative_prompt=self.negative_prompt,
+        )
+        judges = {name: partial(_score, reward, prompt) for name, reward in self.rewards.items()}
+        on_cpu = [name for name, reward in self.rewards.items() if reward.on_cpu]
+        return Problem(denoiser, Judges(judges, on_cpu), sampler.max_batch)
 
     def _tell(self, moment: Moment) -> None:
         for listener in self.listeners:
