@@ -42,7 +42,8 @@ class Adapter(Backbone):
         height: Pixels; None takes the model's own.
         width: Pixels; None takes the model's own.
         preview_decoder: A cheaper decoder of the same latents for the pictures that only rewards see.
-        transition: How fresh noise comes into a rectified flow, "cps" or "sde"; diffusion models have no use for it.
+        transition: How fresh noise comes into a rectified flow, see :mod:`~srsoup_lightning.diffusion.flow`; diffusion
+            models have no use for it.
         offload: What waits in main memory: "none"; the "text_encoders", which are needed once a prompt; or "model",
             every network but the one at work, which saves most and costs a transfer at every change.
 
@@ -57,7 +58,7 @@ class Adapter(Backbone):
         height: int | None = None,
         width: int | None = None,
         preview_decoder: AutoencoderTiny | None = None,
-        transition: FlowTransition = "cps",
+        transition: FlowTransition = "ancestral",
         offload: Offload = "none",
     ) -> None:
         super().__init__()

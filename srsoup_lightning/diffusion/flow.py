@@ -1,4 +1,4 @@
-"""Rectified flow: transitions with fresh noise that keep the flow's marginals, from the velocity at ``x_t``.
+"""Rectified flow: transitions with fresh noise, from the velocity at ``x_t``.
 
 A latent of flow time s is ``x = (1 - s) x0 + s noise``; the velocity is ``v = noise - x0``. With x0 and the noise that
 a velocity stands for, the deterministic step to s' is ``(1 - s') x0 + s' noise``, Euler's.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.transition import Kernel, Prediction
 
-FlowTransition = Literal["cps", "sde"]
+FlowTransition = Literal["ancestral", "cps", "sde"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Flow(Kernel):
 
     Args:
         times: Flow times s of the T + 1 levels, falling, in [0, 1].
-        eta: The noise level, in [0, 1]; 0 is the plain flow.
+        eta: The noise level, in [0, 1]; 0 is the plain flow, Euler's step.
 
     Raises:
         ValueError: Fewer than two levels, levels that don't fall, or eta outside [0, 1].
@@ -57,15 +57,18 @@ class Flow(Kernel):
         return (x - s * noise) / (1 - s)
 
 
-class FlowCPS(Flow):
-    """Coefficient-preserving sampling: as much noise leaves as is drawn anew, so latents stay on the flow's path.
+class FlowAncestral(Flow):
+    """What DDIM's eta is to diffusion: at eta 1 the posterior ``q(x_{s'} | x_s, x0)``, less noise below.
 
-    Wang & Yu 2025, arXiv:2509.05952. At eta 1 all noise is drawn anew.
+    Song et al. 2021, arXiv:2010.02502, equations 12 and 16 with the flow's coefficients ``1 - s`` and ``s``. Keeps the
+    marginals as steps get small, and ends without noise.
     """
 
     def sigma(self, step: int) -> float:
         """See :meth:`Kernel.sigma`."""
-        return self.times[step + 1] * sin(self.eta * pi / 2)
+        s, there = self.times[step], self.times[step + 1]
+        kept = (1 - s) * there / ((1 - there) * s)
+        return self.eta * there * (1 - kept**2) ** 0.5
 
     def mean(self, step: int, x: Tensor, prediction: Prediction) -> Tensor:
         """See :meth:`Kernel.mean`."""
@@ -74,11 +77,25 @@ class FlowCPS(Flow):
         return (1 - there) * prediction.x0 + kept * prediction.noise
 
 
-class FlowSDE(Flow):
-    """The flow's stochastic differential equation by Euler and Maruyama: keeps the marginals as steps get small.
+class FlowCPS(FlowAncestral):
+    """Coefficient-preserving sampling: in every step, as much noise leaves as is drawn anew.
 
-    Liu et al. 2025 (Flow-GRPO), arXiv:2505.05470, equation 9. Its last step still adds noise, which stays in the
-    picture: where steps are few, :class:`FlowCPS` is cleaner.
+    Wang & Yu 2025, arXiv:2509.05952. At eta 1 all noise is drawn anew. Ends without noise. The share drawn anew doesn't
+    shrink with the steps, so the more steps, the less is left of what a clean latent's prediction can't tell: pictures
+    vary less than the model's own.
+    """
+
+    def sigma(self, step: int) -> float:
+        """See :meth:`Kernel.sigma`."""
+        return self.times[step + 1] * sin(self.eta * pi / 2)
+
+
+class FlowSDE(Flow):
+    """The flow's stochastic differential equation by Euler and Maruyama, as Flow-GRPO has it.
+
+    Liu et al. 2025, arXiv:2505.05470, equation 9. Keeps the marginals as steps get small, but for the first step from
+    pure noise, whose excess later steps forget. Its last step adds noise that stays in the picture, the more the fewer
+    the steps.
     """
 
     def _noise(self, step: int) -> float:
@@ -98,7 +115,7 @@ class FlowSDE(Flow):
         return x * (1 + drift) + velocity * (change + (1 - s) * drift)
 
 
-KERNELS: dict[FlowTransition, type[Flow]] = {"cps": FlowCPS, "sde": FlowSDE}
+KERNELS: dict[FlowTransition, type[Flow]] = {"ancestral": FlowAncestral, "cps": FlowCPS, "sde": FlowSDE}
 
 
 def flow_kernel(transition: FlowTransition, times: tuple[float, ...], eta: float) -> Flow:

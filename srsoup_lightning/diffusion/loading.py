@@ -48,8 +48,9 @@ class Loading:
         preview_decoder: An ``AutoencoderTiny`` that decodes what only rewards see, such as madebyollin/taesd for
             Stable Diffusion 1.x and 2.x; None takes the pipeline's own decoder.
         loras: LoRAs in diffusers' or peft's format, each to its weight; they are merged into the networks.
-        transition: How fresh noise comes into a rectified flow: "cps", which keeps its coefficients, or "sde", the
-            stochastic differential equation of Flow-GRPO. Diffusion models have no use for it.
+        transition: How fresh noise comes into a rectified flow: "ancestral", as DDIM's eta brings it into a diffusion;
+            "sde", the stochastic differential equation of Flow-GRPO; or "cps", coefficient-preserving sampling.
+            Diffusion models have no use for it.
         offload: What waits in main memory: "none"; the "text_encoders", which are needed once a prompt; or "model",
             every network but the one at work, which saves most and costs a transfer at every change.
         vae_tiling: Decode large pictures tile by tile.
@@ -73,7 +74,7 @@ class Loading:
     vae: str | None = None
     preview_decoder: str | None = None
     loras: dict[str, float] = field(default_factory=dict)
-    transition: FlowTransition = "cps"
+    transition: FlowTransition = "ancestral"
     offload: Offload = "none"
     vae_tiling: bool = False
     vae_slicing: bool = False

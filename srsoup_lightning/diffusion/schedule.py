@@ -117,7 +117,7 @@ def flow_schedule(
         scheduler: Of a diffusers pipeline, with ``sigmas`` that are flow times.
         steps: The number T of denoising steps.
         eta: The noise level, in [0, 1].
-        transition: How fresh noise comes in, "cps" or "sde".
+        transition: How fresh noise comes in: "ancestral", "cps" or "sde".
         arguments: What ``set_timesteps`` is called with.
 
     Raises:

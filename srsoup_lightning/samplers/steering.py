@@ -93,7 +93,7 @@ class Steering:
             learned.learn(clean, reward)
         if self._unit is None:
             self._unit = unit_of(rewards)
-            return choose(rewards, self.weights, self._unit)
+            return choose(rewards, self.weights.mean(0, keepdim=True), self._unit).expand(len(self.weights))
         return choose(rewards, self.weights, self._unit, place)
 
     def _supply(self, heard: Tensor, counts: Tensor, place: Tensor, means: Tensor, noise: Tensor) -> Supply:

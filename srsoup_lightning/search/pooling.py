@@ -76,6 +76,6 @@ class Auto(Pooled):
     take :class:`Pooled`, which saves on both.
     """
 
-    candidates: ClassVar[int] = 7
+    candidates: ClassVar[int] = 5
     surrogate: ClassVar[Surrogate] = Surrogate()
     selection: ClassVar[Selection] = Selection()

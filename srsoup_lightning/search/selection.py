@@ -10,10 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Selection:
-    """Begin from the best of a pool for every preference, and let it follow whoever does better for it later.
+    """Begin all from the best of a pool, and let every preference follow whoever does better for it later.
 
-    The early steps settle what a picture shows, and one start may be far from good for any preference: unsteered
-    trajectories, judged once by their previews, find a better one for fewer queries than a search does. Later every
+    The first steps settle what a picture shows, and one start may be far from good for any preference: unsteered
+    trajectories, judged once by their previews, find a better one for fewer queries than a search does. It is one for
+    all preferences, so that they show one scene and lend each other candidates; it serves their mean best. Later every
     trajectory is judged by its own preview, and a preference goes on from the one that serves it best.
 
     Args:
@@ -26,14 +27,14 @@ class Selection:
     """
 
     pool: int = 96
-    start: float = 0.4
+    start: float = 0.2
     again: tuple[float, ...] = (0.55, 0.75)
 
     def __post_init__(self) -> None:
         if self.pool < 2:
             raise ValueError(f"pool is {self.pool}: there is nothing to select from, give at least 2")
         if not 0 < self.start < 1:
-            raise ValueError(f"start is {self.start}: give a share of the steps in (0, 1), e.g. 0.4")
+            raise ValueError(f"start is {self.start}: give a share of the steps in (0, 1), e.g. 0.2")
         late = [share for share in self.again if not self.start < share < 1]
         if late:
             raise ValueError(f"again holds {late[0]}: give shares of the steps between start, {self.start}, and 1")

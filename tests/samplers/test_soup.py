@@ -385,11 +385,12 @@ def test_candidates_beyond_the_previews_are_previewed_too() -> None:
 # A selection.
 
 
-def test_a_selection_before_the_last_step_is_best_of_n() -> None:
+def test_a_selection_before_the_last_step_is_best_of_n_for_the_mean_preference() -> None:
     """The last step goes to the clean latent that the trajectory was judged by."""
     sampler = soup(Never(), selection=Selection(pool=7, start=(STEPS - 1) / STEPS, again=()))
-    found, expected = (run(each, lattice(3, 2)) for each in (sampler, BestOfN(num_inference_steps=STEPS, pool=7)))
-    close(found.images, expected.images)
+    mean = Preferences(lattice(3, 2).rewards, [[1 / 3] * 3])
+    found, expected = run(sampler, lattice(3, 2)), run(BestOfN(num_inference_steps=STEPS, pool=7), mean)
+    close(found.images, expected.images.expand_as(found.images))
     assert found.ledger.queries == expected.ledger.queries
 
 

@@ -53,7 +53,7 @@ def test_shares_of_the_steps_become_steps() -> None:
         ({"pool": 1}, "pool is 1: .* at least 2"),
         ({"start": 0.0}, r"start is 0.0: give a share of the steps in \(0, 1\)"),
         ({"start": 1.0}, "start is 1.0"),
-        ({"again": (0.3,)}, "again holds 0.3: .* between start, 0.4, and 1"),
+        ({"again": (0.1,)}, "again holds 0.1: .* between start, 0.2, and 1"),
         ({"again": (0.5, 1.0)}, "again holds 1.0"),
     ],
 )
