@@ -168,7 +168,6 @@ def test_the_step_at_which_a_reward_broke_is_told(name: str) -> None:
     when = {
         "base model": "on the final image",
         "best of n": f"at denoising step {STEPS}",
-        "auto soup": "at denoising step 2",
     }
     with pytest.raises(RewardError, match=when.get(name, "at denoising step 1")):
         run(sampler, Preferences(["b"], [[1.0]]), {"b": broken})
