@@ -37,5 +37,5 @@ def test_the_demo_is_what_the_readme_says() -> None:
     assert settings["model"]["preferences"]["init_args"]["divisions"] == 5
 
 
-def test_only_predict_is_offered_so_far() -> None:
-    assert set(SoupCLI.subcommands()) == {"predict"}
+def test_what_is_offered_so_far() -> None:
+    assert set(SoupCLI.subcommands()) == {"predict", "plan"}
