@@ -96,6 +96,10 @@ class Adapter(Backbone):
         """Whether the network is told the guidance scale, so that one evaluation is a guided one."""
         return False
 
+    def guides(self, guidance_scale: float) -> bool:
+        """Whether guidance of this scale takes a second evaluation, that of the negative prompt."""
+        return guidance_scale > 1 and not self.distilled
+
     @property
     @abc.abstractmethod
     def geometry(self) -> Geometry:
@@ -136,7 +140,7 @@ class Adapter(Backbone):
                 f"negative_prompt is {negative_prompt!r}: distilled guidance leads away from nothing, leave it out"
             )
         schedule = self.schedule(num_inference_steps, eta)
-        guided = guidance_scale > 1 and not self.distilled
+        guided = self.guides(guidance_scale)
         with torch.no_grad(), self._encoding():
             condition = self.encode(prompt, negative_prompt, guided, guidance_scale)
         dtype = self.network.dtype

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
-from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, flow_schedule
+from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, even_flow_schedule
 
 
 class Flux(Adapter):
@@ -54,12 +53,5 @@ class Flux(Adapter):
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
         """See :meth:`Adapter.schedule`."""
-        tokens = self.latent_shape[1] * self.latent_shape[2] // 4
-        return flow_schedule(
-            self.pipeline.scheduler,
-            num_inference_steps,
-            eta,
-            self.transition,
-            sigmas=np.linspace(1.0, 1 / num_inference_steps, num_inference_steps),
-            mu=dynamic_shift(self.pipeline.scheduler, tokens),
-        )
+        shift = dynamic_shift(self.pipeline.scheduler, self.latent_shape[1] * self.latent_shape[2] // 4)
+        return even_flow_schedule(self.pipeline.scheduler, num_inference_steps, eta, self.transition, shift)

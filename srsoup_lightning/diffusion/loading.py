@@ -26,6 +26,10 @@ ADAPTERS = {
     "StableDiffusionXLPipeline": f"{HERE}.stable_diffusion_xl.StableDiffusionXL",
     "StableDiffusion3Pipeline": f"{HERE}.stable_diffusion_3.StableDiffusion3",
     "FluxPipeline": f"{HERE}.flux.Flux",
+    "Flux2Pipeline": f"{HERE}.flux2.Flux2",
+    "Flux2KleinPipeline": f"{HERE}.flux2.Flux2Klein",
+    "QwenImagePipeline": f"{HERE}.qwen_image.QwenImage",
+    "ZImagePipeline": f"{HERE}.z_image.ZImage",
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Precision = Literal["float32", "bfloat16", "float16"]

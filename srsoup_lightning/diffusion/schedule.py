@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -137,6 +138,21 @@ def flow_schedule(
         return flow_prediction(output, x, sigmas[level])
 
     return Schedule(times, kernel, read)
+
+
+def even_flow_schedule(
+    scheduler: SchedulerMixin, steps: int, eta: float, transition: FlowTransition, shift: float
+) -> Schedule:
+    """The levels of a rectified flow, even from 1 to 1 / T before the scheduler shifts them: FLUX's and others'.
+
+    Args:
+        scheduler: As for :func:`flow_schedule`, and so are `steps`, `eta` and `transition`.
+        steps: The number T of denoising steps.
+        eta: The noise level, in [0, 1].
+        transition: How fresh noise comes in.
+        shift: The shift mu, which a scheduler without dynamic shifting leaves aside.
+    """
+    return flow_schedule(scheduler, steps, eta, transition, sigmas=np.linspace(1.0, 1 / steps, steps), mu=shift)
 
 
 def dynamic_shift(scheduler: SchedulerMixin, tokens: int, max_shift: float = 1.15) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, ModelMixin
@@ -67,8 +68,8 @@ def tune(
     if attention is not None:
         _set_attention(network, attention)
     if channels_last:
-        for part in (network, vae):
-            part.to(memory_format=torch.channels_last)
+        for part in (network, vae):  # not part.to, which fails at the convolutions of a video autoencoder
+            convert_conv2d_weight_memory_format(part, torch.channels_last)
     if regional_compile:
         compile_blocks(network)
 

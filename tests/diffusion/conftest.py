@@ -12,7 +12,18 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from tests.rewards.conftest import tiny_tokenizer
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+BLOCKS = {
+    "block_out_channels": (32, 64),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "sample_size": 16,
+}
 CLASSIC = {**SCHEDULE, "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
+
+
+def autoencoder(channels: int, **config: object) -> AutoencoderKL:
+    """Two pixels a latent."""
+    return AutoencoderKL(**BLOCKS, latent_channels=channels, **config)
 
 
 def tiny_pipeline(scheduler: SchedulerMixin | None = None) -> StableDiffusionPipeline:
@@ -40,13 +51,7 @@ def tiny_pipeline(scheduler: SchedulerMixin | None = None) -> StableDiffusionPip
         cross_attention_dim=32,
         attention_head_dim=8,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(32, 64),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        sample_size=16,
-    )
+    vae = autoencoder(4)
     encoder = CLIPTextModel(text)
     for weight in encoder.parameters():
         if weight.ndim > 1:

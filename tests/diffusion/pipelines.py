@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     DiffusionPipeline,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -30,7 +29,8 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from tests.diffusion.conftest import SCHEDULE, tiny_pipeline
+from tests.diffusion.conftest import SCHEDULE, autoencoder, tiny_pipeline
+from tests.diffusion.pipelines_recent import RECENT
 from tests.rewards.conftest import tiny_tokenizer
 
 TOKENS = 16
@@ -87,18 +87,6 @@ def t5_tokenizer() -> T5TokenizerFast:
 def t5(width: int = 32) -> T5EncoderModel:
     return T5EncoderModel(
         T5Config(vocab_size=64, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0)
-    )
-
-
-def autoencoder(channels: int, **config: object) -> AutoencoderKL:
-    """Two pixels a latent."""
-    return AutoencoderKL(
-        block_out_channels=(32, 64),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=channels,
-        sample_size=16,
-        **config,
     )
 
 
@@ -210,6 +198,7 @@ FAMILIES: dict[str, Callable[[], DiffusionPipeline]] = {
     "SD 3 shifting": shifting_stable_diffusion_3,
     "FLUX.1 dev": flux,
     "FLUX.1 schnell": lambda: flux(guidance=False),
+    **RECENT,
 }
 
 

@@ -7,17 +7,28 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, LCMScheduler
+from diffusers import AutoencoderTiny, DDIMScheduler, DiffusionPipeline, LCMScheduler
 from torch import Tensor
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.adapter import Adapter
+from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.loading import ADAPTERS
+from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.samplers import BaseModel, Judges, Problem
 from srsoup_lightning.search.noise import NoiseSource
 from tests.diffusion.pipelines import FAMILIES, make
 
 PROMPT, SEED, STEPS = "a cat", 3, 4
+PROMPTS = ["a", "a photo of a cat and a dog"]  # shorter and longer than the negative prompt
+LONG = "cat " * 200  # more than any pipeline keeps
+SIZE = {"height": 16, "width": 16}
+TINY = {
+    "encoder_block_out_channels": (8, 8),
+    "decoder_block_out_channels": (8, 8),
+    "num_encoder_blocks": (1, 1),
+    "num_decoder_blocks": (1, 1),
+}
 
 
 class Way(NamedTuple):
@@ -30,7 +41,17 @@ class Way(NamedTuple):
 
 
 DISTILLED = Way(negative_prompt="", evaluations=1, names=("guidance_scale",))
-WAYS = {"LCM": DISTILLED, "FLUX.1 dev": DISTILLED, "FLUX.1 schnell": DISTILLED._replace(guidance_scale=1.0)}
+WAYS = {
+    "LCM": DISTILLED,
+    "FLUX.1 dev": DISTILLED,
+    "FLUX.1 schnell": DISTILLED._replace(guidance_scale=1.0),
+    "FLUX.2 dev": DISTILLED,
+    "FLUX.2 klein": DISTILLED._replace(guidance_scale=1.0),
+    "FLUX.2 klein base": Way(negative_prompt="", names=("guidance_scale",)),
+    "Qwen-Image": Way(names=("true_cfg_scale", "negative_prompt")),
+    "Z-Image Turbo": DISTILLED._replace(guidance_scale=0.0),
+}
+DRAWN = [family for family in FAMILIES if family != "LCM"]
 
 
 def adapted(pipeline: DiffusionPipeline, **options: object) -> Adapter:
@@ -42,47 +63,114 @@ def start(adapter: Adapter) -> Tensor:
     return NoiseSource(PROMPT, SEED, adapter.latent_shape).start()[None]
 
 
-def by_sampler(adapter: Adapter, way: Way) -> Tensor:
-    sampler = BaseModel(num_inference_steps=STEPS, guidance_scale=way.guidance_scale, eta=0.0)
-    denoiser = adapter.bind(
-        PROMPT,
+def bound(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Denoiser:
+    return adapter.bind(
+        prompt,
         num_inference_steps=STEPS,
         guidance_scale=way.guidance_scale,
         eta=0.0,
         negative_prompt=way.negative_prompt,
     )
-    problem = Problem(denoiser, Judges({"mean": lambda images: images.mean((1, 2, 3))}), sampler.max_batch)
+
+
+def by_sampler(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Tensor:
+    sampler = BaseModel(num_inference_steps=STEPS, guidance_scale=way.guidance_scale, eta=0.0)
+    judges = Judges({"mean": lambda images: images.mean((1, 2, 3))})
+    problem = Problem(bound(adapter, way, prompt), judges, sampler.max_batch)
     soup = sampler.run(problem, Preferences(["mean"], [[1.0]]), PROMPT, SEED)
     assert soup.ledger.nfe == STEPS * way.evaluations
     return soup.images
 
 
-def by_pipeline(pipeline: DiffusionPipeline, latents: Tensor, way: Way, **size: int) -> Tensor:
+def by_pipeline(
+    pipeline: DiffusionPipeline, adapter: Adapter, way: Way, prompt: str = PROMPT, **more: Tensor
+) -> Tensor:
     """The pipeline's own picture, by the deterministic first-order scheduler of its kind."""
     if "beta_start" in pipeline.scheduler.config and not isinstance(pipeline.scheduler, LCMScheduler):
         pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     asked = dict(zip(way.names, (way.guidance_scale, way.negative_prompt), strict=False))
+    latents = pipeline_latents(pipeline, start(adapter))
     return pipeline(
-        PROMPT, num_inference_steps=STEPS, latents=latents.clone(), output_type="pt", **asked, **(size or SIZE)
+        prompt=prompt, num_inference_steps=STEPS, latents=latents, output_type="pt", **asked, **SIZE, **more
     ).images
 
 
-SIZE = {"height": 16, "width": 16}
+def pipeline_latents(pipeline: DiffusionPipeline, latents: Tensor) -> Tensor:
+    """Latents (1, C, H, W) as the pipeline's own argument has them; FLUX.2's packs them itself."""
+    packed = hasattr(pipeline, "_pack_latents") and not hasattr(pipeline, "_patchify_latents")
+    return pipeline._pack_latents(latents, *latents.shape) if packed else latents.clone()
 
 
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "LCM"])
-def test_base_model_without_noise_draws_the_pipeline_s_own_picture(family: str) -> None:
-    way = WAYS.get(family, Way())
-    adapter = adapted(make(family), **SIZE)
-    pipeline = make(family)
-    latents = start(adapter)
-    packed = pipeline_latents(pipeline, latents)
-    expected = by_pipeline(pipeline, packed, way)
+@pytest.mark.parametrize("prompt", [*PROMPTS, LONG], ids=["short", "longer", "too long"])
+@pytest.mark.parametrize("family", DRAWN)
+def test_base_model_without_noise_draws_the_pipeline_s_own_picture(family: str, prompt: str) -> None:
+    way, adapter = WAYS.get(family, Way()), adapted(make(family), **SIZE)
+    expected = by_pipeline(make(family), adapter, way, prompt)
     assert expected.std() > 0.01
+    torch.testing.assert_close(by_sampler(adapter, way, prompt), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", DRAWN)
+def test_another_prompt_gives_another_picture(family: str) -> None:
+    way, adapter = WAYS.get(family, Way()), adapted(make(family), **SIZE)
+    pictures = [by_sampler(adapter, way, prompt) for prompt in PROMPTS]
+    assert (pictures[0] - pictures[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_latents_of_a_batch_are_predicted_as_they_are_alone(family: str) -> None:
+    adapter = adapted(make(family), **SIZE)
+    denoiser = bound(adapter, WAYS.get(family, Way()))
+    x = torch.randn(3, *adapter.latent_shape, generator=torch.Generator().manual_seed(0))
+    alone = torch.cat([denoiser.predict(each[None], 1).x0 for each in x])
+    torch.testing.assert_close(denoiser.predict(x, 1).x0, alone, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=["short", "longer"])
+@pytest.mark.parametrize("family", [family for family in DRAWN if WAYS.get(family, Way()).evaluations == 2])
+def test_an_unguided_prediction_is_that_of_a_model_without_guidance(family: str, prompt: str) -> None:
+    way, adapter = WAYS.get(family, Way()), adapted(make(family), **SIZE)
+    guided, plain = (bound(adapter, way._replace(guidance_scale=scale), prompt) for scale in (way.guidance_scale, 0.0))
+    assert (guided.evaluations, plain.evaluations) == (2, 1)
+    x = start(adapter)
+    expected = plain.predict(x, 1).x0
+    torch.testing.assert_close(guided.predict_unguided(x, 1).x0, expected, rtol=0, atol=1e-4)
+    assert (guided.predict(x, 1).x0 - expected).abs().max() > 0.01
+
+
+def test_z_image_is_guided_at_scales_below_one() -> None:
+    way, adapter = Way(guidance_scale=0.5), adapted(make("Z-Image"), **SIZE)
+    expected = by_pipeline(make("Z-Image"), adapter, way)
     torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
 
 
-def pipeline_latents(pipeline: DiffusionPipeline, latents: Tensor) -> Tensor:
-    """Latents (1, C, H, W) as the pipeline's own argument has them."""
-    pack = getattr(pipeline, "_pack_latents", None)
-    return latents if pack is None else pack(latents, *latents.shape)
+def test_klein_base_is_led_away_from_a_negative_prompt() -> None:
+    way, pipeline = WAYS["FLUX.2 klein base"], make("FLUX.2 klein base")
+    adapter = adapted(make("FLUX.2 klein base"), **SIZE)
+    embeddings, _ = pipeline.encode_prompt("dog")
+    expected = by_pipeline(pipeline, adapter, way, negative_prompt_embeds=embeddings)
+    torch.testing.assert_close(by_sampler(adapter, way._replace(negative_prompt="dog")), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["FLUX.1 schnell", "FLUX.2 klein"])
+def test_a_model_distilled_to_draw_without_guidance_refuses_it(family: str) -> None:
+    with pytest.raises(ValueError, match=r"guidance_scale is 4\.0: this model was distilled to draw without, give 1"):
+        bound(adapted(make(family), **SIZE), DISTILLED)
+
+
+@pytest.mark.parametrize("family", ["FLUX.2 klein", "Qwen-Image"])
+def test_a_preview_decoder_reads_the_latents_that_the_network_makes(family: str) -> None:
+    channels = adapted(make(family), **SIZE).latent_shape[0]
+    tiny = AutoencoderTiny(**TINY, latent_channels=channels)
+    adapter = adapted(make(family), **SIZE, preview_decoder=tiny)
+    expected = (tiny.decode(start(adapter)).sample / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(bound(adapter, WAYS[family]).decode_preview(start(adapter)), expected)
+
+
+@pytest.mark.parametrize("family", DRAWN)
+def test_what_tunes_memory_leaves_the_picture(family: str) -> None:
+    way, adapter = WAYS.get(family, Way()), adapted(make(family), **SIZE)
+    expected = by_sampler(adapter, way)
+    options = {"tiling": True, "slicing": True, "channels_last": True}
+    tune(adapter.network, adapter.pipeline.vae, **options, attention="native", regional_compile=False)
+    torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
