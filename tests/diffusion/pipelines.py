@@ -108,7 +108,8 @@ def sdxl_unet(**config: object) -> UNet2DConditionModel:
 
 def latent_consistency() -> LatentConsistencyModelPipeline:
     plain = tiny_pipeline()
-    unet = UNet2DConditionModel.from_config({**plain.unet.config, "time_cond_proj_dim": 16})
+    given = {name: value for name, value in plain.unet.config.items() if not name.startswith("_")}
+    unet = UNet2DConditionModel(**given | {"time_cond_proj_dim": 16})
     parts = {**plain.components, "unet": unet, "scheduler": LCMScheduler(**SCHEDULE)}
     return LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
 

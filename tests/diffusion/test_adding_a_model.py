@@ -1,0 +1,60 @@
+"""The adapter that docs/adding-a-model.md shows, taken from the page, against the pipeline that it adapts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, FlowMatchEulerDiscreteScheduler
+from transformers import T5Config, UMT5EncoderModel
+
+from srsoup_lightning.diffusion.adapter import Adapter
+from tests.diffusion.conftest import autoencoder
+from tests.diffusion.pipelines import prepared, t5_tokenizer
+from tests.diffusion.test_families import SIZE, Way, by_pipeline, by_sampler
+
+PAGE = Path(__file__).parents[2] / "docs" / "adding-a-model.md"
+
+
+def shown_adapter() -> type[Adapter]:
+    code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert code is not None
+    names: dict[str, type[Adapter]] = {}
+    exec(code[1], names)
+    return names["AuraFlow"]
+
+
+def aura_flow() -> AuraFlowPipeline:
+    torch.manual_seed(0)
+    transformer = AuraFlowTransformer2DModel(
+        sample_size=8,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=32,
+        caption_projection_dim=32,
+        pos_embed_max_size=64,
+    )
+    for weight in transformer.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.2)
+    pipeline = AuraFlowPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=UMT5EncoderModel(
+            T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0)
+        ),
+        vae=autoencoder(4),
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.73),
+    )
+    return prepared(pipeline)
+
+
+def test_the_page_s_adapter_draws_the_pipeline_s_own_picture() -> None:
+    adapter, way = shown_adapter()(aura_flow(), **SIZE), Way()
+    expected = by_pipeline(aura_flow(), adapter, way)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
+    assert (by_sampler(adapter, way, "a photo of a dog") - expected).abs().max() > 1e-3
