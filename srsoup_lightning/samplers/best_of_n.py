@@ -12,7 +12,7 @@ from srsoup_lightning.samplers.base import Listener, Moment, Sampler
 from srsoup_lightning.samplers.base_model import unsteered
 from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.search.noise import NoiseSource
-from srsoup_lightning.search.selection import choose, unit_of
+from srsoup_lightning.search.selection import choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,4 +50,4 @@ class BestOfN(Sampler):
             pool.append(latents)
             scores.append(problem.judge(latents, steps))
         rewards = torch.cat(scores)
-        return torch.cat(pool)[choose(rewards, preferences.weights.to(problem.device), unit_of(rewards))]
+        return torch.cat(pool)[choose(rewards, preferences.weights.to(problem.device))]

@@ -41,8 +41,8 @@ class SRSoup(Sampler):
             the sharing policy.
         surrogate: How the rewards of candidates that nobody asks about are predicted from those already paid for. None
             takes what suits the sharing policy: Auto has a surrogate, the others have none.
-        selection: How trajectories start from the best of a pool, and follow who does better. None takes what suits the
-            sharing policy: Auto selects, with the others all start from one latent and keep to themselves.
+        selection: How trajectories start from the best of a pool. None takes what suits the sharing policy: Auto
+            selects, with the others the first draw is the start.
         antithetic: Draw the candidates in mirrored pairs.
         preview: What rewards see of a candidate: the "guided" estimate of its clean picture; the "unguided" one, at
             half the network evaluations; or one with the noise "reused" from the step's own prediction, at none.
@@ -125,7 +125,8 @@ class SRSoup(Sampler):
             first, x = 0, noise.start().expand(len(weights), *problem.shape)
         else:
             first = self.selection_in_use.start_at(steps)
-            x = unsteered(problem, noise, range(self.selection_in_use.pool), listener, first)
+            pool = unsteered(problem, noise, range(self.selection_in_use.pool), listener, first)
+            x = steering.best(pool, first).expand(len(weights), *problem.shape)
         for step in range(first, steps):
             x = steering.step(x, step)
             listener(Moment(step + 1, steps, problem.ledger))

@@ -11,7 +11,7 @@ from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.search.distinct import distinct
 from srsoup_lightning.search.gradient import mix, project_to_shell
 from srsoup_lightning.search.noise import NoiseSource
-from srsoup_lightning.search.selection import choose, unit_of
+from srsoup_lightning.search.selection import choose
 from srsoup_lightning.search.shaping import EPSILON, Shaping, deviation_within
 from srsoup_lightning.search.sharing import Standing
 from srsoup_lightning.search.surrogate import GaussianProcess
@@ -47,16 +47,19 @@ class Steering:
         self.sampler, self.problem, self.weights, self.shapings, self.noise = sampler, problem, weights, shapings, noise
         self.sharing, self.surrogate = sampler.sharing, sampler.surrogate_in_use
         self._learned = [] if self.surrogate is None else [GaussianProcess(self.surrogate.window) for _ in shapings]
-        selection = sampler.selection_in_use
-        self._selecting = set() if selection is None else selection.steps(problem.kernel.steps)
-        self._unit: Tensor | None = None
+
+    def best(self, pool: Tensor, step: int) -> Tensor:
+        """The one (1, C, H, W) of latents (K, C, H, W) of a level that serves the mean preference best."""
+        clean = self.problem.predict(pool, step).x0
+        rewards = self.problem.judge(clean, step)
+        for learned, reward in zip(self._learned, rewards.T, strict=False):  # none without a surrogate
+            learned.learn(clean, reward)
+        return pool[choose(rewards, self.weights.mean(0, keepdim=True))]
 
     def step(self, x: Tensor, step: int) -> Tensor:
-        """Advance all trajectories x (P, C, H, W) from level `step` to the next; x is the pool where one is judged."""
+        """Advance all trajectories x (P, C, H, W) from level `step` to the next."""
         points, place = distinct(x)
         prediction = self.problem.predict(x[points], step)
-        if step in self._selecting:
-            place = self._select(prediction.x0, step, place)
         at_points = self.problem.kernel.transition(step, x[points], prediction)
         means, sigma = at_points.mean[place], at_points.sigma
         if sigma == 0:
@@ -79,22 +82,6 @@ class Steering:
         direction = mix(supply.heard, shaped, theirs, means, supply.means, sigma, correction)
         first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
         return means + sigma * project_to_shell(direction, first_draw)
-
-    def _select(self, clean: Tensor, step: int, place: Tensor) -> Tensor:
-        """Which of the points each trajectory goes on from, (P,).
-
-        Args:
-            clean: What the points are heading for, (U, C, H, W).
-            step: The denoising step.
-            place: Where each trajectory stands, an index into it; it stays there unless another serves it better.
-        """
-        rewards = self.problem.judge(clean, step)
-        for learned, reward in zip(self._learned, rewards.T, strict=False):  # none without a surrogate
-            learned.learn(clean, reward)
-        if self._unit is None:
-            self._unit = unit_of(rewards)
-            return choose(rewards, self.weights.mean(0, keepdim=True), self._unit).expand(len(self.weights))
-        return choose(rewards, self.weights, self._unit, place)
 
     def _supply(self, heard: Tensor, counts: Tensor, place: Tensor, means: Tensor, noise: Tensor) -> Supply:
         """Who previews candidates, and who is asked about how many.

@@ -387,7 +387,7 @@ def test_candidates_beyond_the_previews_are_previewed_too() -> None:
 
 def test_a_selection_before_the_last_step_is_best_of_n_for_the_mean_preference() -> None:
     """The last step goes to the clean latent that the trajectory was judged by."""
-    sampler = soup(Never(), selection=Selection(pool=7, start=(STEPS - 1) / STEPS, again=()))
+    sampler = soup(Never(), selection=Selection(pool=7, start=(STEPS - 1) / STEPS))
     mean = Preferences(lattice(3, 2).rewards, [[1 / 3] * 3])
     found, expected = run(sampler, lattice(3, 2)), run(BestOfN(num_inference_steps=STEPS, pool=7), mean)
     close(found.images, expected.images.expand_as(found.images))
@@ -397,48 +397,22 @@ def test_a_selection_before_the_last_step_is_best_of_n_for_the_mean_preference()
 def test_from_the_start_on_a_selection_is_the_search_itself() -> None:
     """With rewards that are one function the best of the pool is the same for all: a search of one trajectory."""
     same = dict.fromkeys(NAMES[:2], linear(0))
-    selection = Selection(pool=5, start=0.5, again=(0.7,))
+    selection = Selection(pool=5, start=0.5)
     many = run(soup(Never(), selection=selection), lattice(2, 2), same).images
     alone = run(soup(Never(), selection=selection), lattice(1, 1), {"a": linear(0)}).images
     close(many, alone.expand_as(many))
 
 
 @pytest.mark.parametrize("surrogate", [None, Surrogate(previews=6)])
-def test_the_pool_is_asked_once_and_every_trajectory_at_each_selection_after_it(surrogate: Surrogate | None) -> None:
-    """Steps 3 and 4 of 6 search, step 5 has no candidates; step 4 begins with a selection among 5 trajectories."""
+def test_the_pool_is_asked_once(surrogate: Surrogate | None) -> None:
+    """Steps 3 and 4 of 6 search, step 5 has no candidates."""
     pool, start = 9, 3
-    options = {"sharing": Alone(), "selection": Selection(pool=pool, start=0.5, again=(0.7,)), "surrogate": surrogate}
+    options = {"sharing": Alone(), "selection": Selection(pool=pool, start=0.5), "surrogate": surrogate}
     ledger = run(soup(**options), lattice(2, 4)).ledger
     asked, previewed = N * 5 * 2, (surrogate.previews if surrogate else N) * 5
-    assert ledger.queries == dict.fromkeys(NAMES[:2], pool + 5 + asked - 2 * N)  # a corner asks one reward
+    assert ledger.queries == dict.fromkeys(NAMES[:2], pool + asked - 2 * N)  # a corner asks one reward
     after = ledger.nfe - pool * (start + 1) - 2 * previewed
-    assert 2 <= after <= 2 * 5  # the trajectories themselves, once a point, at steps 4 and 5
-
-
-def test_whom_a_preference_follows_serves_it_better() -> None:
-    """Judged again right before the last step, it gets the best picture for itself that the soup has."""
-    preferences, rewards = lattice(2, 4), linears(2)
-    options = {"sharing": Never(), "candidates": 2}
-    first, moves = Selection(pool=3, start=0.5, again=()), 0
-    for seed in range(6):
-        kept = run(soup(**options, selection=first), preferences, rewards, seed=seed)
-        moved = run(soup(**options, selection=replace(first, again=(5 / 6,))), preferences, rewards, seed=seed)
-        unit = pool_unit(rewards, seed)
-        utility = preferences.weights @ (kept.rewards / unit).T
-        close((preferences.weights * moved.rewards / unit).sum(1), utility.amax(1), 1e-4)
-        moves += int((utility.argmax(1) != torch.arange(5)).sum())
-    assert moves > 0
-
-
-def pool_unit(rewards: dict[str, Score], seed: int) -> Tensor:
-    """By previews of three unsteered trajectories after half of six steps."""
-    denoiser, noise = bind(soup()), NoiseSource("a lobster", seed, SHAPE)
-    x = torch.stack([noise.start(member) for member in range(3)])
-    for step in range(3):
-        mean, sigma = denoiser.kernel.transition(step, x, denoiser.predict(x, step))
-        x = mean + sigma * torch.stack([noise.step(step, member) for member in range(3)])
-    images = denoiser.decode(denoiser.predict(x, 3).x0)
-    return torch.stack([score(images).std(correction=0) for score in rewards.values()])
+    assert after == 1 + 2 * 5  # the trajectories themselves: at one point, then each at its own
 
 
 def test_gates_and_covers_ask_between_the_soup_and_the_weighted_sum() -> None:
