@@ -73,7 +73,7 @@ METHODS: dict[str, Sampler] = {
     "Pooled() and a surrogate, N = [4, 5, 5, 6]": SRSoup(
         **COMMON, candidates=[4, 5, 5, 6], sharing=Pooled(), surrogate=Surrogate()
     ),
-    **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (Auto.candidates, 15)},
+    **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (Auto.candidates, 10)},
 }
 
 
