@@ -26,6 +26,9 @@ ADAPTERS = {
     "StableDiffusionXLPipeline": f"{HERE}.stable_diffusion_xl.StableDiffusionXL",
     "StableDiffusion3Pipeline": f"{HERE}.stable_diffusion_3.StableDiffusion3",
     "FluxPipeline": f"{HERE}.flux.Flux",
+    "SanaPipeline": f"{HERE}.sana.Sana",
+    "PixArtAlphaPipeline": f"{HERE}.pixart.PixArt",
+    "PixArtSigmaPipeline": f"{HERE}.pixart.PixArt",
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Precision = Literal["float32", "bfloat16", "float16"]

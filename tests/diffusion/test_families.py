@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, LCMScheduler
+from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, LCMScheduler, SchedulerMixin
 from torch import Tensor
 
 from srsoup_lightning import Preferences
@@ -27,10 +29,21 @@ class Way(NamedTuple):
     negative_prompt: str = "dog"
     evaluations: int = 2  # of one prediction
     names: tuple[str, ...] = ("guidance_scale", "negative_prompt")  # under which its pipeline takes them
+    size: tuple[int, int] = (16, 16)  # height and width
+    options: Mapping[str, object] = MappingProxyType({})  # what else its pipeline is told
 
 
 DISTILLED = Way(negative_prompt="", evaluations=1, names=("guidance_scale",))
-WAYS = {"LCM": DISTILLED, "FLUX.1 dev": DISTILLED, "FLUX.1 schnell": DISTILLED._replace(guidance_scale=1.0)}
+OWN_SIZE = Way(size=(16, 24), options={"use_resolution_binning": False})
+WAYS = {
+    "LCM": DISTILLED,
+    "FLUX.1 dev": DISTILLED,
+    "FLUX.1 schnell": DISTILLED._replace(guidance_scale=1.0),
+    "Sana": OWN_SIZE._replace(size=(32, 64)),
+    "Sana of Euler": OWN_SIZE._replace(size=(32, 32)),
+    "PixArt-Σ": OWN_SIZE,
+    "PixArt-α": OWN_SIZE,
+}
 
 
 def adapted(pipeline: DiffusionPipeline, **options: object) -> Adapter:
@@ -57,23 +70,33 @@ def by_sampler(adapter: Adapter, way: Way) -> Tensor:
     return soup.images
 
 
-def by_pipeline(pipeline: DiffusionPipeline, latents: Tensor, way: Way, **size: int) -> Tensor:
+def first_order(scheduler: SchedulerMixin) -> SchedulerMixin:
+    config = scheduler.config
+    if config.get("use_flow_sigmas"):  # DPM-Solver++ of first order is Euler's method along a flow, and else DDIM
+        return DPMSolverMultistepScheduler.from_config(config, solver_order=1)
+    if "beta_start" not in config or isinstance(scheduler, LCMScheduler) or config.get("solver_order") == 1:
+        return scheduler
+    return DDIMScheduler.from_config(config, clip_sample=False)
+
+
+def by_pipeline(pipeline: DiffusionPipeline, latents: Tensor, way: Way) -> Tensor:
     """The pipeline's own picture, by the deterministic first-order scheduler of its kind."""
-    if "beta_start" in pipeline.scheduler.config and not isinstance(pipeline.scheduler, LCMScheduler):
-        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
-    asked = dict(zip(way.names, (way.guidance_scale, way.negative_prompt), strict=False))
+    pipeline.scheduler = first_order(pipeline.scheduler)
     return pipeline(
-        PROMPT, num_inference_steps=STEPS, latents=latents.clone(), output_type="pt", **asked, **(size or SIZE)
+        PROMPT,
+        num_inference_steps=STEPS,
+        latents=latents.clone(),
+        output_type="pt",
+        **dict(zip(way.names, (way.guidance_scale, way.negative_prompt), strict=False)),
+        **dict(zip(("height", "width"), way.size, strict=True)),
+        **way.options,
     ).images
-
-
-SIZE = {"height": 16, "width": 16}
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "LCM"])
 def test_base_model_without_noise_draws_the_pipeline_s_own_picture(family: str) -> None:
     way = WAYS.get(family, Way())
-    adapter = adapted(make(family), **SIZE)
+    adapter = adapted(make(family), height=way.size[0], width=way.size[1])
     pipeline = make(family)
     latents = start(adapter)
     packed = pipeline_latents(pipeline, latents)
@@ -86,3 +109,17 @@ def pipeline_latents(pipeline: DiffusionPipeline, latents: Tensor) -> Tensor:
     """Latents (1, C, H, W) as the pipeline's own argument has them."""
     pack = getattr(pipeline, "_pack_latents", None)
     return latents if pack is None else pack(latents, *latents.shape)
+
+
+def test_a_diffusion_of_times_from_end_to_end_takes_first_order_steps_between_them() -> None:
+    """PixArt's own spacing, at which diffusers' DDIM steps to other times than it evaluates at."""
+    way = WAYS["PixArt-Σ"]
+    ours, judge = make("PixArt-Σ"), make("PixArt-Σ")
+    for pipeline in (ours, judge):
+        pipeline.scheduler = DPMSolverMultistepScheduler(timestep_spacing="linspace", solver_order=1)
+    adapter = adapted(ours, height=way.size[0], width=way.size[1])
+    times = adapter.schedule(STEPS, 0.0).times
+    assert times == (999, 666, 333, 0)
+    asked = way._replace(options={**way.options, "timesteps": list(times)})
+    expected = by_pipeline(judge, start(adapter), asked)
+    torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
