@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler, LCMScheduler, SchedulerMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.adapter import Adapter
@@ -123,3 +123,31 @@ def test_a_diffusion_of_times_from_end_to_end_takes_first_order_steps_between_th
     asked = way._replace(options={**way.options, "timesteps": list(times)})
     expected = by_pipeline(judge, start(adapter), asked)
     torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
+
+
+def told(network: nn.Module) -> list[dict[str, Tensor]]:
+    """What the network is told from now on, beside latents; numbers as float32."""
+    calls: list[dict[str, Tensor]] = []
+
+    def record(_: nn.Module, args: tuple[object, ...], given: dict[str, object]) -> None:
+        said = {"timestep": args[1]} if len(args) > 1 else {}
+        said |= {**given, **(given.get("added_cond_kwargs") or {})}
+        said = {name: torch.as_tensor(value) for name, value in said.items() if type(value) in (Tensor, float, int)}
+        said.pop("hidden_states", None)
+        calls.append({name: value.float() if value.is_floating_point() else value for name, value in said.items()})
+
+    network.register_forward_pre_hook(record, with_kwargs=True)
+    return calls
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "LCM"])
+def test_a_network_of_low_precision_is_told_what_its_pipeline_tells_it(family: str) -> None:
+    """Masks stay masks, and times aren't rounded to the network's precision unless the pipeline does so."""
+    way = WAYS.get(family, Way())
+    adapter, judge = (adapted(make(family).to(torch.bfloat16), height=way.size[0], width=way.size[1]) for _ in range(2))
+    ours, theirs = told(adapter.network), told(judge.network)
+    by_sampler(adapter, way)
+    by_pipeline(judge.pipeline, pipeline_latents(judge.pipeline, start(judge)).to(torch.bfloat16), way)
+    for mine, its in zip(ours, theirs, strict=True):
+        assert len(its) > 2
+        torch.testing.assert_close(mine, its, rtol=0, atol=0)
