@@ -1,6 +1,6 @@
 """Soups at full size on a GPU: ``python -m benchmarks.gpu``.
 
-Pipelines of the size of Stable Diffusion 1.5 and XL with random weights, in bfloat16, steered by two rewards that cost next
+Pipelines of the size of Stable Diffusion 1.5 and XL, with random weights in bfloat16, steered by rewards that cost next
 to nothing, so that what is measured is ours and the network's. For each, plain and with what should make it faster:
 soups a minute, the share of time in the network, peak memory. The pictures are noise; nothing is downloaded. Without a
 GPU it runs on the CPU, which takes hours: ``--models '[tiny]'`` shows that it works.

@@ -129,7 +129,7 @@ class Adapter(Backbone):
             channels = (1, -1, 1, 1)
             latents = latents * latents.new_tensor(config.latents_std).view(channels)
             latents = latents + latents.new_tensor(config.latents_mean).view(channels)
-        return decoder.decode((latents + (config.shift_factor or 0)).to(decoder.dtype)).sample
+        return decoder.decode((latents + (getattr(config, "shift_factor", None) or 0)).to(decoder.dtype)).sample
 
     def bind(
         self, prompt: str, *, num_inference_steps: int, guidance_scale: float, eta: float, negative_prompt: str = ""

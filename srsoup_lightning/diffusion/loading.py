@@ -12,7 +12,7 @@ import torch
 from srsoup_lightning.diffusion.adapter import Adapter, Offload
 from srsoup_lightning.diffusion.flow import FlowTransition
 from srsoup_lightning.diffusion.quiet import without_loading_bars, without_notices
-from srsoup_lightning.diffusion.tuning import add_loras, tune
+from srsoup_lightning.diffusion.tuning import add_loras, first_line, is_hub_id, tune
 from srsoup_lightning.shipped import PIPELINES
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ ADAPTERS = {
     "Flux2KleinPipeline": f"{HERE}.flux2.Flux2Klein",
     "QwenImagePipeline": f"{HERE}.qwen_image.QwenImage",
     "ZImagePipeline": f"{HERE}.z_image.ZImage",
+    "SanaPipeline": f"{HERE}.sana.Sana",
+    "PixArtAlphaPipeline": f"{HERE}.pixart.PixArt",
+    "PixArtSigmaPipeline": f"{HERE}.pixart.PixArt",
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -113,7 +116,7 @@ def load_backbone(pipeline: str, loading: Loading | None = None) -> Adapter:
         kind = str(index.get("_class_name"))
         adapter = _adapter(pipeline, kind, loading.adapter)
         if Path(source).is_dir():
-            _require_safetensors(Path(source))
+            _require_safetensors(Path(source), _parts(index) - {*loading.omit, *CENSORS})
         parts, preview = _other_parts(index, loading), loading.preview_decoder
         preview_decoder = (
             None if preview is None else _load_part("AutoencoderTiny", "preview decoder", preview, loading)
@@ -145,7 +148,7 @@ def _index(source: str, pipeline: str, revision: str | None) -> dict[str, Any]:
     from diffusers import DiffusionPipeline
 
     folder = Path(source).is_dir()
-    if not folder and (source.startswith((".", "~", "/")) or source.count("/") != 1):
+    if not folder and not is_hub_id(source):
         raise _not_found(pipeline, "there is no such folder")
     try:
         return dict(DiffusionPipeline.load_config(source, revision=revision))
@@ -166,18 +169,22 @@ def _adapter(pipeline: str, kind: str, given: str | None) -> type[Adapter]:
             f"pipeline {pipeline!r} is a {kind}, which has no adapter: use {', '.join(ADAPTERS)}, or write an adapter "
             "(docs/adding-a-model.md) and name it as loading.adapter"
         )
-    module, _, name = (given or ADAPTERS[kind]).rpartition(".")
+    module, _, name = (ADAPTERS[kind] if given is None else given).rpartition(".")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"loading.adapter {given!r} can't be imported ({error}): give package.module.Class") from error
     if not (isinstance(found, type) and issubclass(found, Adapter)):
         raise ValueError(f"loading.adapter {given!r} is no Adapter: derive it from {Adapter.__module__}.Adapter")
     return found
 
 
-def _require_safetensors(folder: Path) -> None:
-    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
+def _parts(index: dict[str, Any]) -> set[str]:
+    return {name for name, value in index.items() if isinstance(value, list)}
+
+
+def _require_safetensors(folder: Path, parts: set[str]) -> None:
+    for part in sorted(folder / name for name in parts if (folder / name).is_dir()):
         pickles = sorted(path.name for path in part.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
         if pickles and not any(part.glob("*.safetensors")):
             raise ValueError(
@@ -188,10 +195,9 @@ def _require_safetensors(folder: Path) -> None:
 
 def _other_parts(index: dict[str, Any], loading: Loading) -> dict[str, ModelMixin | None]:
     """The parts that don't come from the pipeline: replaced, left out by the user, or empty in the folder itself."""
-    unknown = sorted(set(loading.omit) - set(index))
+    unknown = sorted(set(loading.omit) - _parts(index))
     if unknown:
-        known = [name for name, value in index.items() if isinstance(value, list)]
-        raise ValueError(f"omit names {unknown[0]!r}: the pipeline's parts are {', '.join(known)}")
+        raise ValueError(f"omit names {unknown[0]!r}: the pipeline's parts are {', '.join(sorted(_parts(index)))}")
     parts: dict[str, ModelMixin | None] = {
         name: None for name, value in index.items() if name in (*loading.omit, *CENSORS) or value == [None, None]
     }
@@ -206,15 +212,21 @@ def _other_parts(index: dict[str, Any], loading: Loading) -> dict[str, ModelMixi
 def _load_part(kind: str, name: str, source: str, loading: Loading) -> ModelMixin:
     import diffusers
 
+    missing = FileNotFoundError(f"no {name} {source!r}: give a folder or hub id of a {kind} with safetensors")
+    if not Path(source).is_dir() and not is_hub_id(source):
+        raise missing
     try:
         with without_loading_bars():
-            return getattr(diffusers, kind).from_pretrained(
-                source, torch_dtype=DTYPES[loading.dtype], use_safetensors=True
+            part, report = getattr(diffusers, kind).from_pretrained(
+                source, torch_dtype=DTYPES[loading.dtype], use_safetensors=True, output_loading_info=True
             )
     except OSError as error:
-        raise FileNotFoundError(
-            f"no {name} {source!r}: give a folder or hub id of a {kind} with safetensors"
-        ) from error
+        raise missing from error
+    except Exception as error:  # by what it is instead, one of many kinds
+        raise ValueError(f"{name} {source!r} is no {kind}: {first_line(error)}") from error
+    if lacking := report["missing_keys"]:  # diffusers would draw them at random
+        raise ValueError(f"{name} {source!r} is no {kind}: it lacks {len(lacking)} weights, such as {min(lacking)}")
+    return part
 
 
 def _load_pipeline(
@@ -225,5 +237,11 @@ def _load_pipeline(
     options = {"revision": loading.revision, "variant": loading.variant, "use_safetensors": True}
     if any(name in index for name in CENSORS):
         options["requires_safety_checker"] = False
-    with without_loading_bars():
-        return getattr(diffusers, kind).from_pretrained(source, dtype=DTYPES[loading.dtype], **options, **parts)
+    try:
+        with without_loading_bars():
+            return getattr(diffusers, kind).from_pretrained(source, dtype=DTYPES[loading.dtype], **options, **parts)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no weights for pipeline {source!r} ({first_line(error)}): where all of them are of a variant, "
+            "such as fp16, name it as loading.variant"
+        ) from error

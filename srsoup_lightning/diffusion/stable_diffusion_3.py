@@ -35,7 +35,8 @@ class StableDiffusion3(Adapter):
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
         """See :meth:`Adapter.evaluate`."""
-        return self.pipeline.transformer(x, timestep=x.new_full((len(x),), time), **condition).sample
+        times = torch.full((len(x),), time, device=x.device)  # float32: bfloat16 can't tell 995 from 997
+        return self.pipeline.transformer(x, timestep=times, **condition).sample
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
         """See :meth:`Adapter.schedule`."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from srsoup_lightning.diffusion.backbone import Backbone
 from tests.rewards.conftest import tiny_tokenizer
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -72,8 +76,29 @@ def tiny_pipeline(scheduler: SchedulerMixin | None = None) -> StableDiffusionPip
     return pipeline
 
 
+def prediction(backbone: Backbone) -> Tensor:
+    """The clean latent that a model predicts of noise, at the second of three levels."""
+    denoiser = backbone.bind("a cat", num_inference_steps=3, guidance_scale=1.0, eta=1.0)
+    x = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
+    return denoiser.predict(x, 1).x0
+
+
 @pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
     tiny_pipeline().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a family's tiny pipeline."""
+    from tests.diffusion.pipelines import make
+
+    @cache
+    def save(family: str) -> Path:
+        folder = tmp_path_factory.mktemp("family")
+        make(family).save_pretrained(folder)
+        return folder
+
+    return save

@@ -7,12 +7,16 @@ from collections.abc import Callable
 import torch
 from diffusers import (
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
     LatentConsistencyModelPipeline,
     LCMScheduler,
+    PixArtAlphaPipeline,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionXLPipeline,
@@ -31,6 +35,7 @@ from transformers import (
 
 from tests.diffusion.conftest import SCHEDULE, autoencoder, tiny_pipeline
 from tests.diffusion.pipelines_recent import RECENT
+from tests.diffusion.pipelines_sana import sana, sana_of_euler
 from tests.rewards.conftest import tiny_tokenizer
 
 TOKENS = 16
@@ -190,6 +195,25 @@ def flux(guidance: bool = True) -> FluxPipeline:
     )
 
 
+def pixart(kind: type[DiffusionPipeline], sample_size: int) -> DiffusionPipeline:
+    """Of PixArt-α at a sample size of 128, the network is told the picture's size."""
+    return kind(
+        tokenizer=t5_tokenizer(),
+        text_encoder=t5(),
+        vae=autoencoder(4, scaling_factor=0.13025),
+        transformer=PixArtTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            num_layers=1,
+            cross_attention_dim=24,
+            caption_channels=32,
+            sample_size=sample_size,
+            use_additional_conditions=None if kind is PixArtAlphaPipeline else False,
+        ),
+        scheduler=DPMSolverMultistepScheduler(timestep_spacing="trailing"),
+    )
+
+
 FAMILIES: dict[str, Callable[[], DiffusionPipeline]] = {
     "LCM": latent_consistency,
     "SDXL": stable_diffusion_xl,
@@ -200,6 +224,10 @@ FAMILIES: dict[str, Callable[[], DiffusionPipeline]] = {
     "FLUX.1 dev": flux,
     "FLUX.1 schnell": lambda: flux(guidance=False),
     **RECENT,
+    "Sana": sana,
+    "Sana of Euler": sana_of_euler,
+    "PixArt-Σ": lambda: pixart(PixArtSigmaPipeline, 32),
+    "PixArt-α": lambda: pixart(PixArtAlphaPipeline, 128),
 }
 
 

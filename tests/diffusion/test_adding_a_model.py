@@ -12,7 +12,7 @@ from transformers import T5Config, UMT5EncoderModel
 from srsoup_lightning.diffusion.adapter import Adapter
 from tests.diffusion.conftest import autoencoder
 from tests.diffusion.pipelines import prepared, t5_tokenizer
-from tests.diffusion.test_families import SIZE, Way, by_pipeline, by_sampler
+from tests.diffusion.test_families import Way, by_pipeline, by_sampler
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-model.md"
 
@@ -53,7 +53,7 @@ def aura_flow() -> AuraFlowPipeline:
 
 
 def test_the_page_s_adapter_draws_the_pipeline_s_own_picture() -> None:
-    adapter, way = shown_adapter()(aura_flow(), **SIZE), Way()
+    adapter, way = shown_adapter()(aura_flow(), height=16, width=16), Way()
     expected = by_pipeline(aura_flow(), adapter, way)
     assert expected.std() > 0.01
     torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)

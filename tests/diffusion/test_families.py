@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, DiffusionPipeline, LCMScheduler
-from torch import Tensor
+from diffusers import (
+    AutoencoderTiny,
+    DDIMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    LCMScheduler,
+    SchedulerMixin,
+)
+from torch import Tensor, nn
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.adapter import Adapter
@@ -18,11 +27,11 @@ from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.samplers import BaseModel, Judges, Problem
 from srsoup_lightning.search.noise import NoiseSource
 from tests.diffusion.pipelines import FAMILIES, make
+from tests.diffusion.pipelines_recent import RECENT
 
 PROMPT, SEED, STEPS = "a cat", 3, 4
 PROMPTS = ["a", "a photo of a cat and a dog"]  # shorter and longer than the negative prompt
 LONG = "cat " * 200  # more than any pipeline keeps
-SIZE = {"height": 16, "width": 16}
 TINY = {
     "encoder_block_out_channels": (8, 8),
     "decoder_block_out_channels": (8, 8),
@@ -38,9 +47,12 @@ class Way(NamedTuple):
     negative_prompt: str = "dog"
     evaluations: int = 2  # of one prediction
     names: tuple[str, ...] = ("guidance_scale", "negative_prompt")  # under which its pipeline takes them
+    size: tuple[int, int] = (16, 16)  # height and width
+    options: Mapping[str, object] = MappingProxyType({})  # what else its pipeline is told
 
 
 DISTILLED = Way(negative_prompt="", evaluations=1, names=("guidance_scale",))
+OWN_SIZE = Way(size=(16, 24), options={"use_resolution_binning": False})
 WAYS = {
     "LCM": DISTILLED,
     "FLUX.1 dev": DISTILLED,
@@ -50,6 +62,10 @@ WAYS = {
     "FLUX.2 klein base": Way(negative_prompt="", names=("guidance_scale",)),
     "Qwen-Image": Way(names=("true_cfg_scale", "negative_prompt")),
     "Z-Image Turbo": DISTILLED._replace(guidance_scale=0.0),
+    "Sana": OWN_SIZE._replace(size=(32, 64)),
+    "Sana of Euler": OWN_SIZE._replace(size=(32, 32)),
+    "PixArt-Σ": OWN_SIZE,
+    "PixArt-α": OWN_SIZE,
 }
 DRAWN = [family for family in FAMILIES if family != "LCM"]
 
@@ -57,6 +73,11 @@ DRAWN = [family for family in FAMILIES if family != "LCM"]
 def adapted(pipeline: DiffusionPipeline, **options: object) -> Adapter:
     module, _, name = ADAPTERS[type(pipeline).__name__].rpartition(".")
     return getattr(import_module(module), name)(pipeline, **options)
+
+
+def sized(family: str, dtype: torch.dtype = torch.float32, **options: object) -> Adapter:
+    height, width = WAYS.get(family, Way()).size
+    return adapted(make(family).to(dtype), height=height, width=width, **options)
 
 
 def start(adapter: Adapter) -> Tensor:
@@ -82,17 +103,24 @@ def by_sampler(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Tensor:
     return soup.images
 
 
+def first_order(scheduler: SchedulerMixin) -> SchedulerMixin:
+    config = scheduler.config
+    if config.get("use_flow_sigmas"):  # DPM-Solver++ of first order is Euler's method along a flow, and else DDIM
+        return DPMSolverMultistepScheduler.from_config(config, solver_order=1)
+    if "beta_start" not in config or isinstance(scheduler, LCMScheduler) or config.get("solver_order") == 1:
+        return scheduler
+    return DDIMScheduler.from_config(config, clip_sample=False)
+
+
 def by_pipeline(
-    pipeline: DiffusionPipeline, adapter: Adapter, way: Way, prompt: str = PROMPT, **more: Tensor
+    pipeline: DiffusionPipeline, adapter: Adapter, way: Way, prompt: str = PROMPT, **more: object
 ) -> Tensor:
     """The pipeline's own picture, by the deterministic first-order scheduler of its kind."""
-    if "beta_start" in pipeline.scheduler.config and not isinstance(pipeline.scheduler, LCMScheduler):
-        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    pipeline.scheduler = first_order(pipeline.scheduler)
     asked = dict(zip(way.names, (way.guidance_scale, way.negative_prompt), strict=False))
-    latents = pipeline_latents(pipeline, start(adapter))
-    return pipeline(
-        prompt=prompt, num_inference_steps=STEPS, latents=latents, output_type="pt", **asked, **SIZE, **more
-    ).images
+    asked |= {**dict(zip(("height", "width"), way.size, strict=True)), **way.options, **more}
+    latents = pipeline_latents(pipeline, start(adapter)).to(pipeline.dtype)
+    return pipeline(prompt=prompt, num_inference_steps=STEPS, latents=latents, output_type="pt", **asked).images
 
 
 def pipeline_latents(pipeline: DiffusionPipeline, latents: Tensor) -> Tensor:
@@ -104,7 +132,7 @@ def pipeline_latents(pipeline: DiffusionPipeline, latents: Tensor) -> Tensor:
 @pytest.mark.parametrize("prompt", [*PROMPTS, LONG], ids=["short", "longer", "too long"])
 @pytest.mark.parametrize("family", DRAWN)
 def test_base_model_without_noise_draws_the_pipeline_s_own_picture(family: str, prompt: str) -> None:
-    way, adapter = WAYS.get(family, Way()), adapted(make(family), **SIZE)
+    way, adapter = WAYS.get(family, Way()), sized(family)
     expected = by_pipeline(make(family), adapter, way, prompt)
     assert expected.std() > 0.01
     torch.testing.assert_close(by_sampler(adapter, way, prompt), expected, rtol=0, atol=1e-4)
@@ -112,14 +140,14 @@ def test_base_model_without_noise_draws_the_pipeline_s_own_picture(family: str, 
 
 @pytest.mark.parametrize("family", DRAWN)
 def test_another_prompt_gives_another_picture(family: str) -> None:
-    way, adapter = WAYS.get(family, Way()), adapted(make(family), **SIZE)
+    way, adapter = WAYS.get(family, Way()), sized(family)
     pictures = [by_sampler(adapter, way, prompt) for prompt in PROMPTS]
     assert (pictures[0] - pictures[1]).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_latents_of_a_batch_are_predicted_as_they_are_alone(family: str) -> None:
-    adapter = adapted(make(family), **SIZE)
+    adapter = sized(family)
     denoiser = bound(adapter, WAYS.get(family, Way()))
     x = torch.randn(3, *adapter.latent_shape, generator=torch.Generator().manual_seed(0))
     alone = torch.cat([denoiser.predict(each[None], 1).x0 for each in x])
@@ -129,7 +157,7 @@ def test_latents_of_a_batch_are_predicted_as_they_are_alone(family: str) -> None
 @pytest.mark.parametrize("prompt", PROMPTS, ids=["short", "longer"])
 @pytest.mark.parametrize("family", [family for family in DRAWN if WAYS.get(family, Way()).evaluations == 2])
 def test_an_unguided_prediction_is_that_of_a_model_without_guidance(family: str, prompt: str) -> None:
-    way, adapter = WAYS.get(family, Way()), adapted(make(family), **SIZE)
+    way, adapter = WAYS.get(family, Way()), sized(family)
     guided, plain = (bound(adapter, way._replace(guidance_scale=scale), prompt) for scale in (way.guidance_scale, 0.0))
     assert (guided.evaluations, plain.evaluations) == (2, 1)
     x = start(adapter)
@@ -139,14 +167,14 @@ def test_an_unguided_prediction_is_that_of_a_model_without_guidance(family: str,
 
 
 def test_z_image_is_guided_at_scales_below_one() -> None:
-    way, adapter = Way(guidance_scale=0.5), adapted(make("Z-Image"), **SIZE)
+    way, adapter = Way(guidance_scale=0.5), sized("Z-Image")
     expected = by_pipeline(make("Z-Image"), adapter, way)
     torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
 
 
 def test_klein_base_is_led_away_from_a_negative_prompt() -> None:
     way, pipeline = WAYS["FLUX.2 klein base"], make("FLUX.2 klein base")
-    adapter = adapted(make("FLUX.2 klein base"), **SIZE)
+    adapter = sized("FLUX.2 klein base")
     embeddings, _ = pipeline.encode_prompt("dog")
     expected = by_pipeline(pipeline, adapter, way, negative_prompt_embeds=embeddings)
     torch.testing.assert_close(by_sampler(adapter, way._replace(negative_prompt="dog")), expected, rtol=0, atol=1e-4)
@@ -155,22 +183,63 @@ def test_klein_base_is_led_away_from_a_negative_prompt() -> None:
 @pytest.mark.parametrize("family", ["FLUX.1 schnell", "FLUX.2 klein"])
 def test_a_model_distilled_to_draw_without_guidance_refuses_it(family: str) -> None:
     with pytest.raises(ValueError, match=r"guidance_scale is 4\.0: this model was distilled to draw without, give 1"):
-        bound(adapted(make(family), **SIZE), DISTILLED)
+        bound(sized(family), DISTILLED)
 
 
 @pytest.mark.parametrize("family", ["FLUX.2 klein", "Qwen-Image"])
 def test_a_preview_decoder_reads_the_latents_that_the_network_makes(family: str) -> None:
-    channels = adapted(make(family), **SIZE).latent_shape[0]
+    channels = sized(family).latent_shape[0]
     tiny = AutoencoderTiny(**TINY, latent_channels=channels)
-    adapter = adapted(make(family), **SIZE, preview_decoder=tiny)
+    adapter = sized(family, preview_decoder=tiny)
     expected = (tiny.decode(start(adapter)).sample / 2 + 0.5).clamp(0, 1)
     torch.testing.assert_close(bound(adapter, WAYS[family]).decode_preview(start(adapter)), expected)
 
 
 @pytest.mark.parametrize("family", DRAWN)
 def test_what_tunes_memory_leaves_the_picture(family: str) -> None:
-    way, adapter = WAYS.get(family, Way()), adapted(make(family), **SIZE)
+    way, adapter = WAYS.get(family, Way()), sized(family)
     expected = by_sampler(adapter, way)
     options = {"tiling": True, "slicing": True, "channels_last": True}
     tune(adapter.network, adapter.pipeline.vae, **options, attention="native", regional_compile=False)
     torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
+
+
+def test_a_diffusion_of_times_from_end_to_end_takes_first_order_steps_between_them() -> None:
+    """PixArt's own spacing, at which diffusers' DDIM steps to other times than it evaluates at."""
+    way = WAYS["PixArt-Σ"]
+    ours, judge = make("PixArt-Σ"), make("PixArt-Σ")
+    for pipeline in (ours, judge):
+        pipeline.scheduler = DPMSolverMultistepScheduler(timestep_spacing="linspace", solver_order=1)
+    adapter = adapted(ours, height=way.size[0], width=way.size[1])
+    times = adapter.schedule(STEPS, 0.0).times
+    assert times == (999, 666, 333, 0)
+    expected = by_pipeline(judge, adapter, way, timesteps=list(times))
+    torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
+
+
+def told(network: nn.Module) -> list[dict[str, Tensor]]:
+    """What the network is told from now on, beside latents; numbers as float32."""
+    calls: list[dict[str, Tensor]] = []
+
+    def record(_: nn.Module, args: tuple[object, ...], given: dict[str, object]) -> None:
+        said = {"timestep": args[1]} if len(args) > 1 else {}
+        said |= {**given, **(given.get("added_cond_kwargs") or {})}
+        said = {name: torch.as_tensor(value) for name, value in said.items() if type(value) in (Tensor, float, int)}
+        said.pop("hidden_states", None)
+        calls.append({name: value.float() if value.is_floating_point() else value for name, value in said.items()})
+
+    network.register_forward_pre_hook(record, with_kwargs=True)
+    return calls
+
+
+@pytest.mark.parametrize("family", [family for family in DRAWN if family not in RECENT])
+def test_a_network_of_low_precision_is_told_what_its_pipeline_tells_it(family: str) -> None:
+    """Masks stay masks, and times aren't rounded to the network's precision unless the pipeline does so."""
+    way = WAYS.get(family, Way())
+    adapter, judge = (sized(family, torch.bfloat16) for _ in range(2))
+    ours, theirs = told(adapter.network), told(judge.network)
+    by_sampler(adapter, way)
+    by_pipeline(judge.pipeline, judge, way)
+    for mine, its in zip(ours, theirs, strict=True):
+        assert len(its) > 2
+        torch.testing.assert_close(mine, its, rtol=0, atol=0)

@@ -1,0 +1,62 @@
+"""PixArt-α and PixArt-Σ: a diffusion transformer of which each token attends to those of a T5."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.schedule import Schedule, diffusion_schedule
+
+
+class PixArt(Adapter):
+    """Adapter of PixArtAlphaPipeline and PixArtSigmaPipeline.
+
+    It draws the size asked for itself, not the nearest one that the model was trained on.
+    """
+
+    @property
+    def geometry(self) -> Geometry:
+        """See :attr:`Adapter.geometry`."""
+        transformer, factor = self.pipeline.transformer.config, self.pipeline.vae_scale_factor
+        multiple = factor * transformer.patch_size
+        return Geometry(transformer.in_channels, factor, multiple, transformer.sample_size * factor)
+
+    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`Adapter.encode`; captions are cleaned as the pipeline does, where it has the packages to."""
+        from diffusers.utils import is_bs4_available, is_ftfy_available
+
+        states, mask, negative_states, negative_mask = self.pipeline.encode_prompt(
+            prompt,
+            guided,
+            negative_prompt,
+            device=self.device,
+            clean_caption=is_bs4_available() and is_ftfy_available(),
+        )
+        if guided:
+            states, mask = torch.cat([negative_states, states]), torch.cat([negative_mask, mask])
+        return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+
+    def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
+        """See :meth:`Adapter.evaluate`; of a network that learned a variance too, what it says of the mean."""
+        output = self.pipeline.transformer(
+            x,
+            timestep=torch.full((len(x),), time, device=x.device),
+            added_cond_kwargs=self._size(x),
+            **condition,
+        )
+        return output.sample[:, : x.shape[1]]
+
+    def _size(self, x: Tensor) -> dict[str, Tensor | None]:
+        """Height and width (B, 2) in pixels and their ratio (B, 1), where the network is told them."""
+        if not self.pipeline.transformer.use_additional_conditions:
+            return {"resolution": None, "aspect_ratio": None}
+        height, width = (side * self.pipeline.vae_scale_factor for side in x.shape[-2:])
+        return {
+            "resolution": x.new_tensor([[height, width]]).expand(len(x), -1),
+            "aspect_ratio": x.new_tensor([[height / width]]).expand(len(x), -1),
+        }
+
+    def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
+        """See :meth:`Adapter.schedule`."""
+        return diffusion_schedule(self.pipeline.scheduler, num_inference_steps, eta)

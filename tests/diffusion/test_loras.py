@@ -1,0 +1,159 @@
+"""LoRAs against their matrices, multiplied by hand."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from peft import LoraConfig, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor, nn
+
+from srsoup_lightning.diffusion.loading import Loading, load_backbone
+from tests.diffusion.conftest import prediction, tiny_pipeline
+from tests.diffusion.pipelines import make
+from tests.diffusion.test_families import adapted
+from tests.diffusion.test_loading import refused
+
+RANK, ALPHA = 2, 6
+CONFIG = {"r": RANK, "lora_alpha": ALPHA, "init_lora_weights": False}
+FILE = "pytorch_lora_weights.safetensors"
+
+
+def draw(part: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in part.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(weight, std=0.3, generator=generator)
+
+
+def products(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a LoRA adds to each module's weight, from its two matrices and alpha."""
+    modules = [name.removesuffix(".lora_A.weight") for name in state if name.endswith(".lora_A.weight")]
+    return {name: ALPHA / RANK * state[f"{name}.lora_B.weight"] @ state[f"{name}.lora_A.weight"] for name in modules}
+
+
+def save_lora(
+    pipeline: DiffusionPipeline, folder: Path, part: str, seed: int = 0, *targets: str, safe: bool = True
+) -> dict[str, Tensor]:
+    """Save a LoRA of random matrices for a part, with its config where safetensors hold it; what it adds."""
+    network = getattr(pipeline, part)
+    network.add_adapter(LoraConfig(target_modules=list(targets or ("to_q", "to_v")), **CONFIG))
+    draw(network, seed)
+    state = get_peft_model_state_dict(network)
+    layers = {f"{part}_lora_layers": state}
+    if safe:
+        layers[f"{part}_lora_adapter_metadata"] = network.peft_config["default"].to_dict()
+    pipeline.save_lora_weights(folder, safe_serialization=safe, **layers)
+    return products(state)
+
+
+def add(part: nn.Module, added: dict[str, Tensor], weight: float) -> None:
+    with torch.no_grad():
+        for name, product in added.items():
+            part.get_submodule(name).weight += weight * product
+
+
+@pytest.mark.parametrize("family", ["SDXL", "SD 3", "FLUX.1 dev", "Sana"])
+def test_a_lora_is_merged_into_the_network(family: str, saved: Callable[[str], Path], tmp_path: Path) -> None:
+    expected = make(family)
+    before = prediction(adapted(make(family)))
+    part = "unet" if hasattr(expected, "unet") else "transformer"
+    add(getattr(expected, part), save_lora(make(family), tmp_path / "lora", part), 0.7)
+    loaded = load_backbone(str(saved(family)), Loading(loras={str(tmp_path / "lora"): 0.7}))
+    torch.testing.assert_close(loaded.network.state_dict(), getattr(expected, part).state_dict())
+    after = prediction(loaded)
+    torch.testing.assert_close(after, prediction(adapted(expected)), rtol=0, atol=1e-4)
+    assert (after - before).abs().max() > 0.01
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> tuple[Path, dict[str, Tensor]]:
+    """One for Stable Diffusion, and what it adds."""
+    return tmp_path / "lora", save_lora(tiny_pipeline(), tmp_path / "lora", "unet")
+
+
+def require_merged(folder: Path, source: Path | str, added: dict[str, Tensor]) -> None:
+    expected = tiny_pipeline()
+    add(expected.unet, added, 0.7)
+    loaded = load_backbone(str(folder), Loading(loras={str(source): 0.7}))
+    torch.testing.assert_close(loaded.network.state_dict(), expected.unet.state_dict())
+    torch.testing.assert_close(prediction(loaded), prediction(adapted(expected)))
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+
+
+def test_a_lora_is_a_folder_or_a_file(pipeline_folder: Path, lora: tuple[Path, dict[str, Tensor]]) -> None:
+    folder, added = lora
+    require_merged(pipeline_folder, folder, added)
+    require_merged(pipeline_folder, folder / FILE, added)
+
+
+def test_a_lora_in_peft_s_own_format_keeps_its_alpha(
+    pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = get_peft_model(tiny_pipeline().unet, LoraConfig(target_modules=["to_q", "to_v"], **CONFIG))
+    draw(tuned, 0)
+    tuned.save_pretrained(tmp_path)
+    added = products(get_peft_model_state_dict(tuned))
+    added = {name.removeprefix("base_model.model."): product for name, product in added.items()}
+    require_merged(pipeline_folder, tmp_path, added)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda source, file: str(tmp_path / file))
+    require_merged(pipeline_folder, "user/lora", added)
+
+
+def test_a_lora_reaches_the_text_encoder_too(pipeline_folder: Path, tmp_path: Path) -> None:
+    expected = tiny_pipeline()
+    added = save_lora(tiny_pipeline(), tmp_path, "text_encoder", 0, "q_proj", "fc1")
+    add(expected.text_encoder, added, 0.7)
+    loaded = load_backbone(str(pipeline_folder), Loading(loras={str(tmp_path): 0.7}))
+    torch.testing.assert_close(loaded.text_encoder.state_dict(), expected.text_encoder.state_dict())
+    torch.testing.assert_close(prediction(loaded), prediction(adapted(expected)))
+
+
+def test_loras_add_up(pipeline_folder: Path, tmp_path: Path) -> None:
+    expected, weights = tiny_pipeline(), {}
+    for seed, (weight, target) in enumerate([(0.7, "to_q"), (-0.3, "to_q"), (1.5, "to_out.0")]):
+        folder = tmp_path / str(seed)
+        add(expected.unet, save_lora(tiny_pipeline(), folder, "unet", seed, target), weight)
+        weights[str(folder)] = weight
+    loaded = load_backbone(str(pipeline_folder), Loading(loras=weights))
+    torch.testing.assert_close(loaded.network.state_dict(), expected.unet.state_dict())
+
+
+def test_a_lora_that_is_not_there_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for missing in (tmp_path / "none", tmp_path / "empty", Path("no-such-lora")):
+        refused(str(pipeline_folder), FileNotFoundError, f"no LoRA '{missing}': give", loras={str(missing): 1.0})
+
+
+def test_a_lora_without_a_file_that_diffusers_takes_is_named(
+    pipeline_folder: Path, lora: tuple[Path, dict[str, Tensor]]
+) -> None:
+    folder, _ = lora
+    shutil.move(folder / FILE, folder / "checkpoint-100.safetensors")
+    refused(str(pipeline_folder), FileNotFoundError, "no LoRA .*lora': give", loras={str(folder): 1.0})
+
+
+def test_a_pickled_lora_is_never_opened(pipeline_folder: Path, tmp_path: Path) -> None:
+    save_lora(tiny_pipeline(), tmp_path, "unet", safe=False)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".bin"]
+    refused(str(pipeline_folder), FileNotFoundError, "no LoRA .* with safetensors", loras={str(tmp_path): 1.0})
+
+
+def test_a_lora_of_another_model_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
+    save_lora(make("FLUX.1 dev"), tmp_path / "flux", "transformer")
+    save_lora(make("SDXL"), tmp_path / "sdxl", "unet", 0, "to_k")
+    for name, message in {"flux": "has no weights for any part of a", "sdxl": "can't be loaded into a"}.items():
+        loras = {str(tmp_path / name): 1.0}
+        refused(str(pipeline_folder), ValueError, f"{name}' {message} StableDiffusionPipeline", loras=loras)
+
+
+def test_a_pipeline_that_takes_no_loras_says_so(
+    saved: Callable[[str], Path], lora: tuple[Path, dict[str, Tensor]]
+) -> None:
+    refused(str(saved("PixArt-Σ")), ValueError, "PixArtSigmaPipeline takes none", loras={str(lora[0]): 1.0})
