@@ -4,9 +4,20 @@ Images are ``(B, 3, H, W)`` floats in ``[0, 1]``, prompts a list of ``B`` string
 This package knows nothing of samplers or training and can be used without them.
 """
 
+from rewards.aesthetic import AestheticScore
 from rewards.base import Reward
 from rewards.clip_score import CLIPScore
 from rewards.colorfulness import Colorfulness
+from rewards.hps import HPSv2
 from rewards.jpeg import JPEGCompressibility
+from rewards.pick_score import PickScore
 
-__all__ = ["CLIPScore", "Colorfulness", "JPEGCompressibility", "Reward"]
+__all__ = [
+    "AestheticScore",
+    "CLIPScore",
+    "Colorfulness",
+    "HPSv2",
+    "JPEGCompressibility",
+    "PickScore",
+    "Reward",
+]

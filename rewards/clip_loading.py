@@ -1,19 +1,22 @@
-"""Finding and loading a CLIP model: network, tokenizer and image preprocessing."""
+"""Loading CLIP models: network, tokenizer and image preprocessing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import torch
+from torch import nn
 
 from rewards.clip_pixels import CLIPPixels
-from rewards.shipped import CLIP_MODELS
+from rewards.clip_source import Source, no_loading_bar
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, PreTrainedTokenizerBase
+    from transformers import CLIPModel, CLIPVisionModelWithProjection, PreTrainedTokenizerBase
+
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+
+CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+"""The hub id of the processor of CLIP ViT-H/14, of which PickScore and HPSv2 are descendants."""
 
 
 class LoadedCLIP(NamedTuple):
@@ -24,74 +27,99 @@ class LoadedCLIP(NamedTuple):
     pixels: CLIPPixels
 
 
-def load_clip(model: str, dtype: torch.dtype) -> LoadedCLIP:
-    """Load a CLIP model by the name of a shipped checkpoint, by local folder or by hub id, in this order.
+class LoadedCLIPVision(NamedTuple):
+    """The image side of a CLIP model."""
+
+    network: CLIPVisionModelWithProjection
+    pixels: CLIPPixels
+
+
+def load_clip(model: Source, dtype: Dtype, processor: Source | None = None) -> LoadedCLIP:
+    """Load both towers.
 
     Args:
-        model: The name, folder or id.
+        model: Where the network is.
         dtype: Precision of the network.
+        processor: Where tokenizer and image preprocessing are, if not beside the network.
 
     Raises:
-        FileNotFoundError: If there is no such model.
-        ValueError: If it is no CLIP model with complete safetensors weights.
+        FileNotFoundError: If there is no such model or no preprocessing.
+        ValueError: If it is no CLIP model with complete, finite safetensors weights, or the dtype is unknown.
         ModuleNotFoundError: If transformers is not installed.
     """
-    source = _source(model)
+    config = _config(model, ("clip",))
+    from transformers import AutoTokenizer, CLIPModel
+
+    network = _network(CLIPModel, model, dtype, config)
+    tokenizer = _preprocessing(AutoTokenizer, processor or model)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
+    return LoadedCLIP(network, tokenizer, _pixels(processor or model))
+
+
+def load_clip_vision(model: Source, dtype: Dtype) -> LoadedCLIPVision:
+    """Load the image tower and its projection alone; arguments and errors as in :func:`load_clip`."""
+    config = _config(model, ("clip", "clip_vision_model"))
+    from transformers import CLIPVisionModelWithProjection
+
+    if config.model_type == "clip":
+        config.vision_config.projection_dim = config.projection_dim
+        config = config.vision_config
+    return LoadedCLIPVision(_network(CLIPVisionModelWithProjection, model, dtype, config), _pixels(model))
+
+
+def _config(model: Source, allowed: tuple[str, ...]) -> Any:  # noqa: ANN401
     try:
-        from transformers import AutoConfig, AutoTokenizer, CLIPModel
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+        from transformers import AutoConfig
     except ModuleNotFoundError as missing:
-        raise ModuleNotFoundError("CLIPScore needs transformers: pip install transformers") from missing
+        raise ModuleNotFoundError("CLIP's rewards need transformers: pip install transformers") from missing
+    if model.folder is not None and not any(model.folder.glob("*.safetensors")):
+        raise model.only_pickles()
     try:
-        with _no_loading_bar():
-            config = AutoConfig.from_pretrained(source)
-            if config.model_type != "clip":
-                raise ValueError(f"{model} is a {config.model_type} model: CLIPScore takes CLIP models only.")
-            loaded = CLIPModel.from_pretrained(source, dtype=dtype, use_safetensors=True, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        processor = CLIPImageProcessorPil.from_pretrained(source)
+        config = model.load(AutoConfig)
     except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise _not_found(model, reason) from None
-    network, report = cast("tuple[CLIPModel, dict[str, set[str]]]", loaded)
-    if report["missing_keys"]:
-        raise ValueError(f"{model} lacks weights, {min(report['missing_keys'])} among them: export it anew.")
-    longest = config.text_config.max_position_embeddings
-    tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
-    return LoadedCLIP(network, tokenizer, CLIPPixels.of(processor))
+        raise model.not_found(error) from None
+    if config.model_type not in allowed:
+        raise ValueError(f"{model.name} is a {config.model_type} model: give one of type {' or '.join(allowed)}.")
+    return config
 
 
-def _source(model: str) -> str:
-    """What transformers loads the model from: a folder if there is one, else a hub id."""
-    folder = CLIP_MODELS.find(model) or Path(model).expanduser()
-    if not folder.is_dir():
-        if model.startswith((".", "~", "/")) or model.count("/") != 1:
-            raise _not_found(model, "there is no such folder")
-        return model
-    if not any(folder.glob("*.safetensors")):
-        raise ValueError(
-            f"{folder} holds no safetensors weights, and CLIPScore opens no pickles such as pytorch_model.bin: "
-            f"convert them once, in an environment you trust, by CLIPModel.from_pretrained({str(folder)!r})"
-            f".save_pretrained({str(folder)!r})."
-        )
-    return str(folder)
-
-
-def _not_found(model: str, reason: str) -> FileNotFoundError:
-    shipped = ", ".join(CLIP_MODELS.names()) or "none"
-    return FileNotFoundError(
-        f"no CLIP model {model!r} ({reason.rstrip('.')}): "
-        f"give a hub id, a local folder or the name of a shipped checkpoint ({shipped})."
-    )
-
-
-@contextmanager
-def _no_loading_bar() -> Iterator[None]:
-    """Hide transformers' bar over weights read from disk, and leave the bar over a download."""
-    from transformers.utils import logging
-
-    before = logging.set_tqdm_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
+def _network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:  # noqa: ANN401
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"dtype is {dtype!r}: choose one of {', '.join(get_args(Dtype))}.")
+    options = {"config": config, "dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
     try:
-        yield
-    finally:
-        logging.set_tqdm_hook(before)
+        with no_loading_bar():
+            network, report = model.load(kind, **options)
+    except OSError as error:
+        raise (model.only_pickles() if "safetensors" in str(error) else model.not_found(error)) from None
+    if report["missing_keys"]:
+        raise ValueError(f"{model.name} lacks weights, {min(report['missing_keys'])} among them: export it anew.")
+    require_finite(network, model.name)
+    return network
+
+
+def require_finite(network: nn.Module, name: str) -> None:
+    """Check that no weight is NaN or infinite.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for key, weight in network.named_parameters():
+        if not all(bound.isfinite() for bound in weight.detach().aminmax()):
+            raise ValueError(
+                f"{name} has weights that are NaN or infinite in {str(weight.dtype).removeprefix('torch.')}, {key} "
+                "among them: get the file anew, or choose dtype float32 if float16 is too narrow for them."
+            )
+
+
+def _preprocessing(kind: Any, source: Source) -> Any:  # noqa: ANN401
+    try:
+        return source.load(kind)
+    except OSError as error:
+        raise source.no_preprocessing(error) from None
+
+
+def _pixels(source: Source) -> CLIPPixels:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    return CLIPPixels.of(_preprocessing(CLIPImageProcessorPil, source))

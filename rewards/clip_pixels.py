@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +16,7 @@ _MODES = {2: "bilinear", 3: "bicubic"}  # the numbers are Pillow's
 
 @dataclass(frozen=True, kw_only=True)
 class CLIPPixels:
-    """Resize, centre crop, rescale and normalise.
+    """Resize, centre crop (or pad), rescale and normalise.
 
     Resized pixels differ from the official ones by a few 255ths at most, as those are rounded to 8 bits.
     """
@@ -33,6 +33,8 @@ class CLIPPixels:
     """Subtracted from each channel, after the scale."""
     std: tuple[float, ...]
     """Divides each channel."""
+    pad: bool = False
+    """Whether the whole image goes into the crop, padded with black, as HPSv2 does it; see :meth:`padded`."""
 
     @classmethod
     def of(cls, processor: CLIPImageProcessorPil) -> CLIPPixels:
@@ -54,15 +56,23 @@ class CLIPPixels:
             std=tuple(processor.image_std) if processor.do_normalize else (1.0,) * 3,
         )
 
+    def padded(self, edge: int) -> CLIPPixels:
+        """The same framing for squares, but others are resized as a whole, their longest side to ``edge``.
+
+        Black fills the rest, on both sides alike. Official code that does so resizes floats: nothing is rounded to 8
+        bits, and where bicubic interpolation overshoots, nothing is cut off.
+        """
+        return replace(self, size=edge, crop=(edge, edge), pad=True)
+
     def __call__(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, H, W)`` in ``[0, 1]`` as the network's ``pixel_values`` ``(B, 3, h, w)``."""
         height, width = images.shape[-2:]
         target = self._resized(height, width)
         if target != (height, width):
             resized = nn.functional.interpolate(images, target, mode=self.mode, antialias=True, align_corners=False)
-            images = resized.clamp(0, 1)  # bicubic overshoots at edges
+            images = resized if self.pad else resized.clamp(0, 1)  # bicubic overshoots at edges
         if self.crop is not None:
-            images = _centre_crop(images, *self.crop)
+            images = self._framed(images, *self.crop)
         mean, std = (torch.tensor(value).to(images).view(3, 1, 1) for value in (self.mean, self.std))
         return (self.scale * images - mean) / std
 
@@ -71,12 +81,15 @@ class CLIPPixels:
             return height, width
         if isinstance(self.size, tuple):
             return self.size
+        if self.pad:
+            scale = self.size / max(height, width)
+            return max(1, round(scale * height)), max(1, round(scale * width))
         short = min(height, width)
         # The official processor cuts the long side down to a whole number.
         return int(self.size * height / short), int(self.size * width / short)
 
-
-def _centre_crop(images: Tensor, height: int, width: int) -> Tensor:
-    top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
-    bottom, right = images.shape[-2] - height - top, images.shape[-1] - width - left
-    return nn.functional.pad(images, (-left, -right, -top, -bottom))
+    def _framed(self, images: Tensor, height: int, width: int) -> Tensor:
+        """Crop and pad evenly; of an odd row or column to add, padding has it at the end, the crop at the start."""
+        rows, columns = height - images.shape[-2], width - images.shape[-1]
+        top, left = (rows // 2, columns // 2) if self.pad else (-(-rows // 2), -(-columns // 2))
+        return nn.functional.pad(images, (left, columns - left, top, rows - top))

@@ -1,18 +1,24 @@
-"""A tiny CLIP in the official format, with random weights that make scores spread."""
+"""A tiny CLIP and a tiny aesthetic head in the official formats, with random weights that make scores spread."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
+from rewards import AestheticScore, CLIPScore, Colorfulness, HPSv2, JPEGCompressibility, PickScore, Reward
 
-SIZE, LENGTH = 16, 8
+SIZE, LENGTH, WIDTH = 16, 8, 8
+PROMPTS = ["a cat", "cat", "a dog", "zebra in the fog at noon with a hat"]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -33,7 +39,7 @@ def tiny_network(tokenizer: CLIPTokenizer) -> CLIPModel:
     }
     vision = shared | {"image_size": SIZE, "patch_size": 4, "attention_dropout": 0.5}
     torch.manual_seed(0)
-    network = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    network = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
     for weight in network.parameters():
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=0.3)
@@ -48,18 +54,101 @@ def save_tiny_clip(folder: Path, **processor_options: object) -> str:
     return str(folder)
 
 
+def make_legacy(folder: str) -> None:
+    """Write the image preprocessing of a saved CLIP as it was written in 2022."""
+    legacy = {
+        "feature_extractor_type": "CLIPFeatureExtractor", "crop_size": SIZE, "size": SIZE, "resample": 3,
+        "do_center_crop": True, "do_normalize": True, "do_resize": True,
+        "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3],
+    }  # fmt: skip
+    (Path(folder) / "processor_config.json").unlink(missing_ok=True)
+    (Path(folder) / "preprocessor_config.json").write_text(json.dumps(legacy))
+
+
+def tiny_head(width: int = WIDTH) -> dict[str, Tensor]:
+    """The official file's keys and shapes, for embeddings of another width."""
+    rng, widths = torch.Generator().manual_seed(0), (width, 1024, 128, 64, 16, 1)
+    head = {}
+    for index, ins, outs in zip((0, 2, 4, 6, 7), widths, widths[1:], strict=False):
+        head[f"layers.{index}.weight"] = 1.5 * torch.randn(outs, ins, generator=rng) / ins**0.5
+        head[f"layers.{index}.bias"] = torch.randn(outs, generator=rng)
+    return head
+
+
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_tiny_clip(tmp_path_factory.mktemp("clip"))
 
 
-REWARDS: dict[str, Callable[[str], Reward]] = {
-    "jpeg": lambda folder: JPEGCompressibility(workers=2),
-    "colorfulness": lambda folder: Colorfulness(),
-    "clip": CLIPScore,
+@pytest.fixture(scope="session")
+def head_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("head") / "linearMSE.safetensors"
+    save_file(tiny_head(), file)
+    return str(file)
+
+
+def smooth(height: int, width: int, count: int = 4) -> Tensor:
+    """Images of whole 8-bit levels, so that PIL sees the same pixels."""
+    rng = torch.Generator().manual_seed(height * width)
+    coarse = torch.rand(count, 3, 6, 6, generator=rng)
+    images = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    return (images * 255).round() / 255
+
+
+def pictures(images: Tensor) -> list[Image.Image]:
+    return [Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()) for image in images]
+
+
+def official_pixels(folder: str, images: Tensor) -> Tensor:
+    return CLIPImageProcessorPil.from_pretrained(folder)(pictures(images), return_tensors="pt").pixel_values
+
+
+def raw_embeddings(folder: str, pixels: Tensor, prompts: list[str]) -> tuple[Tensor, Tensor]:
+    """CLIPModel's embeddings, divided by their length, of pixel values and of prompts."""
+    network = CLIPModel.from_pretrained(folder)
+    tokens = tiny_tokenizer()(prompts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+    with torch.no_grad():
+        seen = network.get_image_features(pixel_values=pixels).pooler_output
+        read = network.get_text_features(**tokens).pooler_output
+    return seen / seen.norm(dim=-1, keepdim=True), read / read.norm(dim=-1, keepdim=True)
+
+
+def check_gradient(judge: Reward) -> None:
+    """The gradient of a float64 judge along random directions, by finite differences."""
+    images = (0.1 + 0.8 * smooth(24, 20, 2)).double()
+    point = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(judge.score(point, PROMPTS[:2]).sum(), point)
+    for seed in range(3):
+        direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        step = 1e-3 * direction
+        ahead, behind = (judge.score(images + sign * step, PROMPTS[:2]).double().sum() for sign in (1, -1))
+        slope = (ahead - behind) / 2e-3
+        torch.testing.assert_close((gradient * direction).sum(), slope, rtol=5e-3, atol=5e-2)
+
+
+REWARDS: dict[str, Callable[[str, str], Reward]] = {
+    "jpeg": lambda folder, head: JPEGCompressibility(workers=2),
+    "colorfulness": lambda folder, head: Colorfulness(),
+    "clip": lambda folder, head: CLIPScore(folder),
+    "pick": lambda folder, head: PickScore(folder),
+    "hps": lambda folder, head: HPSv2(folder),
+    "aesthetic": lambda folder, head: AestheticScore(folder, head=head),
 }
+NETWORKS = ["clip", "pick", "hps", "aesthetic"]
 
 
 @pytest.fixture(params=REWARDS)
-def reward(request: pytest.FixtureRequest, clip_folder: str) -> Reward:
-    return REWARDS[request.param](clip_folder)
+def reward(request: pytest.FixtureRequest, clip_folder: str, head_file: str) -> Reward:
+    return REWARDS[request.param](clip_folder, head_file)
+
+
+@pytest.fixture(params=NETWORKS)
+def network_reward(request: pytest.FixtureRequest, clip_folder: str, head_file: str) -> Reward:
+    return REWARDS[request.param](clip_folder, head_file)
+
+
+@pytest.fixture(params=NETWORKS)
+def make_network_reward(request: pytest.FixtureRequest, head_file: str) -> Callable[..., Reward]:
+    """The class of a reward with a network, its head given if it needs one."""
+    kinds = {"clip": CLIPScore, "pick": PickScore, "hps": HPSv2, "aesthetic": partial(AestheticScore, head=head_file)}
+    return kinds[request.param]

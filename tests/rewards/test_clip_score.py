@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 from transformers import BertConfig, CLIPModel, CLIPProcessor
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from rewards import CLIPScore
 from rewards.shipped import Shelf
-from tests.rewards.conftest import LENGTH, SIZE, save_tiny_clip, tiny_tokenizer
-
-PROMPTS = ["a cat", "cat", "a dog", "zebra in the fog at noon with a hat"]
-
-
-def smooth(height: int, width: int, count: int = 4) -> Tensor:
-    """Images of whole 8-bit levels, so that PIL sees the same pixels."""
-    rng = torch.Generator().manual_seed(height * width)
-    coarse = torch.rand(count, 3, 6, 6, generator=rng)
-    images = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
-    return (images * 255).round() / 255
+from tests.rewards.conftest import (
+    LENGTH,
+    PROMPTS,
+    SIZE,
+    check_gradient,
+    make_legacy,
+    official_pixels,
+    save_tiny_clip,
+    smooth,
+    tiny_tokenizer,
+)
 
 
 def official(folder: str, images: Tensor, prompts: list[str]) -> Tensor:
-    pictures = [Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()) for image in images]
-    network, processor = CLIPModel.from_pretrained(folder), CLIPImageProcessorPil.from_pretrained(folder)
+    network = CLIPModel.from_pretrained(folder)
     tokens = tiny_tokenizer()(prompts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
     with torch.no_grad():
-        out = network(pixel_values=processor(pictures, return_tensors="pt").pixel_values, **tokens)
+        out = network(pixel_values=official_pixels(folder, images), **tokens)
         return 100 * (out.logits_per_image / network.logit_scale.exp()).diagonal()
 
 
@@ -83,14 +79,8 @@ def test_processor_options_are_honoured(tmp_path: Path, options: dict) -> None:
 
 
 def test_legacy_preprocessor_config(tmp_path: Path) -> None:
-    folder = Path(save_tiny_clip(tmp_path))
-    (folder / "processor_config.json").unlink(missing_ok=True)
-    legacy = {
-        "feature_extractor_type": "CLIPFeatureExtractor", "crop_size": SIZE, "size": SIZE, "resample": 3,
-        "do_center_crop": True, "do_normalize": True, "do_resize": True,
-        "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3],
-    }  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(legacy))
+    folder = save_tiny_clip(tmp_path)
+    make_legacy(folder)
     pixels = CLIPScore(folder)._pixels
     assert (pixels.size, pixels.crop) == (SIZE, (SIZE, SIZE))
     assert (pixels.mean, pixels.std) == ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
@@ -127,16 +117,7 @@ def test_a_prompt_is_embedded_once(clip_folder: str, monkeypatch: pytest.MonkeyP
 
 
 def test_gradient_by_finite_differences(clip_folder: str) -> None:
-    judge = CLIPScore(clip_folder, dtype="float64")
-    images = (0.1 + 0.8 * smooth(24, 20, 2)).double()
-    point = images.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(judge.score(point, PROMPTS[:2]).sum(), point)
-    for seed in range(3):
-        direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        step = 1e-3 * direction
-        ahead, behind = (judge.score(images + sign * step, PROMPTS[:2]).double().sum() for sign in (1, -1))
-        slope = (ahead - behind) / 2e-3
-        torch.testing.assert_close((gradient * direction).sum(), slope, rtol=5e-3, atol=5e-2)
+    check_gradient(CLIPScore(clip_folder, dtype="float64"))
 
 
 @pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-3), ("bfloat16", 5.0), ("float16", 0.7)])
@@ -178,7 +159,7 @@ def test_missing_model_lists_the_shipped_ones(name: str, tmp_path: Path, monkeyp
     (tmp_path / "checkpoints" / "tiny-clip").mkdir(parents=True)
     (tmp_path / "checkpoints" / "tiny-clip" / "config.json").touch()
     shelf = Shelf(tmp_path / "package", "checkpoints", "config.json")
-    monkeypatch.setattr("rewards.clip_loading.CLIP_MODELS", shelf)
+    monkeypatch.setattr("rewards.clip_source.CLIP_MODELS", shelf)
     with pytest.raises(FileNotFoundError, match=f"{name}.*tiny-clip") as caught:
         CLIPScore(name)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,113 @@
+"""What rewards on a CLIP network share: unit embeddings of images and prompts, and their cosine."""
+
+from __future__ import annotations
+
+import abc
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from rewards.base import Reward, at_least_float32, require_batch
+from rewards.clip_loading import Dtype, LoadedCLIP, load_clip
+from rewards.clip_pixels import CLIPPixels
+from rewards.clip_source import Source
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPVisionModelWithProjection
+
+
+class CLIPReward(Reward, abc.ABC):
+    """A constant times the cosine between CLIP's embeddings of an image and of its prompt.
+
+    A subclass loads the model by :func:`load_clip_from` and says the constant. Gradients reach the pixels. Prompts
+    longer than the network's text length are cut.
+
+    Args:
+        loaded: Network, tokenizer and image preprocessing.
+    """
+
+    is_differentiable = True
+
+    def __init__(self, loaded: LoadedCLIP) -> None:
+        super().__init__(loaded.network)
+        self._tokenizer, self._pixels = loaded.tokenizer, loaded.pixels
+        self._texts: dict[str, Tensor] = {}
+
+    @abc.abstractmethod
+    def _scale(self) -> float | Tensor:
+        """The factor on the cosine."""
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """Score ``(B, 3, H, W)`` images in ``[0, 1]`` of any size as ``(B,)`` float32 values; the class says the range.
+
+        The prompts' embeddings are kept until a call comes with other prompts.
+
+        Raises:
+            TypeError, ValueError: See :func:`rewards.base.require_batch`.
+        """
+        require_batch(images, prompts)
+        with torch.autocast(self.device.type, enabled=False):
+            seen, read = embed_images(self._clip, self._pixels, images), self._embed_prompts(prompts)
+            scores = self._scale() * (seen * read).sum(-1)
+        return scores.float().to(images.device)
+
+    @property
+    def _clip(self) -> CLIPModel:
+        return cast("CLIPModel", self.networks[0])
+
+    @torch.no_grad()
+    def _embed_prompts(self, prompts: list[str]) -> Tensor:
+        """Unit vectors (B, D) of B prompts."""
+        missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
+        texts = dict(self._texts)
+        if missing:
+            tokens = self._tokenizer(missing, padding=True, truncation=True, return_tensors="pt").to(self.device)
+            features = self._clip.get_text_features(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            )
+            # Some releases return the projected vectors alone.
+            texts |= dict(zip(missing, _unit(getattr(features, "pooler_output", features)), strict=True))
+        self._texts = {prompt: texts[prompt] for prompt in prompts}
+        return torch.stack([texts[prompt] for prompt in prompts]).to(self.device)
+
+
+def load_clip_from(
+    model: str | Path,
+    dtype: Dtype,
+    revision: str | None,
+    processor: str | Path | None,
+    processor_revision: str | None,
+    official: str | None = None,
+) -> LoadedCLIP:
+    """Load a model as the arguments of a reward name it.
+
+    Args:
+        model: Hub id, local folder or shipped name.
+        dtype: Precision of the network.
+        revision: Revision of the model.
+        processor: Hub id, local folder or shipped name of tokenizer and image preprocessing.
+        processor_revision: Revision of the processor.
+        official: The processor of models from the hub if none is named; None for the model's own.
+
+    Raises:
+        FileNotFoundError, ValueError, ModuleNotFoundError: See :func:`rewards.clip_loading.load_clip`.
+    """
+    network = Source(str(model), revision)
+    name = processor or (official if network.folder is None else None)
+    if name is None and processor_revision is not None:
+        raise ValueError(f"processor_revision is {processor_revision!r} without a processor: name that as well.")
+    return load_clip(network, dtype, None if name is None else Source(str(name), processor_revision))
+
+
+def embed_images(network: CLIPModel | CLIPVisionModelWithProjection, pixels: CLIPPixels, images: Tensor) -> Tensor:
+    """Unit vectors (B, D) of images (B, 3, H, W), in at least float32, on the network's device."""
+    weight = network.visual_projection.weight
+    precise = torch.promote_types(weight.dtype, torch.float32)
+    values = pixels(images.to(weight.device, precise)).to(weight.dtype)
+    return _unit(network.visual_projection(network.vision_model(pixel_values=values).pooler_output))
+
+
+def _unit(features: Tensor) -> Tensor:
+    return nn.functional.normalize(at_least_float32(features), dim=-1)

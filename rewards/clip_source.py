@@ -1,0 +1,88 @@
+"""Where the files of a CLIP model come from, and the one-line errors when they don't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rewards.shipped import CLIP_MODELS
+
+
+@dataclass(frozen=True)
+class Source:
+    """The name of a shipped checkpoint, a local folder or a hub id, looked up in this order.
+
+    Args:
+        name: The name, folder or id.
+        revision: Commit, tag or branch of the hub id; None for the main branch.
+
+    Raises:
+        FileNotFoundError: If the name can be none of these.
+        ValueError: If a folder comes with a revision.
+    """
+
+    name: str
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.folder is None and (self.name.startswith((".", "~", "/")) or self.name.count("/") != 1):
+            raise self.not_found("there is no such folder")
+        if self.folder is not None and self.revision is not None:
+            raise ValueError(
+                f"revision is {self.revision!r}, but {self.name} is a folder on this machine, and those have none: "
+                "leave the revision out, or give a hub id."
+            )
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine, or None for a hub id."""
+        folder = CLIP_MODELS.find(self.name) or Path(self.name).expanduser()
+        return folder if folder.is_dir() else None
+
+    def load(self, loader: Any, **options: object) -> Any:  # noqa: ANN401
+        """``loader.from_pretrained`` of the folder, or of the hub id at its revision."""
+        return loader.from_pretrained(str(self.folder or self.name), revision=self.revision or "main", **options)
+
+    def not_found(self, reason: str | OSError) -> FileNotFoundError:
+        """What to raise if no model is there."""
+        shipped = ", ".join(CLIP_MODELS.names()) or "none"
+        at = "" if self.revision is None else f" at revision {self.revision!r}"
+        return FileNotFoundError(
+            f"no CLIP model {self.name!r}{at} ({_first_line(reason)}): "
+            f"give a hub id, a local folder or the name of a shipped checkpoint ({shipped})."
+        )
+
+    def no_preprocessing(self, reason: str | OSError) -> FileNotFoundError:
+        """What to raise if there is a model without tokenizer or image preprocessing."""
+        return FileNotFoundError(
+            f"{self.name} lacks its tokenizer or its image preprocessing ({_first_line(reason)}): save a "
+            "CLIPProcessor there, or name another hub id or folder as the reward's processor, if it takes one."
+        )
+
+    def only_pickles(self) -> ValueError:
+        """What to raise if there are weights, but none in safetensors."""
+        name, target = (str(self.folder),) * 2 if self.folder else (self.name, "FOLDER")
+        return ValueError(
+            f"{name} holds no safetensors weights, and rewards open no pickles such as pytorch_model.bin: convert them "
+            f"once, in an environment you trust, by CLIPModel.from_pretrained({name!r}).save_pretrained({target!r})."
+        )
+
+
+def _first_line(reason: str | OSError) -> str:
+    lines = str(reason).strip().splitlines() or [type(reason).__name__]
+    return lines[0].rstrip(".:")
+
+
+@contextmanager
+def no_loading_bar() -> Iterator[None]:
+    """Hide transformers' bar over weights read from disk, and leave the bar over a download."""
+    from transformers.utils import logging
+
+    before = logging.set_tqdm_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
