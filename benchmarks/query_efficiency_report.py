@@ -22,7 +22,7 @@ COSTS = {"queries": "reward queries a soup", "nfe": "network evaluations a soup"
 def main(
     results: Path = RESULTS,
     figure: Path | None = Path("docs/images/query_efficiency.svg"),
-    drawn_settings: list[str] = ["two rewards"],  # noqa: B006 - jsonargparse shows the default
+    drawn_settings: list[str] = ["two rewards", "three rewards"],  # noqa: B006 - jsonargparse shows the default
     baselines: list[str] = ["WeightedSum, N = 16", "WeightedSum, N = 30"],  # noqa: B006
 ) -> None:
     """Write ``tables.md`` into `results`, and the figure as SVG and PNG.

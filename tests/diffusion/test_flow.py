@@ -27,8 +27,8 @@ from srsoup_lightning.diffusion.transition import Prediction
 KINDS: list[FlowTransition] = ["ancestral", "cps", "sde"]
 CENTRES, SHARES = torch.tensor([-1.0, 2.0]), torch.tensor([0.3, 0.7])
 MIXTURE = GaussianMixture(CENTRES.view(2, 1, 1, 1), 0.3, SHARES)
-TIMES = st.lists(st.floats(0.01, 1.0), min_size=2, max_size=6, unique=True).map(
-    lambda s: (*sorted(s, reverse=True), 0.0)
+TIMES = st.sets(st.integers(10, 1_000), min_size=2, max_size=6).map(
+    lambda levels: (*(level / 1_000 for level in sorted(levels, reverse=True)), 0.0)
 )
 
 
