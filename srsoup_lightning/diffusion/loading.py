@@ -62,7 +62,8 @@ class Loading:
             every network but the one at work, which saves most and costs a transfer at every change.
         vae_tiling: Decode large pictures tile by tile.
         vae_slicing: Decode a batch picture by picture.
-        attention: diffusers' attention backend, such as "flash" or "sage"; None takes the default.
+        attention: diffusers' attention backend, such as "flash" or "sage", of a network that takes one, as FLUX.1's
+            does; None takes the default.
         channels_last: Keep convolutions' memory in the order that GPUs prefer.
         compile: Compile the network's repeated blocks by ``torch.compile``: a minute at the start, faster after it.
         adapter: Import path of your own :class:`~srsoup_lightning.diffusion.adapter.Adapter` for the pipeline's class.
@@ -107,7 +108,8 @@ def load_backbone(pipeline: str, loading: Loading | None = None) -> Adapter:
     Raises:
         FileNotFoundError: No such pipeline, or no such weights among the options.
         ValueError: A pipeline class without adapter, a pickle where safetensors are expected, a size that the model
-            can't draw, a preview decoder of other latents, or an option that the pipeline has no part for.
+            can't draw, a part or LoRA of another model, a preview decoder of other latents, or an option that the
+            pipeline has no part for.
     """
     loading = loading or Loading()
     source = str(PIPELINES.find(pipeline) or pipeline)

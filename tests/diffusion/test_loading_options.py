@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, ModelMixin, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    ModelMixin,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+)
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -62,6 +68,12 @@ def test_a_replacement_that_isn_t_one_is_named_before_the_pipeline_is_loaded(
         refused(str(pipeline_folder), FileNotFoundError, f"no .* '{missing}': give a folder", **{option: missing})
     strange = pipeline_folder / ("unet" if option == "vae" else "vae")
     refused(str(pipeline_folder), ValueError, f"{strange}' is no [AU]\\w+: ", **{option: str(strange)})
+
+
+def test_the_hub_is_not_asked_for_what_can_t_be_its_id(pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AutoencoderKL, "from_pretrained", lambda *_, **__: pytest.fail("diffusers was asked"))
+    for missing in ("no-such-part", "/no/such/part", "./no-such-part", "a/folder/deeper"):
+        refused(str(pipeline_folder), FileNotFoundError, f"no vae '{missing}': give a folder", vae=missing)
 
 
 def test_a_network_with_holes_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
