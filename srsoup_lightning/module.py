@@ -28,7 +28,7 @@ class SRSoupModule(L.LightningModule):
         sampler: The method.
         preferences: The points to make pictures for; their order is that of every result.
         negative_prompt: What classifier-free guidance leads away from.
-        loading: How the pipeline is loaded and run: precision, size, LoRAs, memory, speed; None takes all defaults.
+        loading: How the pipeline is loaded and run: precision, size, LoRAs, memory, speed.
 
     Raises:
         ValueError: Rewards and preferences that name different things, or `loading` for a Backbone, which is there.
@@ -41,7 +41,7 @@ class SRSoupModule(L.LightningModule):
         sampler: Sampler,
         preferences: Preferences,
         negative_prompt: str = "",
-        loading: Loading | None = None,
+        loading: Loading = Loading(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         if set(rewards) != set(preferences.rewards):
@@ -53,7 +53,7 @@ class SRSoupModule(L.LightningModule):
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
-            if loading is not None:
+            if loading != Loading():
                 raise ValueError("this Backbone is loaded already: leave out `loading`")
             self.backbone = pipeline
         else:

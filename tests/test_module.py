@@ -4,7 +4,7 @@ import lightning as L
 import pytest
 import torch
 
-from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.samplers import BaseModel, RewardError, Soup
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module
 
@@ -69,3 +69,11 @@ def test_two_trainings_of_one_module_share_its_backbone(module: SRSoupModule) ->
 
 def test_the_judges_weights_stay_out_of_the_modules_state(module: SRSoupModule) -> None:
     assert not module.state_dict()
+
+
+def test_a_backbone_that_is_there_takes_no_word_on_its_loading() -> None:
+    module = make_module({"red": Channel(0), "blue": Channel(2)})
+    with pytest.raises(ValueError, match="this Backbone is loaded already: leave out `loading`"):
+        SRSoupModule(
+            MixtureBackbone(), dict(module.rewards), module.sampler, module.preferences, loading=Loading(height=8)
+        )

@@ -98,12 +98,12 @@ class Loading:
                 raise ValueError(f"{name} {value!r} is unknown: choose from {', '.join(get_args(choices))}")
 
 
-def load_backbone(pipeline: str, loading: Loading | None = None) -> Adapter:
+def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
     """Load a pipeline in diffusers' format; safetensors only, never a pickle.
 
     Args:
         pipeline: The name of a shipped checkpoint, a local folder or a hub id, in this order.
-        loading: How; None takes all defaults.
+        loading: How.
 
     Raises:
         FileNotFoundError: No such pipeline, or no such weights among the options.
@@ -111,7 +111,6 @@ def load_backbone(pipeline: str, loading: Loading | None = None) -> Adapter:
             can't draw, a part or LoRA of another model, a preview decoder of other latents, or an option that the
             pipeline has no part for.
     """
-    loading = loading or Loading()
     source = str(PIPELINES.find(pipeline) or pipeline)
     with without_notices():
         index = _index(source, pipeline, loading.revision)
