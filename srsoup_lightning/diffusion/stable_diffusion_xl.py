@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.adapter import Condition
 from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion, guidance_embedding
 
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
 
 class StableDiffusionXL(StableDiffusion):
-    """Adapter of StableDiffusionXLPipeline, Turbo and consistency models among them."""
+    """Adapter of StableDiffusionXLPipeline, Turbo and consistency models among them.
+
+    An autoencoder that overflows in float16, as its config then says, is run in float32.
+    """
+
+    def __init__(self, pipeline: StableDiffusionXLPipeline, **options: Any) -> None:  # noqa: ANN401
+        if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+            pipeline.vae.float()
+        super().__init__(pipeline, **options)
 
     def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
         """See :meth:`Adapter.encode`."""

@@ -245,3 +245,14 @@ def test_a_network_of_low_precision_is_told_what_its_pipeline_tells_it(family: s
     for mine, its in zip(ours, theirs, strict=True):
         assert len(its) > 2
         torch.testing.assert_close(mine, its, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("force_upcast", "expected"), [(True, torch.float32), (False, torch.float16)])
+def test_an_sdxl_autoencoder_that_overflows_in_float16_is_run_in_float32(
+    force_upcast: bool, expected: torch.dtype
+) -> None:
+    pipeline = make("SDXL").to(torch.float16)
+    pipeline.vae.register_to_config(force_upcast=force_upcast)
+    adapter = adapted(pipeline)
+    assert {weight.dtype for weight in adapter.pipeline.vae.parameters()} == {expected}
+    assert adapter.network.dtype == torch.float16
