@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rewards.clip_pixels import CLIPPixels
-from rewards.clip_source import Source, no_loading_bar
+from rewards.clip_source import Source, quiet_loading
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPVisionModelWithProjection, PreTrainedTokenizerBase
@@ -88,7 +88,7 @@ def _network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:  # 
         raise ValueError(f"dtype is {dtype!r}: choose one of {', '.join(get_args(Dtype))}.")
     options = {"config": config, "dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
     try:
-        with no_loading_bar():
+        with quiet_loading():
             network, report = model.load(kind, **options)
     except OSError as error:
         raise (model.only_pickles() if "safetensors" in str(error) else model.not_found(error)) from None

@@ -77,12 +77,15 @@ def _first_line(reason: str | OSError) -> str:
 
 
 @contextmanager
-def no_loading_bar() -> Iterator[None]:
-    """Hide transformers' bar over weights read from disk, and leave the bar over a download."""
+def quiet_loading() -> Iterator[None]:
+    """Hide transformers' bar over weights read from disk and its list of weights not used, but no download's bar."""
     from transformers.utils import logging
 
+    verbosity = logging.get_verbosity()
     before = logging.set_tqdm_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
+    logging.set_verbosity_error()
     try:
         yield
     finally:
         logging.set_tqdm_hook(before)
+        logging.set_verbosity(verbosity)

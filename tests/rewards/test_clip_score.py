@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import BertConfig, CLIPModel, CLIPProcessor
+from transformers import CLIPModel, CLIPProcessor
 
 from rewards import CLIPScore
-from rewards.shipped import Shelf
 from tests.rewards.conftest import (
     LENGTH,
     PROMPTS,
     SIZE,
-    check_gradient,
     make_legacy,
     official_pixels,
     save_tiny_clip,
@@ -116,10 +114,6 @@ def test_a_prompt_is_embedded_once(clip_folder: str, monkeypatch: pytest.MonkeyP
     assert len(judge._texts) == 2
 
 
-def test_gradient_by_finite_differences(clip_folder: str) -> None:
-    check_gradient(CLIPScore(clip_folder, dtype="float64"))
-
-
 @pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-3), ("bfloat16", 5.0), ("float16", 0.7)])
 def test_other_precisions_are_near(clip_folder: str, dtype: str, slack: float) -> None:
     images = smooth(20, 20)
@@ -128,85 +122,6 @@ def test_other_precisions_are_near(clip_folder: str, dtype: str, slack: float) -
     torch.testing.assert_close(
         judge.score(images, PROMPTS), CLIPScore(clip_folder).score(images, PROMPTS), rtol=0, atol=slack
     )
-
-
-def test_autocast_changes_nothing(clip_folder: str) -> None:
-    judge, images = CLIPScore(clip_folder), smooth(20, 20)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = judge.score(images, PROMPTS)
-    torch.testing.assert_close(inside, CLIPScore(clip_folder).score(images, PROMPTS), rtol=0, atol=0)
-
-
-def test_shipped_names_resolve(clip_folder: str, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "package", "checkpoints", "config.json")
-    checkout, wheel = tmp_path / "checkpoints", tmp_path / "package" / "checkpoints"
-    assert shelf.find("mini") is None
-    shutil.copytree(clip_folder, checkout / "mini")
-    assert shelf.find("mini") == checkout / "mini"
-    assert shelf.names() == ["mini"]
-    shutil.copytree(clip_folder, wheel / "mini")
-    assert shelf.find("mini") == wheel / "mini"
-    assert shelf.find("../checkpoints/mini") is None
-
-
-def test_loading_is_silent(clip_folder: str, capfd: pytest.CaptureFixture[str]) -> None:
-    CLIPScore(clip_folder).score(smooth(SIZE, SIZE), PROMPTS)
-    assert "".join(capfd.readouterr()) == ""
-
-
-@pytest.mark.parametrize("name", ["no-such-name", "./no/folder", "/no/folder", "far/too/deep"])
-def test_missing_model_lists_the_shipped_ones(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "checkpoints" / "tiny-clip").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "tiny-clip" / "config.json").touch()
-    shelf = Shelf(tmp_path / "package", "checkpoints", "config.json")
-    monkeypatch.setattr("rewards.clip_source.CLIP_MODELS", shelf)
-    with pytest.raises(FileNotFoundError, match=f"{name}.*tiny-clip") as caught:
-        CLIPScore(name)
-    assert "\n" not in str(caught.value)
-
-
-def test_unknown_hub_id_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match="nobody/nothing") as caught:
-        CLIPScore("nobody/nothing")
-    assert "\n" not in str(caught.value)
-    assert caught.value.__suppress_context__
-
-
-def test_pickles_are_refused(tmp_path: Path, clip_folder: str) -> None:
-    folder = shutil.copytree(clip_folder, tmp_path / "pickled")
-    (folder / "model.safetensors").unlink()
-    torch.save({}, folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"pickled holds no safetensors.*save_pretrained") as caught:
-        CLIPScore(folder)
-    assert "\n" not in str(caught.value)
-
-
-def test_other_models_are_refused(tmp_path: Path, clip_folder: str) -> None:
-    folder = shutil.copytree(clip_folder, tmp_path / "bert")
-    BertConfig().save_pretrained(folder)
-    with pytest.raises(ValueError, match="bert is a bert model"):
-        CLIPScore(folder)
-
-
-def test_half_a_model_is_refused(tmp_path: Path) -> None:
-    folder = Path(save_tiny_clip(tmp_path))
-    network = CLIPModel.from_pretrained(folder)
-    weights = {name: weight for name, weight in network.state_dict().items() if not name.startswith("text_projection")}
-    network.save_pretrained(folder, state_dict=weights)
-    with pytest.raises(ValueError, match=r"lacks weights, text_projection\.weight"):
-        CLIPScore(folder)
-
-
-def test_a_folder_without_preprocessing_is_refused(tmp_path: Path, clip_folder: str) -> None:
-    folder = shutil.copytree(clip_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("*processor*"))
-    with pytest.raises(FileNotFoundError, match="bare"):
-        CLIPScore(folder)
-
-
-def test_bad_dtype(clip_folder: str) -> None:
-    with pytest.raises(ValueError, match=r"'int8'.*float32, bfloat16"):
-        CLIPScore(clip_folder, dtype="int8")
 
 
 def test_processor_saved_as_parts_or_whole(tmp_path: Path, clip_folder: str) -> None:

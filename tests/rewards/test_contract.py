@@ -151,14 +151,20 @@ def test_network_belongs_to_nobody_else(network_reward: Reward) -> None:
     assert network_reward.networks
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_network_stays_frozen_and_in_eval_mode(network_reward: Reward, own: bool) -> None:
-    judge = Mean() if own else network_reward
+def check_frozen(judge: Reward) -> None:
     parent = nn.ModuleDict({"judge": judge}).train()
     assert not judge.training
     assert not any(part.training for network in judge.networks for part in network.modules())
     assert not any(weight.requires_grad for network in judge.networks for weight in network.parameters())
     torch.testing.assert_close(parent["judge"].score(*batch(2)), judge.score(*batch(2)), rtol=0, atol=0)
+
+
+def test_network_stays_frozen_and_in_eval_mode(network_reward: Reward) -> None:
+    check_frozen(network_reward)
+
+
+def test_a_users_network_is_frozen_too() -> None:
+    check_frozen(Mean())
 
 
 def test_network_follows_the_device_but_no_dtype(network_reward: Reward) -> None:

@@ -1,0 +1,204 @@
+"""AestheticScore against the official MLP on raw embeddings, in both file formats, and the heads that it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rewards import AestheticScore
+from tests.rewards.conftest import (
+    PROMPTS,
+    SIZE,
+    WIDTH,
+    make_legacy,
+    official_pixels,
+    raw_embeddings,
+    save_tiny_clip,
+    smooth,
+    tiny_head,
+)
+
+HEAD = tiny_head()
+
+
+class OfficialMLP(nn.Module):
+    """The class whose ``state_dict`` the official file is."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, 1024),
+            nn.Dropout(0.2),
+            nn.Linear(1024, 128),
+            nn.Dropout(0.2),
+            nn.Linear(128, 64),
+            nn.Dropout(0.1),
+            nn.Linear(64, 16),
+            nn.Linear(16, 1),
+        )
+
+
+def official(folder: str, images: Tensor) -> Tensor:
+    mlp = OfficialMLP(WIDTH).eval()
+    mlp.load_state_dict(HEAD)
+    seen, _ = raw_embeddings(folder, official_pixels(folder, images), PROMPTS)
+    with torch.no_grad():
+        return mlp.layers(seen).squeeze(1)
+
+
+def save_pth(folder: Path, head: object = HEAD) -> tuple[str, str]:
+    file = folder / "sac+logos+ava1-l14-linearMSE.pth"
+    torch.save(head, file)
+    return str(file), hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+# Resized pixels are rounded to 8 bits by PIL: at most 0.04 points on these, that spread over 0.4 and more.
+@pytest.mark.parametrize(
+    ("shape", "slack"), [((SIZE, SIZE), 1e-4), ((64, 64), 0.1), ((50, 75), 0.1), ((75, 51), 0.1), ((12, 9), 0.1)]
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_official_formula(
+    tmp_path: Path, head_file: str, shape: tuple[int, int], slack: float, legacy: bool
+) -> None:
+    folder = save_tiny_clip(tmp_path)
+    if legacy:
+        make_legacy(folder)
+    images = smooth(*shape)
+    expected = official(folder, images)
+    assert expected.std() > 0.1
+    scores = AestheticScore(folder, head=head_file).score(images, PROMPTS)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=slack)
+
+
+def test_the_pth_scores_as_the_safetensors(clip_folder: str, head_file: str, tmp_path: Path) -> None:
+    file, checksum = save_pth(tmp_path, OfficialMLP(WIDTH).state_dict() | HEAD)
+    images = smooth(SIZE, SIZE)
+    expected = AestheticScore(clip_folder, head=head_file).score(images, PROMPTS)
+    for spelling in (checksum, checksum.upper()):
+        scores = AestheticScore(clip_folder, head=file, sha256=spelling).score(images, PROMPTS)
+        torch.testing.assert_close(scores, expected, rtol=0, atol=0)
+
+
+def test_the_mlp_is_one_affine_map_of_the_embedding(clip_folder: str, head_file: str) -> None:
+    layers = AestheticScore(clip_folder, head=head_file, dtype="float64").networks[1]
+    left, right = torch.randn(2, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layers(0.3 * left + 0.7 * right), 0.3 * layers(left) + 0.7 * layers(right))
+    assert {name: tuple(weight.shape) for name, weight in layers.state_dict().items()} == {
+        name.removeprefix("layers."): tuple(weight.shape) for name, weight in HEAD.items()
+    }
+
+
+def test_the_prompt_plays_no_role(clip_folder: str, head_file: str) -> None:
+    judge, images = AestheticScore(clip_folder, head=head_file), smooth(SIZE, SIZE)
+    torch.testing.assert_close(judge.score(images, PROMPTS), judge.score(images, [""] * 4), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-4), ("float16", 0.02), ("bfloat16", 0.1)])
+def test_other_precisions_are_near(clip_folder: str, head_file: str, dtype: str, slack: float) -> None:
+    images = smooth(20, 20)
+    judge = AestheticScore(clip_folder, head=head_file, dtype=dtype)
+    assert judge.networks[0].dtype == getattr(torch, dtype)
+    expected = AestheticScore(clip_folder, head=head_file).score(images, PROMPTS)
+    torch.testing.assert_close(judge.score(images, PROMPTS), expected, rtol=0, atol=slack)
+
+
+def test_a_head_on_the_hub(clip_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshots = tmp_path / "models--someone--heads" / "snapshots"
+    for commit, sign in {"a" * 40: 1, "b" * 40: -1}.items():
+        (snapshots / commit / "old").mkdir(parents=True)
+        save_file(
+            HEAD | {"layers.7.weight": sign * HEAD["layers.7.weight"]}, snapshots / commit / "old" / "h.safetensors"
+        )
+    images, name = smooth(SIZE, SIZE), "someone/heads/old/h.safetensors"
+    scores = AestheticScore(clip_folder, head=name, head_revision="a" * 40).score(images, PROMPTS)
+    torch.testing.assert_close(scores, official(clip_folder, images), rtol=0, atol=1e-4)
+    other = AestheticScore(clip_folder, head=name, head_revision="b" * 40).score(images, PROMPTS)
+    torch.testing.assert_close(other + scores, 2 * HEAD["layers.7.bias"].expand(4), rtol=0, atol=1e-3)
+    for missing in (name, "someone/heads/none.pth", "someone/..heads/h.pth"):
+        with pytest.raises(FileNotFoundError, match=f"no aesthetic head '{missing}'") as caught:
+            AestheticScore(clip_folder, head=missing)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("head", ["head.safetensors", "./a/b/c.pth", "/no/such/file.pth", "one/two.pth"])
+def test_a_missing_head(clip_folder: str, head: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"no aesthetic head '{head}'.*give a local .safetensors or .pth"):
+        AestheticScore(clip_folder, head=head)
+
+
+def test_a_pickle_needs_its_checksum(clip_folder: str, head_file: str, tmp_path: Path) -> None:
+    file, checksum = save_pth(tmp_path)
+    with pytest.raises(ValueError, match=r"is a pickle.*sha256sum"):
+        AestheticScore(clip_folder, head=file)
+    wrong = "0" * 64
+    for head in (file, head_file):
+        with pytest.raises(ValueError, match=rf"has SHA-256 \w{{64}}, not {wrong}"):
+            AestheticScore(clip_folder, head=head, sha256=wrong)
+    with pytest.raises(ValueError, match=checksum):
+        AestheticScore(clip_folder, head=file, sha256=wrong)
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return Path.touch, (Path("exploded"),)
+
+
+def test_even_a_checked_pickle_runs_no_code(clip_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, checksum = save_pth(tmp_path, HEAD | {"bomb": Bomb()})
+    with pytest.raises(ValueError, match=r"is no \.pth file of tensors") as caught:
+        AestheticScore(clip_folder, head=file, sha256=checksum)
+    assert "\n" not in str(caught.value)
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not weights", pickle.dumps({"a": 1}, protocol=2)], ids=["empty", "text", "pickle"]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_broken_files(clip_folder: str, tmp_path: Path, content: bytes, suffix: str) -> None:
+    file = tmp_path / f"head{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"head\.\w+ (is no \.\w+ file of tensors|holds no dictionary)") as caught:
+        AestheticScore(clip_folder, head=file, sha256=hashlib.sha256(content).hexdigest())
+    assert "\n" not in str(caught.value)
+
+
+def test_other_suffixes(clip_folder: str, head_file: str, tmp_path: Path) -> None:
+    shutil.copy(head_file, tmp_path / "head.bin")
+    with pytest.raises(ValueError, match=r"head\.bin: give a \.safetensors file"):
+        AestheticScore(clip_folder, head=tmp_path / "head.bin")
+
+
+WRONG = {
+    "width": (tiny_head(WIDTH + 1), r"layers\.0\.weight of shape \(1024, 9\), want \(1024, 8\)"),
+    "lacking": ({key: HEAD[key] for key in HEAD if key != "layers.4.bias"}, r"lacks layers\.4\.bias"),
+    "other keys": ({f"mlp.{key}": HEAD[key] for key in HEAD}, r"lacks layers\.0\.bias"),
+    "more": (HEAD | {"layers.9.bias": torch.ones(1)}, r"has the unknown key layers\.9\.bias"),
+    "nan": (HEAD | {"layers.2.bias": torch.full((128,), torch.nan)}, r"NaN or infinite in float32, 2\.bias"),
+    "no tensors": ({"layers": [1, 2]}, "no dictionary of tensors"),
+    "nested": ({"state_dict": HEAD}, "no dictionary of tensors"),
+}
+
+
+@pytest.mark.parametrize(("head", "message"), WRONG.values(), ids=WRONG.keys())
+def test_heads_that_do_not_fit(clip_folder: str, tmp_path: Path, head: dict, message: str) -> None:
+    file, checksum = save_pth(tmp_path, head)
+    with pytest.raises(ValueError, match=message) as caught:
+        AestheticScore(clip_folder, head=file, sha256=checksum)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_revision_of_a_file_is_refused(clip_folder: str, head_file: str) -> None:
+    with pytest.raises(ValueError, match=r"head_revision is 'v1'.*leave it out"):
+        AestheticScore(clip_folder, head=head_file, head_revision="v1")
