@@ -58,8 +58,8 @@ class Sampler(abc.ABC):
 
     Args:
         num_inference_steps: The number T of denoising steps, at least 1.
-        guidance_scale: Classifier-free guidance; 1 turns it off and halves the network evaluations. Models with distilled
-            guidance are told the scale instead, and Z-Image counts from 0.
+        guidance_scale: Classifier-free guidance; 1 turns it off and halves the network evaluations. Models with
+            distilled guidance are told the scale instead, and Z-Image counts from 0.
         eta: Share of the noise that is drawn anew in each step, or a flow's noise level, in [0, 1].
         max_batch: How many latents the network sees at once: lower it where memory runs out.
 
