@@ -199,6 +199,9 @@ def _other_parts(index: dict[str, Any], loading: Loading) -> dict[str, ModelMixi
     unknown = sorted(set(loading.omit) - _parts(index))
     if unknown:
         raise ValueError(f"omit names {unknown[0]!r}: the pipeline's parts are {', '.join(sorted(_parts(index)))}")
+    needed = sorted({"unet", "transformer", "vae"} & {*loading.omit})
+    if needed:
+        raise ValueError(f"omit names {needed[0]!r}, which no picture is drawn without: leave it out of the list")
     parts: dict[str, ModelMixin | None] = {
         name: None for name, value in index.items() if name in (*loading.omit, *CENSORS) or value == [None, None]
     }

@@ -264,3 +264,9 @@ def test_a_whole_pipeline_is_offloaded_from_the_device_of_the_adapter(
     monkeypatch.setattr(backbone, "encode", lambda *_: {"encoder_hidden_states": torch.zeros(1, 16, 32)})
     backbone.bind("cat", **OPTIONS)
     assert calls == [torch.device("meta")]
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_a_part_that_no_picture_is_drawn_without_is_not_omitted(pipeline_folder: Path, part: str) -> None:
+    with pytest.raises(ValueError, match=f"omit names '{part}', which no picture is drawn without"):
+        load_backbone(str(pipeline_folder), Loading(omit=(part,)))
