@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ REPEATS = 3  # of each call that is timed
 Result = TypeVar("Result")
 
 
-def count(sampler: Sampler, preferences: Preferences, *, kernel: Kernel | None = None, seed: int = 0) -> Ledger:
+def count(sampler: Sampler, preferences: Preferences, *, model: Denoiser | None = None, seed: int = 0) -> Ledger:
     """Count a soup's queries, network evaluations and decodes, without a model.
 
     Exact where the sharing policy looks at nothing but steps and preferences; where it looks at the latents, those of
@@ -35,8 +35,9 @@ def count(sampler: Sampler, preferences: Preferences, *, kernel: Kernel | None =
     Args:
         sampler: The method.
         preferences: The points to make pictures for.
-        kernel: The model's transitions where they are known; None searches every step, as schedules do whose last step
-            still has noise, and is one step of search above those whose last step has none.
+        model: A prompt's denoising process where one is loaded, for its transitions and for what a prediction costs;
+            None searches every step, which is one more than schedules have whose last step is without noise, and takes
+            two evaluations for a guided prediction, which is one more than distilled models take.
         seed: Of the stand-in's rewards.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -44,7 +45,10 @@ def count(sampler: Sampler, preferences: Preferences, *, kernel: Kernel | None =
     rewards = {
         name: partial(_projected, direction) for name, direction in zip(preferences.rewards, directions, strict=True)
     }
-    denoiser = stand_in(kernel or searched_throughout(sampler), 2 if sampler.guidance_scale > 1 else 1)
+    if model is None:
+        denoiser = stand_in(searched_throughout(sampler), 2 if sampler.guidance_scale > 1 else 1)
+    else:
+        denoiser = stand_in(model.kernel, model.evaluations)
     return sampler.run(Problem(denoiser, Judges(rewards), sampler.max_batch), preferences, "plan", seed).ledger
 
 
@@ -134,4 +138,7 @@ def _peak_memory(device: torch.device) -> int:
     """Bytes: of the device's allocator, or of the whole process where the device is the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    import resource  # which Windows has not
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

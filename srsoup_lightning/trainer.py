@@ -15,6 +15,10 @@ from srsoup_lightning.plan import Rates, count, probe
 from srsoup_lightning.run_directory import RunDirectory
 
 MIB, HOUR = 2**20, 3600.0
+AT_MOST = (
+    "at most: a schedule that ends without noise saves a step of search, and a model with distilled guidance half of the "
+    "network evaluations; a probe knows"
+)
 
 
 class Unloaded(Reward):
@@ -51,23 +55,23 @@ class SoupTrainer(L.Trainer):
         """
         soups = len(datamodule.prompts) * len(datamodule.seeds)
         seconds = None if like is None else _seconds_an_evaluation(RunDirectory(like))
-        rates, kernel, ledgers = None, None, []
+        rates = denoiser = None
         if probe_models:
             model.setup("predict")
             model.to(self.strategy.root_device)
             problem = model.problem(datamodule.prompts[0])
-            rates, kernel = probe(problem), problem.kernel
-        ledgers = [count(model.sampler, model.preferences, kernel=kernel, seed=seed) for seed in (0, 1)]
+            rates, denoiser = probe(problem), problem.denoiser
+        ledgers = [count(model.sampler, model.preferences, model=denoiser, seed=seed) for seed in (0, 1)]
         console = Console()
-        console.print(_counts(ledgers, soups))
+        console.print(_counts(ledgers, soups, caption=None if probe_models else AT_MOST))
         for line in _times(ledgers[0], soups, rates, seconds):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
         return ledgers[0]
 
 
-def _counts(ledgers: list[Ledger], soups: int) -> Table:
+def _counts(ledgers: list[Ledger], soups: int, caption: str | None) -> Table:
     """What a soup and the whole run ask for; "about" where a policy looks at latents, which nobody knows yet."""
-    table = Table(title=f"{soups} soups", caption="at most: a schedule that ends without noise saves a step of search")
+    table = Table(title=f"{soups} soups", caption=caption)
     for heading in ("", "a soup", "the run"):
         table.add_column(heading, justify="right" if heading else "left")
     rows = {f"queries of {name}": [ledger.queries[name] for ledger in ledgers] for name in ledgers[0].queries}

@@ -68,7 +68,7 @@ class FlowAncestral(Flow):
         """See :meth:`Kernel.sigma`."""
         s, there = self.times[step], self.times[step + 1]
         kept = (1 - s) * there / ((1 - there) * s)
-        return self.eta * there * (1 - kept**2) ** 0.5
+        return self.eta * there * max(1 - kept**2, 0.0) ** 0.5
 
     def mean(self, step: int, x: Tensor, prediction: Prediction) -> Tensor:
         """See :meth:`Kernel.mean`."""
