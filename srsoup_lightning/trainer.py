@@ -16,7 +16,7 @@ from srsoup_lightning.run_directory import RunDirectory
 
 MIB, HOUR = 2**20, 3600.0
 AT_MOST = (
-    "at most: a schedule that ends without noise saves a step of search, and a model with distilled guidance half of the "
+    "at most: a schedule that ends without noise saves a step of search, and distilled guidance half of the "
     "network evaluations; a probe knows"
 )
 

@@ -33,6 +33,19 @@ class Geometry(NamedTuple):
     multiple: int  # what height and width in pixels must be multiples of
     native: int  # pixels of the side that the model was trained on
 
+    @classmethod
+    def of_patches(cls, pipeline: DiffusionPipeline) -> Geometry:
+        """Of a transformer whose config says the latents' side and the patches that it cuts them into."""
+        config, factor = pipeline.transformer.config, pipeline.vae_scale_factor
+        return cls(config.in_channels, factor, factor * config.patch_size, config.sample_size * factor)
+
+    @classmethod
+    def of_packed(cls, pipeline: DiffusionPipeline) -> Geometry:
+        """Of a transformer that is given 2 x 2 latents as one token."""
+        factor = pipeline.vae_scale_factor
+        channels = pipeline.transformer.config.in_channels // 4
+        return cls(channels, factor, 2 * factor, pipeline.default_sample_size * factor)
+
 
 class Adapter(Backbone):
     """Adapter of one of diffusers' pipeline classes; a family says how to encode, evaluate and decode, and its levels.

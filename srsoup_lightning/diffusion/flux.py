@@ -20,9 +20,7 @@ class Flux(Adapter):
     @property
     def geometry(self) -> Geometry:
         """See :attr:`Adapter.geometry`."""
-        factor = self.pipeline.vae_scale_factor
-        channels = self.pipeline.transformer.config.in_channels // 4
-        return Geometry(channels, factor, 2 * factor, self.pipeline.default_sample_size * factor)
+        return Geometry.of_packed(self.pipeline)
 
     def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
         """See :meth:`Adapter.encode`.

@@ -11,8 +11,10 @@ import torch
 
 from srsoup_lightning.diffusion.adapter import Adapter, Offload
 from srsoup_lightning.diffusion.flow import FlowTransition
+from srsoup_lightning.diffusion.loras import add_loras
+from srsoup_lightning.diffusion.parts import first_line, is_hub_id, load_part, part_names, require_safetensors
 from srsoup_lightning.diffusion.quiet import without_loading_bars, without_notices
-from srsoup_lightning.diffusion.tuning import add_loras, first_line, is_hub_id, tune
+from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.shipped import PIPELINES
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ ADAPTERS = {
     "PixArtAlphaPipeline": f"{HERE}.pixart.PixArt",
     "PixArtSigmaPipeline": f"{HERE}.pixart.PixArt",
 }
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Precision = Literal["float32", "bfloat16", "float16"]
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in get_args(Precision)}
 CENSORS = ("safety_checker",)  # parts that would replace pictures by black ones without a word to the rewards
 
 
@@ -117,10 +119,10 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
         kind = str(index.get("_class_name"))
         adapter = _adapter(pipeline, kind, loading.adapter)
         if Path(source).is_dir():
-            _require_safetensors(Path(source), _parts(index) - {*loading.omit, *CENSORS})
+            require_safetensors(Path(source), part_names(index) - {*loading.omit, *CENSORS})
         parts, preview = _other_parts(index, loading), loading.preview_decoder
         preview_decoder = (
-            None if preview is None else _load_part("AutoencoderTiny", "preview decoder", preview, loading)
+            None if preview is None else load_part("AutoencoderTiny", "preview decoder", preview, DTYPES[loading.dtype])
         )
         loaded = _load_pipeline(source, kind, index, parts, loading)
         add_loras(loaded, loading.loras)
@@ -180,25 +182,11 @@ def _adapter(pipeline: str, kind: str, given: str | None) -> type[Adapter]:
     return found
 
 
-def _parts(index: dict[str, Any]) -> set[str]:
-    return {name for name, value in index.items() if isinstance(value, list)}
-
-
-def _require_safetensors(folder: Path, parts: set[str]) -> None:
-    for part in sorted(folder / name for name in parts if (folder / name).is_dir()):
-        pickles = sorted(path.name for path in part.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
-        if pickles and not any(part.glob("*.safetensors")):
-            raise ValueError(
-                f"{part} holds {pickles[0]}, a pickle, and no safetensors: convert it once, in an environment you "
-                "trust, with pipeline.save_pretrained(folder, safe_serialization=True)"
-            )
-
-
 def _other_parts(index: dict[str, Any], loading: Loading) -> dict[str, ModelMixin | None]:
     """The parts that don't come from the pipeline: replaced, left out by the user, or empty in the folder itself."""
-    unknown = sorted(set(loading.omit) - _parts(index))
+    unknown = sorted(set(loading.omit) - part_names(index))
     if unknown:
-        raise ValueError(f"omit names {unknown[0]!r}: the pipeline's parts are {', '.join(sorted(_parts(index)))}")
+        raise ValueError(f"omit names {unknown[0]!r}: the pipeline's parts are {', '.join(sorted(part_names(index)))}")
     needed = sorted({"unet", "transformer", "vae"} & {*loading.omit})
     if needed:
         raise ValueError(f"omit names {needed[0]!r}, which no picture is drawn without: leave it out of the list")
@@ -207,30 +195,10 @@ def _other_parts(index: dict[str, Any], loading: Loading) -> dict[str, ModelMixi
     }
     replaced = {"transformer" if "transformer" in index else "unet": loading.network, "vae": loading.vae}
     return parts | {
-        name: _load_part(index[name][1], name, source, loading)
+        name: load_part(index[name][1], name, source, DTYPES[loading.dtype])
         for name, source in replaced.items()
         if source is not None
     }
-
-
-def _load_part(kind: str, name: str, source: str, loading: Loading) -> ModelMixin:
-    import diffusers
-
-    missing = FileNotFoundError(f"no {name} {source!r}: give a folder or hub id of a {kind} with safetensors")
-    if not Path(source).is_dir() and not is_hub_id(source):
-        raise missing
-    try:
-        with without_loading_bars():
-            part, report = getattr(diffusers, kind).from_pretrained(
-                source, torch_dtype=DTYPES[loading.dtype], use_safetensors=True, output_loading_info=True
-            )
-    except OSError as error:
-        raise missing from error
-    except Exception as error:  # by what it is instead, one of many kinds
-        raise ValueError(f"{name} {source!r} is no {kind}: {first_line(error)}") from error
-    if lacking := report["missing_keys"]:  # diffusers would draw them at random
-        raise ValueError(f"{name} {source!r} is no {kind}: it lacks {len(lacking)} weights, such as {min(lacking)}")
-    return part
 
 
 def _load_pipeline(

@@ -18,9 +18,7 @@ class PixArt(Adapter):
     @property
     def geometry(self) -> Geometry:
         """See :attr:`Adapter.geometry`."""
-        transformer, factor = self.pipeline.transformer.config, self.pipeline.vae_scale_factor
-        multiple = factor * transformer.patch_size
-        return Geometry(transformer.in_channels, factor, multiple, transformer.sample_size * factor)
+        return Geometry.of_patches(self.pipeline)
 
     def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
         """See :meth:`Adapter.encode`; captions are cleaned as the pipeline does, where it has the packages to."""

@@ -24,9 +24,7 @@ class QwenImage(Adapter):
     @property
     def geometry(self) -> Geometry:
         """See :attr:`Adapter.geometry`."""
-        factor = self.pipeline.vae_scale_factor
-        channels = self.pipeline.transformer.config.in_channels // 4
-        return Geometry(channels, factor, 2 * factor, self.pipeline.default_sample_size * factor)
+        return Geometry.of_packed(self.pipeline)
 
     def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
         """See :meth:`Adapter.encode`; prompts of different lengths are padded to the longest, under a mask."""

@@ -1,0 +1,75 @@
+"""The parts of a pipeline, each a folder of weights: found, loaded, and never from a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srsoup_lightning.diffusion.quiet import without_loading_bars
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import ModelMixin
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether it has the form of one, user/name."""
+    return source.count("/") == 1 and not source.startswith((".", "~", "/"))
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says at first."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def part_names(index: Mapping[str, Any]) -> set[str]:
+    """The parts that a pipeline's index names, whether or not there is anything in them."""
+    return {name for name, value in index.items() if isinstance(value, list)}
+
+
+def require_safetensors(folder: Path, parts: set[str]) -> None:
+    """Check that no part of a pipeline's folder has its weights in a pickle alone.
+
+    Raises:
+        ValueError: If one has.
+    """
+    for part in sorted(folder / name for name in parts if (folder / name).is_dir()):
+        pickles = sorted(path.name for path in part.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+        if pickles and not any(part.glob("*.safetensors")):
+            raise ValueError(
+                f"{part} holds {pickles[0]}, a pickle, and no safetensors: convert it once, in an environment you "
+                "trust, with pipeline.save_pretrained(folder, safe_serialization=True)"
+            )
+
+
+def load_part(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMixin:
+    """Load one part of a pipeline by itself.
+
+    Args:
+        kind: Its class in diffusers.
+        name: What messages call it.
+        source: Local folder or hub id.
+        dtype: Precision.
+
+    Raises:
+        FileNotFoundError: No such part, or none in safetensors.
+        ValueError: Something else than `kind`.
+    """
+    import diffusers
+
+    missing = FileNotFoundError(f"no {name} {source!r}: give a folder or hub id of a {kind} with safetensors")
+    if not Path(source).is_dir() and not is_hub_id(source):
+        raise missing
+    try:
+        with without_loading_bars():
+            part, report = getattr(diffusers, kind).from_pretrained(
+                source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
+            )
+    except OSError as error:
+        raise missing from error
+    except Exception as error:  # by what it is instead, one of many kinds
+        raise ValueError(f"{name} {source!r} is no {kind}: {first_line(error)}") from error
+    if lacking := report["missing_keys"]:  # diffusers would draw them at random
+        raise ValueError(f"{name} {source!r} is no {kind}: it lacks {len(lacking)} weights, such as {min(lacking)}")
+    return part
