@@ -72,7 +72,7 @@ class Pooled(Sharing):
 class Auto(Pooled):
     """What proved best for few queries: start from the best of a pool, pool candidates, predict most of their rewards.
 
-    About a fifth of the weighted sum's queries, for 0.9 of its network evaluations. Where the network is what is dear,
+    Less than a fifth of the weighted sum's queries, for 0.9 to 1 of its network evaluations. Where the network is what is dear,
     take :class:`Pooled`, which saves on both.
     """
 
