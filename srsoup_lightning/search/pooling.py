@@ -72,8 +72,8 @@ class Pooled(Sharing):
 class Auto(Pooled):
     """What proved best for few queries: start from the best of a pool, pool candidates, predict most of their rewards.
 
-    Less than a fifth of the weighted sum's queries, for 0.9 to 1 of its network evaluations. Where the network is what is dear,
-    take :class:`Pooled`, which saves on both.
+    Less than a fifth of the weighted sum's queries, for 0.9 to 1 of its network evaluations. Where the network is what
+    is dear, take :class:`Pooled`, which saves on both.
     """
 
     candidates: ClassVar[int] = 5
