@@ -81,7 +81,7 @@ def _compare(
     backbone: Backbone, prompt: str, seed: int, steps: list[int], divisions: int, candidates: int, judged: int
 ) -> list[dict[str, float | str]]:
     """The rows of one prompt and seed; the judging candidates are drawn apart from the trajectories' own."""
-    problem = Problem(backbone.bind(prompt, **COMMON), jpeg_and_clip(prompt), max_batch=64)
+    problem = Problem(backbone.bind(prompt, **COMMON), jpeg_and_clip(), max_batch=64, prompt=prompt)
     apart = NoiseSource(prompt, seed + 1_000_000, problem.shape)
     rows: list[dict[str, float | str]] = []
 

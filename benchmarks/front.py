@@ -40,14 +40,9 @@ class Scale:
         return (rewards - self.mean) / self.std
 
 
-def jpeg_and_clip(prompt: str) -> Judges:
+def jpeg_and_clip() -> Judges:
     """The two rewards of the demo, for benchmarks that work below the module."""
-    jpeg, clip = JPEGCompressibility(), CLIPScore("tiny-clip")
-    rewards = {
-        "jpeg": lambda images: jpeg.score(images, [prompt] * len(images)),
-        "clip": lambda images: clip.score(images, [prompt] * len(images)),
-    }
-    return Judges(rewards, on_cpu=["jpeg"])
+    return Judges({"jpeg": JPEGCompressibility().score, "clip": CLIPScore("tiny-clip").score}, on_cpu=["jpeg"])
 
 
 def runner(pipeline: str, rewards: Mapping[str, Reward], preferences: Preferences, dtype: str = "float32") -> Run:

@@ -106,7 +106,10 @@ def _problem(adapter: Adapter, max_batch: int) -> Problem:
         guidance_scale=SAMPLER.guidance_scale,
         eta=SAMPLER.eta,
     )
-    judges = {"bright": lambda images: images.mean((1, 2, 3)), "red": lambda images: images[:, 0].mean((1, 2))}
+    judges = {
+        "bright": lambda images, prompts: images.mean((1, 2, 3)),
+        "red": lambda images, prompts: images[:, 0].mean((1, 2)),
+    }
     return Problem(denoiser, Judges(judges), max_batch)
 
 

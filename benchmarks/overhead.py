@@ -68,7 +68,7 @@ def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 1,
 @torch.inference_mode()
 def _soup(backbone: Backbone, sampler: SRSoup, divisions: int, seed: int) -> Soup:
     denoiser = backbone.bind(PROMPT, **COMMON | {"num_inference_steps": sampler.num_inference_steps})
-    problem = Problem(denoiser, jpeg_and_clip(PROMPT), sampler.max_batch)
+    problem = Problem(denoiser, jpeg_and_clip(), sampler.max_batch, PROMPT)
     return sampler.run(problem, Preferences.lattice(["jpeg", "clip"], divisions), PROMPT, seed)
 
 
@@ -83,8 +83,8 @@ def _bare_rates(backbone: Backbone, batch: int) -> dict[str, float]:
         "decode": _seconds(lambda: denoiser.decode(x)) / batch,
     }
     return rates | {
-        name: _seconds(lambda score=score: score(images)) / batch
-        for name, score in jpeg_and_clip(PROMPT).rewards.items()
+        name: _seconds(lambda score=score: score(images, [PROMPT] * batch)) / batch
+        for name, score in jpeg_and_clip().rewards.items()
     }
 
 

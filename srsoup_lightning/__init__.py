@@ -4,6 +4,7 @@ from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.diffusion.loading import Loading
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.preferences import Preferences
+from srsoup_lightning.samplers.judging import Judging
 from srsoup_lightning.version import __version__
 
-__all__ = ["Loading", "Preferences", "PromptDataModule", "SRSoupModule", "__version__"]
+__all__ = ["Judging", "Loading", "Preferences", "PromptDataModule", "SRSoupModule", "__version__"]

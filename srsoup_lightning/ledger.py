@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -13,7 +13,10 @@ class Ledger:
     """The cost of one soup.
 
     Attributes:
-        queries: Reward name to the images it scored; the scoring of final images is not part of it.
+        queries: Reward name to the images it was asked about, as often as it was; the scoring of final images is not
+            part of it.
+        hits: Reward name to the images whose scores were remembered instead.
+        failures: Reward name to the images that it gave no score, final ones among them.
         nfe: Network evaluations, one a latent; classifier-free guidance counts 2.
         decodes: Latents decoded to images, the final ones among them.
         seconds: Wall-clock time.
@@ -21,10 +24,18 @@ class Ledger:
     """
 
     queries: dict[str, int] = field(default_factory=dict)
+    hits: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
     nfe: int = 0
     decodes: int = 0
     seconds: float = 0.0
     device: str = "cpu"
+
+    @classmethod
+    def of(cls, rewards: Iterable[str], device: str = "cpu") -> Ledger:
+        """An empty ledger for rewards of these names."""
+        names = list(rewards)
+        return cls(dict.fromkeys(names, 0), dict.fromkeys(names, 0), dict.fromkeys(names, 0), device=device)
 
     @property
     def total_queries(self) -> int:

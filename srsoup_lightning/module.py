@@ -15,6 +15,7 @@ from srsoup_lightning.diffusion.loading import Loading, load_backbone
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
 from srsoup_lightning.samplers.judges import Judges
+from srsoup_lightning.samplers.judging import Judging
 from srsoup_lightning.samplers.problem import Problem
 
 
@@ -29,9 +30,11 @@ class SRSoupModule(L.LightningModule):
         preferences: The points to make pictures for; their order is that of every result.
         negative_prompt: What classifier-free guidance leads away from.
         loading: How the pipeline is loaded and run: precision, size, LoRAs, memory, speed.
+        judging: What happens when a reward fails, and whose answers are remembered.
 
     Raises:
-        ValueError: Rewards and preferences that name different things, or `loading` for a Backbone, which is there.
+        ValueError: Rewards and preferences or `judging` that name different things, or `loading` for a Backbone, which
+            is there.
     """
 
     def __init__(
@@ -41,7 +44,8 @@ class SRSoupModule(L.LightningModule):
         sampler: Sampler,
         preferences: Preferences,
         negative_prompt: str = "",
-        loading: Loading = Loading(),  # noqa: B008 - frozen
+        loading: Loading = Loading(),
+        judging: Judging = Judging(),
     ) -> None:
         super().__init__()
         if set(rewards) != set(preferences.rewards):
@@ -50,6 +54,11 @@ class SRSoupModule(L.LightningModule):
                 "name the same on both sides"
             )
         self.rewards = nn.ModuleDict({name: rewards[name] for name in preferences.rewards})
+        self.judges = Judges(
+            {name: partial(_score, rewards[name]) for name in preferences.rewards},
+            on_cpu=[name for name in preferences.rewards if rewards[name].on_cpu],
+            judging=judging,
+        )
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
@@ -93,15 +102,13 @@ class SRSoupModule(L.LightningModule):
             eta=sampler.eta,
             negative_prompt=self.negative_prompt,
         )
-        judges = {name: partial(_score, reward, prompt) for name, reward in self.rewards.items()}
-        on_cpu = [name for name, reward in self.rewards.items() if reward.on_cpu]
-        return Problem(denoiser, Judges(judges, on_cpu), sampler.max_batch)
+        return Problem(denoiser, self.judges, sampler.max_batch, prompt)
 
     def _tell(self, moment: Moment) -> None:
         for listener in self.listeners:
             listener(moment)
 
 
-def _score(reward: nn.Module, prompt: str, images: Tensor) -> Tensor:
+def _score(reward: Reward, images: Tensor, prompts: list[str]) -> Tensor:
     with torch.no_grad():
-        return reward.score(images, [prompt] * len(images))  # type: ignore[operator]
+        return reward.score(images, prompts)

@@ -59,7 +59,7 @@ def searched_throughout(sampler: Sampler) -> DDIM:
     return DDIM(tuple(cos(angle * pi / 2) ** 2 for angle in angles), sampler.eta)
 
 
-def _projected(direction: Tensor, images: Tensor) -> Tensor:
+def _projected(direction: Tensor, images: Tensor, prompts: list[str]) -> Tensor:
     return (images * direction).sum((1, 2, 3))
 
 
@@ -108,16 +108,17 @@ class Rates:
 
 def probe(problem: Problem) -> Rates:
     """Time a loaded model and its judges on a full batch of noise, after a first call that warms up."""
-    denoiser, judges, batch, device = problem.denoiser, problem.judges, problem.max_batch, problem.device
+    denoiser, batch, device = problem.denoiser, problem.max_batch, problem.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     noise = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
         evaluation, prediction = _timed(lambda: denoiser.predict(noise, 0), device)
         decode, images = _timed(lambda: denoiser.decode_preview(prediction.x0), device)
+        prompts = [problem.prompt] * batch
         queries = {
-            name: _timed(partial(judges.score, name, images, "in a probe"), device)[0] / batch
-            for name in judges.rewards
+            name: _timed(partial(score, images, prompts), device)[0] / batch
+            for name, score in problem.judges.rewards.items()
         }
     return Rates(evaluation / batch / denoiser.evaluations, decode / batch, queries, _peak_memory(device))
 

@@ -4,8 +4,9 @@
 
     <root>/config.yaml              everything needed to run it again
     <root>/samples/<prompt slug>-<hash>/<seed>/<preference>.png
-    <root>/samples.jsonl            a row an image: prompt, seed, preference, rewards, image
-    <root>/ledger.jsonl             a row a soup: prompt, seed, queries, nfe, decodes, seconds, device
+    <root>/samples.jsonl            a row an image: prompt, seed, preference, rewards, image, and if a reward gave it
+                                    no score, failed: the names of those whose worst score stands instead
+    <root>/ledger.jsonl             a row a soup: prompt, seed, queries, hits, failures, nfe, decodes, seconds, device
     <root>/sheets/<prompt slug>-<hash>.png
 """
 
@@ -18,6 +19,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +77,13 @@ class RunDirectory:
         folder = Path("samples") / prompt_slug(soup.prompt) / str(soup.seed)
         (self.root / folder).mkdir(parents=True, exist_ok=True)
         rows = []
-        for name, weights, image, scores in zip(
-            soup.preference_names, soup.preferences.tolist(), soup.images, soup.rewards.tolist(), strict=True
+        for name, weights, image, scores, failed in zip(
+            soup.preference_names,
+            soup.preferences.tolist(),
+            soup.images,
+            soup.rewards.tolist(),
+            soup.failed.tolist(),
+            strict=True,
         ):
             path = folder / f"{name}.png"
             save_png(to_picture(image), self.root / path)
@@ -87,6 +94,7 @@ class RunDirectory:
                     "preference": dict(zip(soup.reward_names, (round(weight, 6) for weight in weights), strict=True)),
                     "rewards": dict(zip(soup.reward_names, scores, strict=True)),
                     "image": path.as_posix(),
+                    **({"failed": list(compress(soup.reward_names, failed))} if any(failed) else {}),
                 }
             )
         _append(self.samples, rows)

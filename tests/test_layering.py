@@ -54,6 +54,7 @@ RULES = {
     "srsoup_lightning/samplers/base.py": Rule(never=CONCRETE),
     "srsoup_lightning/samplers/problem.py": Rule(never=CONCRETE),
     "srsoup_lightning/samplers/judges.py": Rule(never=CONCRETE),
+    "srsoup_lightning/samplers/judging.py": Rule(only=("torch",)),
     "rewards": Rule(never=(OURS, *LIGHTNING, "diffusers")),
     "srsoup_lightning/module.py": Rule(
         never=(*ADAPTERS, "rewards", f"{OURS}.samplers", f"{OURS}.diffusion", f"{OURS}.search"),
@@ -61,6 +62,7 @@ RULES = {
             "rewards.Reward",
             f"{OURS}.samplers.base",
             f"{OURS}.samplers.judges",
+            f"{OURS}.samplers.judging",
             f"{OURS}.samplers.problem",
             f"{OURS}.diffusion.backbone",
             f"{OURS}.diffusion.loading",

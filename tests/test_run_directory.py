@@ -23,7 +23,8 @@ def make_soup(prompt: str = "a cat", seed: int = 0) -> Soup:
         preferences=torch.tensor([[1.0, 0.0], [0.5, 0.5]]),
         images=torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed)),
         rewards=torch.tensor([[-1.5, 20.0], [-2.0, 30.0]]),
-        ledger=Ledger(queries={"jpeg": 7, "clip": 3}, nfe=11, decodes=5, seconds=1.5),
+        failed=torch.zeros(2, 2, dtype=torch.bool),
+        ledger=Ledger(queries={"jpeg": 7, "clip": 3}, hits={"clip": 2}, nfe=11, decodes=5, seconds=1.5),
     )
 
 
@@ -42,9 +43,16 @@ def test_rows_and_pictures_say_what_the_soup_said(tmp_path: Path) -> None:
         pixels = torch.tensor(list(picture.getdata())).reshape(8, 8, 3).permute(2, 0, 1)
     assert (pixels / 255 - soup.images[0]).abs().max() <= 0.5 / 255 + 1e-6
     assert list(run.ledger_rows()) == [
-        {"prompt": "a cat", "seed": 0, "queries": {"jpeg": 7, "clip": 3}, "nfe": 11, "decodes": 5, "seconds": 1.5}
-        | {"device": "cpu"}
+        {"prompt": "a cat", "seed": 0, "queries": {"jpeg": 7, "clip": 3}, "hits": {"clip": 2}, "failures": {}}
+        | {"nfe": 11, "decodes": 5, "seconds": 1.5, "device": "cpu"}
     ]
+
+
+def test_a_row_names_the_rewards_that_gave_no_score(tmp_path: Path) -> None:
+    run, soup = RunDirectory(tmp_path), make_soup()
+    soup.failed[1, 0] = True
+    run.write(soup)
+    assert [row.get("failed") for row in run.sample_rows()] == [None, ["jpeg"]]
 
 
 def test_soups_are_added_a_line_each(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
 from srsoup_lightning.samplers.base_model import BaseModel
 from srsoup_lightning.samplers.best_of_n import BestOfN
-from srsoup_lightning.samplers.judges import Judges, RewardError
+from srsoup_lightning.samplers.judges import Judges
+from srsoup_lightning.samplers.judging import Judging, RewardError
 from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
@@ -21,6 +22,7 @@ __all__ = [
     "FixedSoup",
     "Gated",
     "Judges",
+    "Judging",
     "Listener",
     "Moment",
     "Never",

@@ -39,6 +39,7 @@ class Soup:
         preferences: Their weights, (P, M).
         images: (P, 3, H, W) float32 in [0, 1], on the CPU.
         rewards: Scores of those very images, (P, M) float32, on the CPU.
+        failed: Where a reward gave no score and the worst of the soup stands instead, bool (P, M), on the CPU.
         ledger: What the run cost.
     """
 
@@ -49,6 +50,7 @@ class Soup:
     preferences: Tensor
     images: Tensor
     rewards: Tensor
+    failed: Tensor
     ledger: Ledger
 
 
@@ -108,7 +110,7 @@ class Sampler(abc.ABC):
             latents = self.sample(problem, preferences, noise, listener)
             points, place = distinct(latents)
             images = problem.decode(latents[points])
-        rewards = problem.score(images)
+        rewards, failed = problem.score(images)
         return Soup(
             prompt=prompt,
             seed=seed,
@@ -117,5 +119,6 @@ class Sampler(abc.ABC):
             preferences=preferences.weights,
             images=images[place].cpu(),
             rewards=rewards[place].cpu(),
+            failed=failed[place].cpu(),
             ledger=problem.ledger,
         )

@@ -1,42 +1,93 @@
-"""The rewards as samplers ask them: checked, and beside the network's work where they don't need its device."""
+"""The rewards as samplers ask them: checked, remembered, and beside the network's work if they need the CPU alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+import hashlib
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 
 import torch
 from torch import Tensor
 
-Score = Callable[[Tensor], Tensor]
-Ask = Callable[[str, Tensor, str], "Future[Tensor]"]
+from srsoup_lightning.ledger import Ledger
+from srsoup_lightning.samplers.judging import Judging, RewardError, in_background, patient_scores, within
 
-
-class RewardError(RuntimeError):
-    """A reward raised, or returned something that is not one finite number an image."""
+Score = Callable[[Tensor, list[str]], Tensor]
+Ask = Callable[[str, Tensor], "Future[Tensor]"]
 
 
 class Judges:
     """Black-box rewards by name.
 
     Args:
-        rewards: Name to a function from images (B, 3, H, W) in [0, 1] to scores (B,); the order is that of every
-            result's last axis.
+        rewards: Name to a function from images (B, 3, H, W) in [0, 1] and their B prompts to scores (B,); the order is
+            that of every result's last axis.
         on_cpu: Names of those that work on the CPU wherever the images are, so that the network needn't wait for them.
+        judging: What happens when one fails, and whose answers are remembered.
+
+    Raises:
+        ValueError: `judging` remembers the answers of a reward that is none of these.
     """
 
-    def __init__(self, rewards: Mapping[str, Score], on_cpu: Collection[str] = ()) -> None:
-        self.rewards, self.on_cpu = dict(rewards), frozenset(on_cpu)
+    def __init__(
+        self, rewards: Mapping[str, Score], on_cpu: Collection[str] = (), judging: Judging = Judging()
+    ) -> None:
+        if unknown := sorted(set(judging.cached) - set(rewards)):
+            raise ValueError(f"judging.cached names {unknown[0]!r}, but the rewards are {', '.join(rewards)}")
+        self.rewards, self.on_cpu, self.judging = dict(rewards), frozenset(on_cpu), judging
+        self._known: dict[bytes, float] = {}
 
-    def score(self, name: str, images: Tensor, when: str) -> Tensor:
-        """One reward's scores (B,) float32 of images (B, 3, H, W), on the images' device.
+    def score(self, name: str, images: Tensor, prompts: Sequence[str], when: str, ledger: Ledger) -> Tensor:
+        """One reward's scores of images, by asking it or from memory.
+
+        Args:
+            name: Which reward.
+            images: (B, 3, H, W) in [0, 1].
+            prompts: B of them.
+            when: Said in the message of an error.
+            ledger: Where queries, hits and failures are counted.
+
+        Returns:
+            (B,) float32 on the images' device; NaN where the reward failed and `judging` goes on all the same.
 
         Raises:
-            RewardError: It raised or returned something other than finite numbers; the message says `when`.
+            RewardError: It raised, took too long or returned something other than finite numbers.
         """
+        if name not in self.judging.cached:
+            return self._scores(name, images, prompts, when, ledger)
+        keys = [_key(name, image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+        new = {key: place for place, key in enumerate(keys) if key not in self._known}
+        if new:
+            places = list(new.values())
+            scores = self._scores(name, images[places], [prompts[place] for place in places], when, ledger)
+            found = dict(zip(new, scores.tolist(), strict=True))
+            self._known |= {key: score for key, score in found.items() if score == score}
+        ledger.hits[name] += len(keys) - len(new)
+        return torch.tensor([self._known.get(key, torch.nan) for key in keys], device=images.device)
+
+    def _scores(self, name: str, images: Tensor, prompts: Sequence[str], when: str, ledger: Ledger) -> Tensor:
+        """As :meth:`score`, but always asked."""
+
+        def ask(places: Tensor) -> Tensor:
+            chosen = places.tolist()
+            some = images if len(chosen) == len(images) else images[chosen]
+            ledger.queries[name] += len(chosen)
+            return self._answer(name, some, [prompts[place] for place in chosen], when)
+
+        scores = patient_scores(ask, len(images), self.judging)
+        odd = scores[~scores.isfinite()]
+        if len(odd) and self.judging.failing == "raise":
+            raise RewardError(
+                f"reward {name!r} returned {odd[0].item()} {when}: score() must return finite numbers; check the "
+                'reward on that picture, or let judging.failing be "worst"'
+            )
+        ledger.failures[name] += len(odd)
+        return scores.nan_to_num(torch.nan, torch.nan, torch.nan).to(images.device)
+
+    def _answer(self, name: str, images: Tensor, prompts: list[str], when: str) -> Tensor:
         try:
-            scores = self.rewards[name](images)
+            scores = within(self.judging.timeout, self.rewards[name], images, prompts)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise RewardError(f"reward {name!r} failed {when}: {reason}") from error
@@ -46,27 +97,34 @@ class Judges:
                 f"reward {name!r} returned {found} {when}: score() must return one number an image, "
                 f"a tensor of shape ({len(images)},)"
             )
-        if not torch.isfinite(scores).all():
-            worst = scores[~torch.isfinite(scores)][0].item()
-            raise RewardError(
-                f"reward {name!r} returned {worst} {when}: score() must return finite numbers; check the reward on "
-                "that picture or replace such scores in it"
-            )
-        return scores.detach().to(device=images.device, dtype=torch.float32)
+        return scores.detach()
 
-    @contextmanager
-    def asking(self) -> Iterator[Ask]:
-        """A function with the arguments of :meth:`score` whose answer may still be on its way.
+    def asking(self, prompt: str, when: str, ledger: Ledger) -> Ask:
+        """A function from a reward and images of the prompt to an answer that may still be on its way.
 
-        Rewards on the CPU work in one background thread, the others at once. The block ends when all are done.
+        Rewards on the CPU work in the background, each on one batch at a time; the others answer at once.
         """
-        with ThreadPoolExecutor(1) as background:
+        turns = {name: threading.Lock() for name in self.on_cpu}
 
-            def ask(name: str, images: Tensor, when: str) -> Future[Tensor]:
-                if name in self.on_cpu:
-                    return background.submit(self.score, name, images, when)
-                answer: Future[Tensor] = Future()
-                answer.set_result(self.score(name, images, when))
-                return answer
+        def score(name: str, images: Tensor) -> Tensor:
+            return self.score(name, images, [prompt] * len(images), when, ledger)
 
-            yield ask
+        def score_in_turn(name: str, images: Tensor) -> Tensor:
+            with turns[name]:
+                return score(name, images)
+
+        def ask(name: str, images: Tensor) -> Future[Tensor]:
+            if name in self.on_cpu:
+                return in_background(score_in_turn, name, images)
+            answer: Future[Tensor] = Future()
+            answer.set_result(score(name, images))
+            return answer
+
+        return ask
+
+
+def _key(name: str, image: Tensor, prompt: str) -> bytes:
+    """Tells pictures, prompts and rewards apart."""
+    pixels = image.detach().float().contiguous().cpu().numpy()
+    text = f"{name}\0{prompt}\0{tuple(image.shape)}".encode()
+    return hashlib.blake2b(text + pixels.tobytes(), digest_size=16).digest()

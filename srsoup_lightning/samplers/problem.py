@@ -13,6 +13,7 @@ from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.samplers.judges import Judges
+from srsoup_lightning.samplers.judging import with_worst
 
 Preview = Literal["guided", "unguided", "reused"]
 
@@ -27,13 +28,14 @@ class Problem:
         denoiser: The model with prompt, guidance and schedule bound.
         judges: The rewards, checked.
         max_batch: How many latents the network, the decoder and the rewards see at once, at least 1.
+        prompt: What the rewards are told.
     """
 
-    def __init__(self, denoiser: Denoiser, judges: Judges, max_batch: int) -> None:
-        self.denoiser, self.judges, self.max_batch = denoiser, judges, max_batch
+    def __init__(self, denoiser: Denoiser, judges: Judges, max_batch: int, prompt: str = "") -> None:
+        self.denoiser, self.judges, self.max_batch, self.prompt = denoiser, judges, max_batch, prompt
         self.rewards = tuple(judges.rewards)
         self.kernel, self.shape, self.device = denoiser.kernel, denoiser.shape, denoiser.device
-        self.ledger = Ledger(queries=dict.fromkeys(self.rewards, 0), device=str(denoiser.device))
+        self.ledger = Ledger.of(self.rewards, str(denoiser.device))
 
     def predict(self, x: Tensor, level: int) -> Prediction:
         """The prediction at latents x (B, C, H, W) of level 0 ... T - 1."""
@@ -112,37 +114,57 @@ class Problem:
         scores = torch.zeros(asked.shape, device=self.device)
         everyone = torch.arange(len(asked), device=self.device)
         awaited: list[Answer] = []
-        with self.judges.asking() as ask:
-            for rows in everyone.split(self.max_batch):
-                wanted = asked[rows].any(1)
-                clean, rows = preview(rows)[wanted], rows[wanted]
-                if not len(rows):
-                    continue
-                images = self.denoiser.decode_preview(clean)
-                self.ledger.decodes += len(rows)
-                answers: list[Answer] = []
-                for column, name in enumerate(self.rewards):
-                    chosen = asked[rows, column]
-                    if chosen.any():
-                        self.ledger.queries[name] += int(chosen.sum())
-                        answer = ask(name, images[chosen], f"at denoising step {level}")
-                        answers.append((rows[chosen], column, answer))
-                _write_down(awaited, scores)  # a chunk late, so that its images were judged beside this one's network
-                awaited = answers
-            _write_down(awaited, scores)
-        return scores
+        when = f"at denoising step {level}"
+        ask = self.judges.asking(self.prompt, when, self.ledger)
+        for rows in everyone.split(self.max_batch):
+            wanted = asked[rows].any(1)
+            clean, rows = preview(rows)[wanted], rows[wanted]
+            if not len(rows):
+                continue
+            images = self.denoiser.decode_preview(clean)
+            self.ledger.decodes += len(rows)
+            answers: list[Answer] = []
+            for column, name in enumerate(self.rewards):
+                chosen = asked[rows, column]
+                if chosen.any():
+                    answers.append((rows[chosen], column, ask(name, images[chosen])))
+            _write_down(awaited, scores)  # a chunk late, so that its images were judged beside this one's network
+            awaited = answers
+        _write_down(awaited, scores)
+        return self._complete(scores, asked, when)
 
-    def score(self, images: Tensor) -> Tensor:
-        """Scores (B, M) of final images (B, 3, H, W): not counted as queries, since every method's results need them.
+    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of final images: not counted as queries, since every method's results need them.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            Scores (B, M), and bool (B, M) that is true where the reward gave none and the worst one stands instead.
 
         Raises:
             RewardError: A reward raised or returned something other than finite numbers.
         """
-        columns = [
-            torch.cat([self.judges.score(name, chunk, "on the final image") for chunk in images.split(self.max_batch)])
-            for name in self.rewards
-        ]
-        return torch.stack(columns, dim=1)
+        when, uncounted = "on the final image", Ledger.of(self.rewards)
+        columns = []
+        for name in self.rewards:
+            parts = images.split(self.max_batch)
+            answers = [self.judges.score(name, part, [self.prompt] * len(part), when, uncounted) for part in parts]
+            columns.append(torch.cat(answers))
+            self.ledger.failures[name] += uncounted.failures[name]
+        scores = torch.stack(columns, dim=1)
+        return self._complete(scores, torch.ones_like(scores, dtype=torch.bool), when), scores.isnan()
+
+    def _complete(self, scores: Tensor, asked: Tensor, when: str) -> Tensor:
+        """Scores (B, M) with each reward's worst one where it was asked, bool (B, M), but gave none (NaN)."""
+        if self.judges.judging.failing == "raise":
+            return scores
+        complete = scores.clone()
+        for column, name in enumerate(self.rewards):
+            rows = asked[:, column]
+            if rows.any():
+                complete[rows, column] = with_worst(scores[rows, column], name, when)
+        return complete
 
 
 def _write_down(answers: list[Answer], scores: Tensor) -> None:

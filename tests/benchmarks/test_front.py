@@ -26,7 +26,8 @@ def test_neighbours_are_the_edges_of_the_lattice(rewards: int, divisions: int, e
 def soup(rewards: torch.Tensor, images: torch.Tensor) -> Soup:
     preferences = Preferences.lattice(NAMES[:2], len(rewards) - 1)
     names = tuple(preferences.names)
-    return Soup("x", 0, ("a", "b"), names, preferences.weights, images, rewards, Ledger({"a": 3, "b": 4}, 5, 6, 7.0))
+    ledger, failed = Ledger({"a": 3, "b": 4}, nfe=5, decodes=6, seconds=7.0), rewards.isnan()
+    return Soup("x", 0, ("a", "b"), names, preferences.weights, images, rewards, failed, ledger)
 
 
 def test_a_front_by_hand() -> None:

@@ -96,7 +96,7 @@ def bound(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Denoiser:
 
 def by_sampler(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Tensor:
     sampler = BaseModel(num_inference_steps=STEPS, guidance_scale=way.guidance_scale, eta=0.0)
-    judges = Judges({"mean": lambda images: images.mean((1, 2, 3))})
+    judges = Judges({"mean": lambda images, prompts: images.mean((1, 2, 3))})
     problem = Problem(bound(adapter, way, prompt), judges, sampler.max_batch)
     soup = sampler.run(problem, Preferences(["mean"], [[1.0]]), PROMPT, SEED)
     assert soup.ledger.nfe == STEPS * way.evaluations

@@ -50,7 +50,7 @@ def by_sampler(pipeline: StableDiffusionPipeline, sampler: BaseModel, negative_p
         eta=sampler.eta,
         negative_prompt=negative_prompt,
     )
-    problem = Problem(denoiser, Judges({"mean": lambda images: images.mean((1, 2, 3))}), sampler.max_batch)
+    problem = Problem(denoiser, Judges({"mean": lambda images, prompts: images.mean((1, 2, 3))}), sampler.max_batch)
     soup = sampler.run(problem, Preferences(["mean"], [[1.0]]), PROMPT, SEED)
     assert soup.ledger.nfe == STEPS * (2 if sampler.guidance_scale > 1 else 1)
     return soup.images
@@ -132,7 +132,7 @@ def test_the_networks_are_frozen_submodules_in_eval_mode() -> None:
 def test_chunks_of_the_batch_change_nothing() -> None:
     pipeline = tiny_pipeline()
     names = ["red", "green"]
-    rewards = {name: lambda images, j=j: images[:, j].mean((1, 2)) for j, name in enumerate(names)}
+    rewards = {name: lambda images, prompts, j=j: images[:, j].mean((1, 2)) for j, name in enumerate(names)}
     pictures = []
     for max_batch in (3, 64):
         sampler = SRSoup(num_inference_steps=3, candidates=4, max_batch=max_batch)

@@ -13,7 +13,7 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.mixture import GaussianMixture
 from srsoup_lightning.diffusion.transition import Prediction
-from srsoup_lightning.samplers import Judges, Listener, Problem, Sampler, Soup
+from srsoup_lightning.samplers import Judges, Judging, Listener, Problem, Sampler, Soup
 
 SHAPE = (3, 4, 4)
 NAMES = ("a", "b", "c")
@@ -44,6 +44,15 @@ def bind(sampler: Sampler, final_alpha: float = 1.0) -> Denoiser:
     return mixture.bind(sampler.num_inference_steps, sampler.eta, final_alpha)
 
 
+def judges(rewards: dict[str, Score], on_cpu: Collection[str] = (), judging: Judging = Judging()) -> Judges:
+    """Judges whose rewards look at pictures alone."""
+
+    def deaf(score: Score) -> Callable[[Tensor, list[str]], Tensor]:
+        return lambda images, prompts: score(images)
+
+    return Judges({name: deaf(score) for name, score in rewards.items()}, on_cpu, judging)
+
+
 def run(
     sampler: Sampler,
     preferences: Preferences,
@@ -51,13 +60,14 @@ def run(
     *,
     denoiser: Denoiser | None = None,
     on_cpu: Collection[str] = (),
+    judging: Judging = Judging(),
     prompt: str = "a lobster",
     seed: int = 0,
     listener: Listener = lambda _: None,
 ) -> Soup:
     """One soup; linear rewards and a fresh mixture where none are given."""
     rewards = linears(len(preferences.rewards)) if rewards is None else rewards
-    problem = Problem(denoiser or bind(sampler), Judges(rewards, on_cpu), sampler.max_batch)
+    problem = Problem(denoiser or bind(sampler), judges(rewards, on_cpu, judging), sampler.max_batch, prompt)
     return sampler.run(problem, preferences, prompt, seed, listener)
 
 
