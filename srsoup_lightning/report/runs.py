@@ -1,0 +1,126 @@
+"""Finished runs, read for comparison: ours, or pictures from elsewhere that ``srsoup score`` has scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from srsoup_lightning.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture and what its rewards say of it.
+
+    Attributes:
+        prompt: Its prompt.
+        seed: Its seed; 0 where none is known.
+        preference: Weights of the rewards that it was made for; empty where none is known.
+        rewards: Scores by reward name, finite.
+        path: The file.
+        failed: Names of rewards that gave it no score, so that the worst score of its soup stands instead.
+    """
+
+    prompt: str
+    seed: int
+    preference: dict[str, float]
+    rewards: dict[str, float]
+    path: Path
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run left behind.
+
+    Attributes:
+        name: What tables and figures call it.
+        root: Its directory.
+        pictures: In the order of its file; at least one.
+        costs: The rows of its ledger, one a soup; empty for pictures from elsewhere.
+    """
+
+    name: str
+    root: Path
+    pictures: tuple[Picture, ...]
+    costs: tuple[dict[str, Any], ...] = field(default=())
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The names of its rewards."""
+        return tuple(self.pictures[0].rewards)
+
+
+def read_runs(names: Sequence[str]) -> list[FinishedRun]:
+    """Read runs, each from its directory or from a file of scored pictures.
+
+    Args:
+        names: Paths of run directories or of .jsonl files with rows as in samples.jsonl (of which prompt, image and
+            rewards are needed); ``label=path`` calls a run `label` instead of by its folder's or file's name.
+
+    Raises:
+        FileNotFoundError: No such run, or one without pictures.
+        ValueError: A row that lacks something or has a score that isn't finite, or two runs of one name.
+    """
+    runs = [_read_run(name) for name in names]
+    seen: dict[str, Path] = {}
+    for run in runs:
+        if run.name in seen:
+            raise ValueError(
+                f"two runs are called {run.name!r}, {seen[run.name]} and {run.root}: name one by label={run.root}"
+            )
+        seen[run.name] = run.root
+    return runs
+
+
+def _read_run(name: str) -> FinishedRun:
+    label, equals, rest = name.partition("=")
+    path = Path(name) if Path(name).exists() or not equals else Path(rest)
+    table = path if path.suffix == ".jsonl" else RunDirectory(path).samples
+    if not table.is_file():
+        raise FileNotFoundError(f"no run {str(path)!r}: give a run directory with samples.jsonl, or a .jsonl file")
+    pictures = tuple(_pictures(table))
+    if not pictures:
+        raise FileNotFoundError(f"{table} holds no pictures: finish a soup first")
+    given = label if equals and path == Path(rest) else path.resolve().name.removesuffix(".jsonl")
+    costs = () if table == path else tuple(RunDirectory(path).ledger_rows())
+    return FinishedRun(given, path, pictures, costs)
+
+
+def _pictures(table: Path) -> Iterator[Picture]:
+    with table.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            yield _picture(_row(line, f"{table}, line {number}"), table, f"{table}, line {number}")
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where} is no JSON ({error.msg}): remove it, or finish the run again") from None
+    missing = [key for key in ("prompt", "image", "rewards") if key not in row]
+    if missing:
+        raise ValueError(f"{where} lacks {missing[0]!r}: rows need prompt, image and rewards")
+    return row
+
+
+def _picture(row: dict[str, Any], table: Path, where: str) -> Picture:
+    rewards = {name: float(score) for name, score in row["rewards"].items()}
+    if odd := _not_finite(rewards):
+        raise ValueError(f"{where} has {odd} {rewards[odd]}: only finite scores can be compared")
+    return Picture(
+        prompt=row["prompt"],
+        seed=int(row.get("seed", 0)),
+        preference=dict(row.get("preference", {})),
+        rewards=rewards,
+        path=table.parent / row["image"],
+        failed=tuple(row.get("failed", ())),
+    )
+
+
+def _not_finite(scores: dict[str, float]) -> str | None:
+    odd: Iterable[str] = (name for name, score in scores.items() if not abs(score) < float("inf"))
+    return next(iter(odd), None)
