@@ -21,6 +21,7 @@ from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.samplers import RewardError
 from srsoup_lightning.shipped import CONFIGS
+from srsoup_lightning.tools import TOOLS, run_tool
 from srsoup_lightning.trainer import SoupTrainer, Unloaded
 from srsoup_lightning.version import __version__
 
@@ -31,6 +32,7 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "enable_progress_bar": False,
 }
+COMMANDS = {"predict": LightningCLI.subcommands()["predict"], "plan": {"model", "datamodule"}}  # of the Trainer
 EXPECTED = (ValueError, OSError, RewardError)  # their messages say what is wrong and what to do
 UNLOADED = f"{Unloaded.__module__}.{Unloaded.__qualname__}"
 DEBUG = "SRSOUP_DEBUG"  # environment variable: show the traceback of an error
@@ -58,7 +60,7 @@ class SoupCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The Trainer's methods that are commands, and their arguments that the CLI fills itself."""
-        return {"predict": LightningCLI.subcommands()["predict"], "plan": {"model", "datamodule"}}
+        return COMMANDS
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:  # noqa: ANN401
         super()._add_subcommands(parser, **kwargs)
@@ -84,23 +86,13 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     _quiet()
     try:
-        SoupCLI(
-            SRSoupModule,
-            PromptDataModule,
-            trainer_class=SoupTrainer,
-            save_config_callback=SaveRunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=False,
-            parser_kwargs={"prog": "srsoup", "exit_on_error": False},
-            args=_with_config_paths(arguments),
-        )
+        _run(arguments)
     except ArgumentError as error:
         return _fail(_innermost(str(error)), 2)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code in (0, None):
             return 0
-        return _fail("interrupted: what was finished is in the run directory", 130)
+        return _fail("interrupted: what was finished is kept", 130)
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
@@ -108,6 +100,26 @@ def main(args: Sequence[str] | None = None) -> int:
         hint = "" if isinstance(error, EXPECTED) else f" ({type(error).__name__}; {DEBUG}=1 shows where)"
         return _fail(f"{error}{notes}{hint}", 1)
     return 0
+
+
+def _run(arguments: list[str]) -> None:
+    command = next(iter(arguments), "--help")
+    if command in TOOLS:
+        run_tool(command, arguments[1:])
+        return
+    if command not in COMMANDS and not command.startswith("-"):
+        raise ArgumentError(None, f"no command {command!r}: choose one of {', '.join((*COMMANDS, *TOOLS))}")
+    SoupCLI(
+        SRSoupModule,
+        PromptDataModule,
+        trainer_class=SoupTrainer,
+        save_config_callback=SaveRunConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        trainer_defaults=TRAINER_DEFAULTS,
+        seed_everything_default=False,
+        parser_kwargs={"prog": "srsoup", "exit_on_error": False, "epilog": f"Further commands: {', '.join(TOOLS)}."},
+        args=_with_config_paths(arguments),
+    )
 
 
 def _with_config_paths(arguments: list[str]) -> list[str]:

@@ -97,8 +97,8 @@ class RunDirectory:
                     **({"failed": list(compress(soup.reward_names, failed))} if any(failed) else {}),
                 }
             )
-        _append(self.samples, rows)
-        _append(self.ledger, [{"prompt": soup.prompt, "seed": soup.seed, **asdict(soup.ledger)}])
+        append_rows(self.samples, rows)
+        append_rows(self.ledger, [{"prompt": soup.prompt, "seed": soup.seed, **asdict(soup.ledger)}])
 
     def clear(self) -> None:
         """Remove what :meth:`write` and the reports made, and nothing else."""
@@ -109,11 +109,11 @@ class RunDirectory:
 
     def sample_rows(self) -> Iterator[dict[str, Any]]:
         """The rows of samples.jsonl, none if there is no such file."""
-        return _read(self.samples)
+        return read_rows(self.samples)
 
     def ledger_rows(self) -> Iterator[dict[str, Any]]:
         """The rows of ledger.jsonl, none if there is no such file."""
-        return _read(self.ledger)
+        return read_rows(self.ledger)
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
@@ -124,8 +124,9 @@ def save_png(picture: Image.Image, path: Path) -> None:
     unfinished.replace(path)
 
 
-def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Add whole lines in one write, so that processes appending to one file don't mix theirs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -134,7 +135,8 @@ def _append(path: Path, rows: list[dict[str, Any]]) -> None:
         os.close(handle)
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl file, none if there is no such file."""
     if path.is_file():
         with path.open(encoding="utf-8") as lines:
             for line in lines:

@@ -176,7 +176,7 @@ def test_a_real_ctrl_c_keeps_the_finished_soups_and_says_so(config: Path) -> Non
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1].startswith("srsoup: error: interrupted: what was finished is in")
+    assert errors.splitlines()[-1].startswith("srsoup: error: interrupted: what was finished is kept")
     assert "Traceback" not in errors
     rows = list(run.sample_rows())
     assert rows

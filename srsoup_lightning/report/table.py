@@ -10,6 +10,7 @@ import torch
 from rich.markup import escape
 from rich.table import Table
 
+from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.pareto import Hypervolume
 from srsoup_lightning.run_directory import RunDirectory
 
@@ -67,6 +68,24 @@ def hypervolume_box(names: Sequence[str], bounds: Bounds) -> Hypervolume:
     return Hypervolume([bounds[name][0] for name in names], [bounds[name][1] for name in names])
 
 
+def scores_table(rows: Sequence[Mapping[str, Any]], ledger: Ledger) -> Table:
+    """What pictures scored, and what asking about them cost.
+
+    Args:
+        rows: Rows with rewards {name: score}, at least one.
+        ledger: What this command asked.
+    """
+    table = Table(title=f"{len(rows)} pictures")
+    for heading in ("reward", "mean", "std", "lowest", "highest", "asked", "known", "no score"):
+        table.add_column(heading, justify="left" if heading == "reward" else "right")
+    for name in rows[0]["rewards"]:
+        scores = torch.tensor([row["rewards"][name] for row in rows], dtype=torch.float64)
+        numbers = (scores.mean(), scores.std(correction=0), scores.min(), scores.max())
+        counts = (ledger.queries[name], ledger.hits[name], ledger.failures[name])
+        table.add_row(escape(name), *(f"{number:.4g}" for number in numbers), *(f"{count:,}" for count in counts))
+    return table
+
+
 def cost_lines(run: RunDirectory, bounds: Bounds | None = None) -> str:
     """What a run with at least one soup came to: hypervolume, mean cost of a soup, and where the pictures are.
 
@@ -84,7 +103,8 @@ def cost_lines(run: RunDirectory, bounds: Bounds | None = None) -> str:
 
     box = "this run's extremes" if bounds is None else "the given bounds"
     queries = ", ".join(
-        f"{mean(cost['queries'][name] for cost in costs):,.0f} queries of {name}" for name in costs[0]["queries"]
+        f"{mean(cost['queries'][name] for cost in costs):,.0f} queries of {name}{_apart(name, costs)}"
+        for name in costs[0]["queries"]
     )
     return "\n".join(
         [
@@ -96,3 +116,13 @@ def cost_lines(run: RunDirectory, bounds: Bounds | None = None) -> str:
             f"sheets       {run.sheets}",
         ]
     )
+
+
+def _apart(name: str, costs: Sequence[Mapping[str, Any]]) -> str:
+    """What is no query: answers from memory and pictures without a score, of all soups, where there are any."""
+    counts = {
+        "answers from memory": sum(cost["hits"][name] for cost in costs),
+        "without a score in the run": sum(cost["failures"][name] for cost in costs),
+    }
+    said = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    return f" ({said})" if said else ""

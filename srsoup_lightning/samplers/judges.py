@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,6 +14,7 @@ from torch import Tensor
 from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.samplers.judging import Judging, RewardError, in_background, patient_scores, within
 
+logger = logging.getLogger(__name__)
 Score = Callable[[Tensor, list[str]], Tensor]
 Ask = Callable[[str, Tensor], "Future[Tensor]"]
 
@@ -82,6 +84,8 @@ class Judges:
                 f"reward {name!r} returned {odd[0].item()} {when}: score() must return finite numbers; check the "
                 'reward on that picture, or let judging.failing be "worst"'
             )
+        if len(odd):
+            logger.warning("reward %r gave %d of %d pictures no score %s", name, len(odd), len(images), when)
         ledger.failures[name] += len(odd)
         return scores.nan_to_num(torch.nan, torch.nan, torch.nan).to(images.device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -11,6 +12,7 @@ from typing import Literal, ParamSpec, TypeVar, get_args
 import torch
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
 Failing = Literal["raise", "worst"]
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -77,6 +79,8 @@ def patient_scores(ask: Callable[[Tensor], Tensor], count: int, judging: Judging
         missing = (~scores.isfinite()).nonzero().flatten()
         if not len(missing):
             return scores
+        if fault is not None:
+            logger.warning("%s", fault)
     if fault is None:
         return scores
     if judging.failing == "raise":

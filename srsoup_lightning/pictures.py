@@ -1,0 +1,121 @@
+"""Pictures on disk and their prompts, for scoring: from a folder of any origin or from a run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+KNOWN = ("prompt", "seed", "preference")  # what a row of a prompts file says of its picture
+
+
+class Entry(NamedTuple):
+    """A picture to score.
+
+    Attributes:
+        path: Its file.
+        size: Width and height in pixels.
+        known: Its prompt, and its seed and preference where they are known.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    known: dict[str, Any]
+
+
+def find_entries(folder: Path, prompts: Path | None) -> list[Entry]:
+    """The pictures of a folder with their prompts, in the order of their paths or of the prompts file.
+
+    Args:
+        folder: Searched with all its subfolders, or where the pictures lie that the prompts file names.
+        prompts: A .jsonl file with rows of image (relative to `folder`) and prompt, or a text file with a line for
+            every picture or one for all; None takes the folder's samples.jsonl.
+
+    Raises:
+        FileNotFoundError: No pictures, no prompts, or a picture that the prompts file names and that isn't there.
+        ValueError: A file that is no picture, or other numbers of lines and pictures.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {str(folder)!r}: give the folder of the pictures, or a run directory")
+    if prompts is None and not (folder / "samples.jsonl").is_file():
+        raise FileNotFoundError(
+            f"{folder} has no samples.jsonl, and no prompts are given: give --prompts FILE, a .jsonl file or a text "
+            "file with a line for every picture, or with one line for all"
+        )
+    table = prompts or folder / "samples.jsonl"
+    if not table.is_file():
+        raise FileNotFoundError(f"no prompts file {str(table)!r}")
+    lines = [line.strip() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+    found = _named(folder, lines, table) if table.suffix == ".jsonl" else _listed(folder, lines, table)
+    return [Entry(path, _size(path), known) for path, known in found]
+
+
+def _named(folder: Path, lines: list[str], table: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            yield folder / row["image"], {"prompt": row["prompt"], **{key: row[key] for key in KNOWN if key in row}}
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise ValueError(f'{table}, row {number} is {line[:80]!r}: want {{"image": …, "prompt": …}}') from None
+
+
+def _listed(folder: Path, lines: list[str], table: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(f"no pictures in {str(folder)!r}: want {', '.join(sorted(SUFFIXES))}")
+    if len(lines) not in (1, len(paths)):
+        raise ValueError(
+            f"{table} has {len(lines)} lines for {len(paths)} pictures: give a line for every picture in the order of "
+            "their paths, or one line for all"
+        )
+    prompts = lines * len(paths) if len(lines) == 1 else lines
+    return zip(paths, ({"prompt": prompt} for prompt in prompts), strict=True)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height as people see the picture, from the file's header."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no picture {str(path)!r}, which the prompts file names")
+    try:
+        with Image.open(path) as picture:
+            turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF's orientations 5 ... 8 swap the sides
+            return (picture.height, picture.width) if turned else picture.size
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is no picture that can be read ({error}): remove it") from None
+
+
+def batches(entries: list[Entry], most: int) -> Iterator[list[Entry]]:
+    """The entries in their order, in batches of pictures of one size, of at most so many."""
+    for _, alike in groupby(entries, key=lambda entry: entry.size):
+        group = list(alike)
+        yield from (group[start : start + most] for start in range(0, len(group), most))
+
+
+def load_images(entries: list[Entry]) -> Tensor:
+    """Pictures of one size as images (B, 3, H, W) in [0, 1]; transparency becomes white.
+
+    Raises:
+        ValueError: A file that is torn.
+    """
+    return torch.stack([_load(entry.path) for entry in entries])
+
+
+def _load(path: Path) -> Tensor:
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            if picture.has_transparency_data:
+                canvas = Image.new("RGBA", picture.size, "white")
+                picture = Image.alpha_composite(canvas, picture.convert("RGBA"))
+            pixels = np.asarray(picture.convert("RGB"))
+    except OSError as error:
+        raise ValueError(f"{path} is torn or no picture ({error}): remove it, or make it anew") from None
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255

@@ -1,0 +1,121 @@
+"""``srsoup score``: what rewards say of any pictures, ours or from elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from rewards import Reward
+from srsoup_lightning.ledger import Ledger
+from srsoup_lightning.pictures import Entry, batches, find_entries, load_images
+from srsoup_lightning.report.table import scores_table
+from srsoup_lightning.run_directory import append_rows, read_rows
+from srsoup_lightning.samplers.judges import Judges
+from srsoup_lightning.samplers.judging import Judging, RewardError
+
+
+def score(
+    rewards: dict[str, Reward],
+    images: str,
+    prompts: str | None = None,
+    out: str = "scores.jsonl",
+    batch_size: int = 16,
+    retries: int = 0,
+    timeout: float | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]:
+    """Score pictures into a file with a JSON row each, and show a table.
+
+    A row has prompt, rewards and image (relative to the file), and the seed and the preference where the prompts file
+    says them. What is scored is kept, whatever comes after: the same command again scores what is missing.
+
+    Args:
+        rewards: Name to reward.
+        images: Folder of the pictures, searched with all its subfolders; or a run directory.
+        prompts: A .jsonl file with a row a picture that has image (relative to `images`) and prompt; or a text file
+            with a line for every picture in the order of their paths, or with one line for all (which rewards that
+            look at pictures alone ignore). None takes the samples.jsonl of a run directory.
+        out: The .jsonl file to write.
+        batch_size: How many pictures of one size are scored at once, at least 1.
+        retries: How often a reward is asked again about pictures that it failed on.
+        timeout: Seconds after which a call to a reward has failed; None waits.
+        device: Where rewards with networks run; None takes a GPU if there is one.
+        overwrite: Start `out` anew.
+
+    Returns:
+        The rows of `out`.
+
+    Raises:
+        FileNotFoundError: No pictures, no prompts, or a picture that the prompts file names and that isn't there.
+        ValueError: A file that is no picture, other numbers of lines and pictures, or an `out` of other rewards.
+        RewardError: Rewards gave some pictures no score; all others are in `out`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: give at least 1")
+    entries, table = find_entries(Path(images), None if prompts is None else Path(prompts)), Path(out)
+    if overwrite:
+        table.unlink(missing_ok=True)
+    missing = _not_in(table, entries, list(rewards))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    judges = Judges(
+        {name: reward.to(place).score for name, reward in rewards.items()},
+        judging=Judging("worst", retries, timeout, cached=list(rewards)),
+    )
+    ledger, failed = Ledger.of(rewards), 0
+    with Progress() as progress, torch.inference_mode():
+        task = progress.add_task("scoring", total=len(entries), completed=len(entries) - len(missing))
+        for some in batches(missing, batch_size):
+            rows = _rows(some, _scores(judges, some, place, ledger), list(rewards), table)
+            append_rows(table, rows)
+            failed += len(some) - len(rows)
+            progress.advance(task, len(some))
+    found = list(read_rows(table))
+    if found:
+        Console().print(scores_table(found, ledger))
+    if failed:
+        raise RewardError(f"{failed} pictures have no score; {table} has all others: the same command asks again")
+    return found
+
+
+def _not_in(table: Path, entries: list[Entry], rewards: list[str]) -> list[Entry]:
+    """The entries that the table has no row of yet.
+
+    Raises:
+        ValueError: Its rows are of other rewards.
+    """
+    done = set()
+    for row in read_rows(table):
+        if sorted(row["rewards"]) != sorted(rewards):
+            raise ValueError(
+                f"{table} has scores of {', '.join(row['rewards'])}, not of {', '.join(rewards)}: "
+                "give another --out, or --overwrite true"
+            )
+        done.add((row["image"], row["prompt"]))
+    return [entry for entry in entries if (_relative(entry, table), entry.known["prompt"]) not in done]
+
+
+def _scores(judges: Judges, entries: list[Entry], place: torch.device, ledger: Ledger) -> Tensor:
+    """Scores (B, M), NaN where a reward gave none."""
+    images, prompts = load_images(entries).to(place), [entry.known["prompt"] for entry in entries]
+    columns = [judges.score(name, images, prompts, f"on {entries[0].path}", ledger) for name in judges.rewards]
+    return torch.stack(columns, dim=1).cpu()
+
+
+def _rows(entries: list[Entry], scores: Tensor, rewards: list[str], table: Path) -> list[dict[str, Any]]:
+    """The rows of the entries that all rewards gave a score (B, M)."""
+    return [
+        {**entry.known, "rewards": dict(zip(rewards, row.tolist(), strict=True)), "image": _relative(entry, table)}
+        for entry, row in zip(entries, scores, strict=True)
+        if row.isfinite().all()
+    ]
+
+
+def _relative(entry: Entry, table: Path) -> str:
+    return Path(os.path.relpath(entry.path, table.parent)).as_posix()
