@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupProgress
+from srsoup_lightning.config_changes import changes
 from srsoup_lightning.data import PromptDataModule
+from srsoup_lightning.durable import write_whole
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.samplers import RewardError
@@ -33,19 +38,41 @@ TRAINER_DEFAULTS = {
     "enable_progress_bar": False,
 }
 COMMANDS = {"predict": LightningCLI.subcommands()["predict"], "plan": {"model", "datamodule"}}  # of the Trainer
+STOPPED = "{}: what was finished is kept, and the same command goes on from there"
 EXPECTED = (ValueError, OSError, RewardError)  # their messages say what is wrong and what to do
 UNLOADED = f"{Unloaded.__module__}.{Unloaded.__qualname__}"
 DEBUG = "SRSOUP_DEBUG"  # environment variable: show the traceback of an error
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes ``<root>/config.yaml``, everything needed to run it again."""
+    """Writes ``<root>/config.yaml``, everything needed to run it again, or refuses to go on with another one."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compare with the config that is there, in all processes alike, then write; the writer comes before.
+
+        Raises:
+            ValueError: The directory holds soups made with another model, sampler, reward or preference.
+        """
+        changed = trainer.strategy.broadcast(self._changes(trainer) if trainer.is_global_zero else "")
+        if changed:
+            raise ValueError(
+                f"{trainer.default_root_dir} holds a run of another config ({changed}): change it back, give another "
+                "--trainer.default_root_dir, or --writer.overwrite true to replace it"
+            )
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the config beside the results."""
-        path = RunDirectory(trainer.default_root_dir).config
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+        write_whole(RunDirectory(trainer.default_root_dir).config, self._dump().encode())
+
+    def _dump(self) -> str:
+        return self.parser.dump(self.config, skip_none=False)
+
+    def _changes(self, trainer: Trainer) -> str:
+        run = RunDirectory(trainer.default_root_dir)
+        if not run.config.is_file() or next(run.ledger_rows(), None) is None:
+            return ""
+        return changes(yaml.safe_load(run.config.read_text(encoding="utf-8")), yaml.safe_load(self._dump()))
 
 
 class SoupCLI(LightningCLI):
@@ -75,10 +102,13 @@ class SoupCLI(LightningCLI):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 failed while running, 2 misused, 130 interrupted.
+    """Run the command line.
 
     Args:
         args: Arguments; None takes those of the process.
+
+    Returns:
+        The exit code: 0 done, 1 failed while running, 2 misused, 130 interrupted, 143 terminated.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if arguments == ["--version"]:
@@ -89,10 +119,12 @@ def main(args: Sequence[str] | None = None) -> int:
         _run(arguments)
     except ArgumentError as error:
         return _fail(_innermost(str(error)), 2)
+    except SIGTERMException:
+        return _fail(STOPPED.format("terminated"), 128 + signal.SIGTERM)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code in (0, None):
             return 0
-        return _fail("interrupted: what was finished is kept", 130)
+        return _fail(STOPPED.format("interrupted"), 128 + signal.SIGINT)
     except Exception as error:
         if os.environ.get(DEBUG):
             raise

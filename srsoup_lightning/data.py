@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lightning as L
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
 class SoupRequest(NamedTuple):
@@ -43,11 +43,21 @@ class PromptDataModule(L.LightningDataModule):
                 raise ValueError(f"{name} {repeated[0]!r} is given twice: give it once")
         if not self.seeds:
             raise ValueError("no seeds: give at least one, e.g. --data.seeds '[0]'")
+        self.finished: frozenset[SoupRequest] = frozenset()
+        """Soups that are there already and need not be made."""
+
+    @property
+    def requests(self) -> list[SoupRequest]:
+        """All soups, finished or not."""
+        return [SoupRequest(prompt, seed) for prompt in self.prompts for seed in self.seeds]
 
     def predict_dataloader(self) -> DataLoader[SoupRequest]:
-        """One soup a batch."""
-        requests = [SoupRequest(prompt, seed) for prompt in self.prompts for seed in self.seeds]
-        return DataLoader(_Requests(requests), batch_size=1, collate_fn=_only)
+        """This process's share of the soups that are not finished, one a batch; some processes may have none."""
+        rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        requests = _Requests([request for request in self.requests if request not in self.finished][rank::world_size])
+        # Lightning leaves a DistributedSampler alone; its own refuses to run fewer soups than processes.
+        sampler: DistributedSampler[SoupRequest] = DistributedSampler(requests, num_replicas=1, rank=0, shuffle=False)
+        return DataLoader(requests, batch_size=1, collate_fn=_only, sampler=sampler)
 
 
 class _Requests(Dataset[SoupRequest]):

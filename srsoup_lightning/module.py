@@ -6,6 +6,7 @@ from functools import partial
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from rewards import Reward
@@ -105,6 +106,8 @@ class SRSoupModule(L.LightningModule):
         return Problem(denoiser, self.judges, sampler.max_batch, prompt)
 
     def _tell(self, moment: Moment) -> None:
+        if self._trainer is not None and self.trainer.received_sigterm:
+            raise SIGTERMException
         for listener in self.listeners:
             listener(moment)
 

@@ -8,27 +8,34 @@
                                     no score, failed: the names of those whose worst score stands instead
     <root>/ledger.jsonl             a row a soup: prompt, seed, queries, hits, failures, nfe, decodes, seconds, device
     <root>/sheets/<prompt slug>-<hash>.png
+
+While several processes run, each but the first has tables of its own, ``samples.1.jsonl`` and so on: the run's tables
+are all of them together, and one again when the run is done or goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import compress
+from io import BytesIO
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
+from srsoup_lightning.durable import append_rows, read_rows, to_lines, write_whole
 from srsoup_lightning.samplers.base import Soup
 
 SLUG_LENGTH = 40
+PNG_END = b"IEND\xaeB`\x82"
+Row = dict[str, Any]
+Key = tuple[str, int]  # of a soup: prompt and seed
 
 
 def prompt_slug(prompt: str) -> str:
@@ -42,15 +49,21 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
+def preference_weights(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
+    """A preference as rows write it."""
+    return dict(zip(names, (round(weight, 6) for weight in weights), strict=True))
+
+
 class RunDirectory:
     """Writes soups to a folder and reads them back.
 
     Args:
         root: The folder; it is made when something is written.
+        rank: Which of the run's processes writes.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: str | Path, rank: int = 0) -> None:
+        self.root, self.rank = Path(root), rank
 
     @property
     def config(self) -> Path:
@@ -59,23 +72,31 @@ class RunDirectory:
 
     @property
     def samples(self) -> Path:
-        """The table of images."""
-        return self.root / "samples.jsonl"
+        """The table of images, or this process's part of it."""
+        return self._table("samples")
 
     @property
     def ledger(self) -> Path:
-        """The table of costs."""
-        return self.root / "ledger.jsonl"
+        """The table of costs, or this process's part of it."""
+        return self._table("ledger")
 
     @property
     def sheets(self) -> Path:
         """The folder of the sheets, one a prompt."""
         return self.root / "sheets"
 
+    @property
+    def lock(self) -> Path:
+        """The file that the process that runs here holds."""
+        return self.root / ".lock"
+
     def write(self, soup: Soup) -> None:
-        """Write a soup's pictures, then its rows; a soup has its ledger row only when all the rest is there."""
+        """Write a soup's pictures, then its rows; a soup has its ledger row only when all the rest is there.
+
+        Raises:
+            OSError: The disk is full, or the place is not to be written; the tables stay whole.
+        """
         folder = Path("samples") / prompt_slug(soup.prompt) / str(soup.seed)
-        (self.root / folder).mkdir(parents=True, exist_ok=True)
         rows = []
         for name, weights, image, scores, failed in zip(
             soup.preference_names,
@@ -91,7 +112,7 @@ class RunDirectory:
                 {
                     "prompt": soup.prompt,
                     "seed": soup.seed,
-                    "preference": dict(zip(soup.reward_names, (round(weight, 6) for weight in weights), strict=True)),
+                    "preference": preference_weights(soup.reward_names, weights),
                     "rewards": dict(zip(soup.reward_names, scores, strict=True)),
                     "image": path.as_posix(),
                     **({"failed": list(compress(soup.reward_names, failed))} if any(failed) else {}),
@@ -100,44 +121,75 @@ class RunDirectory:
         append_rows(self.samples, rows)
         append_rows(self.ledger, [{"prompt": soup.prompt, "seed": soup.seed, **asdict(soup.ledger)}])
 
+    def recover(self) -> dict[Key, list[Row]]:
+        """Leave nothing but finished soups in the tables, one table each again; call it while no process writes.
+
+        A soup is finished if it has its ledger row and whole pictures.
+
+        Returns:
+            The rows of samples.jsonl of each finished soup.
+
+        Raises:
+            ValueError: A table is damaged elsewhere than in its last line.
+        """
+        pictures: dict[Key, dict[str, Row]] = defaultdict(dict)
+        for row in self.sample_rows():
+            pictures[row["prompt"], row["seed"]][row["image"]] = row
+        costs = {(row["prompt"], row["seed"]): row for row in self.ledger_rows()}
+        finished = {
+            key: list(pictures[key].values())
+            for key in costs
+            if key in pictures and all(_is_whole(self.root / image) for image in pictures[key])
+        }
+        _replace(RunDirectory(self.root).samples, chain.from_iterable(finished.values()))
+        _replace(RunDirectory(self.root).ledger, (costs[key] for key in finished))
+        for part in chain(self._parts("samples")[1:], self._parts("ledger")[1:]):
+            part.unlink()
+        return finished
+
     def clear(self) -> None:
         """Remove what :meth:`write` and the reports made, and nothing else."""
-        for table in (self.samples, self.ledger):
+        for table in chain(self._parts("samples"), self._parts("ledger")):
             table.unlink(missing_ok=True)
         for folder in (self.root / "samples", self.sheets):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def sample_rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of samples.jsonl, none if there is no such file."""
-        return read_rows(self.samples)
+    def sample_rows(self) -> Iterator[Row]:
+        """The rows of samples.jsonl, of all processes; none if there is no such file.
 
-    def ledger_rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of ledger.jsonl, none if there is no such file."""
-        return read_rows(self.ledger)
+        Raises:
+            ValueError: A table is damaged elsewhere than in its last line.
+        """
+        return chain.from_iterable(read_rows(part) for part in self._parts("samples"))
+
+    def ledger_rows(self) -> Iterator[Row]:
+        """The rows of ledger.jsonl, likewise."""
+        return chain.from_iterable(read_rows(part) for part in self._parts("ledger"))
+
+    def _table(self, name: str) -> Path:
+        return self.root / (f"{name}.{self.rank}.jsonl" if self.rank else f"{name}.jsonl")
+
+    def _parts(self, name: str) -> list[Path]:
+        return [self.root / f"{name}.jsonl", *sorted(self.root.glob(f"{name}.[0-9]*.jsonl"))]
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
     """Write a picture so that a reader finds it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    picture.save(unfinished, format="PNG")
-    unfinished.replace(path)
+    content = BytesIO()
+    picture.save(content, format="PNG")
+    write_whole(path, content.getvalue())
 
 
-def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Add whole lines in one write, so that processes appending to one file don't mix theirs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+def _is_whole(picture: Path) -> bool:
     try:
-        os.write(handle, text.encode())
-    finally:
-        os.close(handle)
+        with picture.open("rb") as file:
+            file.seek(-len(PNG_END), 2)
+            return file.read() == PNG_END
+    except OSError:
+        return False
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a .jsonl file, none if there is no such file."""
-    if path.is_file():
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                yield json.loads(line)
+def _replace(table: Path, rows: Iterator[Row]) -> None:
+    content = to_lines(rows)
+    if content != (table.read_bytes() if table.is_file() else b""):
+        write_whole(table, content)

@@ -12,10 +12,10 @@ from rich.progress import Progress
 from torch import Tensor
 
 from rewards import Reward
+from srsoup_lightning.durable import append_rows, read_rows
 from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.pictures import Entry, batches, find_entries, load_images
 from srsoup_lightning.report.table import scores_table
-from srsoup_lightning.run_directory import append_rows, read_rows
 from srsoup_lightning.samplers.judges import Judges
 from srsoup_lightning.samplers.judging import Judging, RewardError
 

@@ -56,6 +56,7 @@ def test_a_run_leaves_what_the_contract_says(config: Path, capsys: pytest.Captur
     assert srsoup(config, "--model.sampler.candidates", "6") == 0
     run = RunDirectory(config.parent / "run")
     assert {path.name for path in run.root.iterdir()} == {
+        ".lock",
         "config.yaml",
         "samples",
         "samples.jsonl",
@@ -112,7 +113,10 @@ def test_a_second_run_into_one_directory_is_refused_and_changes_nothing(
     root = config.parent / "run"
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     assert srsoup(config, "--model.sampler.candidates", "6") == 1
-    assert "already holds a run" in capsys.readouterr().err
+    assert (
+        "holds a run of another config (model.sampler.init_args.candidates was 4, now 6): change it back"
+        in capsys.readouterr().err
+    )
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 

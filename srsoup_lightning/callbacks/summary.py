@@ -34,12 +34,13 @@ class RunSummary(Callback):
         if self.bounds is not None and isinstance(pl_module, SRSoupModule):
             hypervolume_box(list(pl_module.rewards), self.bounds)
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw and show, in the first process, once all have written their soups."""
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Draw and show, in the first process, once all have written their soups; some may have had none to make."""
         trainer.strategy.barrier("soups are written")
-        if trainer.is_global_zero:
-            run = RunDirectory(self.root or trainer.default_root_dir)
+        run = RunDirectory(self.root or trainer.default_root_dir)
+        rows = list(run.sample_rows())
+        if trainer.is_global_zero and rows:
             write_sheets(run)
             console = Console()
-            console.print(rewards_table(list(run.sample_rows())))
+            console.print(rewards_table(rows))
             console.print(cost_lines(run, self.bounds), soft_wrap=True, markup=False, highlight=False)

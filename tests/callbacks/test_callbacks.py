@@ -6,7 +6,7 @@ import lightning as L
 import pytest
 from PIL import Image
 
-from srsoup_lightning import PromptDataModule, SRSoupModule
+from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupProgress
 from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.samplers import RewardError
@@ -32,15 +32,35 @@ def test_every_soup_is_written(module: SRSoupModule, tmp_path: Path) -> None:
     assert all((tmp_path / row["image"]).is_file() for row in run.sample_rows())
 
 
-def test_a_used_directory_is_refused_before_anything_is_sampled(module: SRSoupModule, tmp_path: Path) -> None:
+def test_another_run_in_the_directory_is_refused_before_anything_is_sampled(
+    module: SRSoupModule, tmp_path: Path
+) -> None:
     predict(module, tmp_path, [SampleWriter()], ["a cat"])
     before = RunDirectory(tmp_path).samples.read_bytes()
     steps: list[object] = []
     module.listeners.append(steps.append)
-    with pytest.raises(FileExistsError, match=r"already holds a run.*overwrite"):
+    with pytest.raises(FileExistsError, match=r"holds prompt 'a cat', seed 0, not asked for now.*overwrite"):
+        predict(module, tmp_path, [SampleWriter()], ["a dog"])
+    module.preferences = Preferences.lattice(["red", "blue"], 2)
+    with pytest.raises(FileExistsError, match=r"holds a run of other preferences.*overwrite"):
         predict(module, tmp_path, [SampleWriter()], ["a cat"])
     assert not steps
     assert RunDirectory(tmp_path).samples.read_bytes() == before
+
+
+def test_the_same_run_again_makes_what_is_missing_alone(module: SRSoupModule, tmp_path: Path) -> None:
+    predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog"])
+    run = RunDirectory(tmp_path)
+    whole = sorted(run.samples.read_text().splitlines())
+    lost = next(row for row in run.sample_rows() if row["prompt"] == "a dog" and row["seed"] == 1)
+    (tmp_path / lost["image"]).write_bytes(b"torn")
+    made: list[object] = []
+    module.listeners.append(made.append)
+    predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog", "a cow"])
+    assert len(made) == 3 * 6  # a dog's one and both of the cow, six steps each
+    rows = sorted(run.samples.read_text().splitlines())
+    assert [row for row in rows if "a cow" not in row] == whole
+    assert len(rows) == len(set(rows)) == 6 * 6
 
 
 def test_overwriting_leaves_nothing_of_the_old_run(module: SRSoupModule, tmp_path: Path) -> None:
