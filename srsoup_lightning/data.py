@@ -43,6 +43,7 @@ class PromptDataModule(L.LightningDataModule):
                 raise ValueError(f"{name} {repeated[0]!r} is given twice: give it once")
         if not self.seeds:
             raise ValueError("no seeds: give at least one, e.g. --data.seeds '[0]'")
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # of fewer soups than processes, some have none
         self.finished: frozenset[SoupRequest] = frozenset()
         """Soups that are there already and need not be made."""
 

@@ -36,6 +36,7 @@ class Hypervolume(Metric):
     Args:
         low: The reference point, one number a reward.
         high: The opposite corner, above `low` in each reward; points may lie beyond it.
+        sync_on_compute: Whether the mean is over all processes, which then must all ask for it.
 
     Raises:
         ValueError: Corners of different lengths, or one that isn't above the other.
@@ -47,8 +48,8 @@ class Hypervolume(Metric):
     total: Tensor
     fronts: Tensor
 
-    def __init__(self, low: Sequence[float], high: Sequence[float]) -> None:
-        super().__init__()
+    def __init__(self, low: Sequence[float], high: Sequence[float], sync_on_compute: bool = True) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
         if len(low) != len(high) or not all(above > below for below, above in zip(low, high, strict=True)):
             raise ValueError(f"low is {list(low)} and high {list(high)}: give corners with low below high everywhere")
         self.low, self.high = torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)

@@ -37,9 +37,11 @@ class RunSummary(Callback):
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Draw and show, in the first process, once all have written their soups; some may have had none to make."""
         trainer.strategy.barrier("soups are written")
+        if not trainer.is_global_zero:
+            return
         run = RunDirectory(self.root or trainer.default_root_dir)
         rows = list(run.sample_rows())
-        if trainer.is_global_zero and rows:
+        if rows:
             write_sheets(run)
             console = Console()
             console.print(rewards_table(rows))
