@@ -23,8 +23,9 @@ def brightness(images: Tensor) -> Tensor:
 class Brightness(Reward):
     """Mean Rec. 709 luma, see :func:`rewards.luma.luma`; with a target, minus the distance to it.
 
-    Values lie in ``[0, 1]``, or in ``[-1, 0]`` with a target. Luma and not linear light, because it follows lightness
-    as people see it. Without a target it leads to white pictures. The prompt plays no role; gradients reach the pixels.
+    Values lie in ``[0, 1]``, for nine in ten pictures of tiny-animals in ``[0.35, 0.62]``; with a target they lie in
+    ``[-1, 0]``. Luma and not linear light, because it follows lightness as people see it. Without a target it leads to
+    white pictures. The prompt plays no role; gradients reach the pixels.
 
     Args:
         target: The mean luma wanted, from 0 to 1; None for as bright as can be.

@@ -32,7 +32,8 @@ class Contrast(Reward):
     """RMS contrast of Peli 1990, see :func:`contrast`.
 
     Values lie in ``[0, 0.5]``: flat images have 0, those half black and half white 0.5, white noise in each channel
-    0.22. Where the light and the dark parts are plays no role, nor does the prompt. Gradients reach the pixels.
+    0.22, nine in ten pictures of tiny-animals 0.06 to 0.17. Where the light and the dark parts are plays no role, nor
+    does the prompt. Gradients reach the pixels.
 
     Example:
         >>> import torch

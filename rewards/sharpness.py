@@ -36,10 +36,10 @@ def sharpness(images: Tensor) -> Tensor:
 class Sharpness(Reward):
     """Variance of the Laplacian, see :func:`sharpness`.
 
-    Values are 0 for flat images and grow with contrast and fine detail, and so with noise: 0.2 for a blur of colours,
-    hundreds to thousands for pictures, 59000 for white noise. It is chosen before the squared gradient (Tenengrad)
-    because gentle slopes, as in a sky, count nothing. Blur of a picture of the same size lowers it; comparing sizes
-    says little. Alone it leads to noise. The prompt plays no role; gradients reach the pixels.
+    Values are 0 for flat images and grow with contrast and fine detail, and so with noise: 190 to 1700 for nine in ten
+    pictures of tiny-animals, 61000 for white noise. It is chosen before the squared gradient (Tenengrad) because gentle
+    slopes, as in a sky, count nothing inside the image. Compare images of one size only. Alone it leads to noise. The
+    prompt plays no role; gradients reach the pixels.
 
     Example:
         >>> import torch
