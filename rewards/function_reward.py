@@ -54,9 +54,7 @@ class FunctionReward(Reward):
         found = _imported(function) if isinstance(function, str) else function
         if not callable(found):
             name = function if isinstance(function, str) else "function"
-            raise TypeError(
-                f"{name} is a {type(found).__name__}: give what can be called as function(images, prompts)."
-            )
+            raise TypeError(f"{name} is a {type(found).__name__}: give what takes (images, prompts).")
         super().__init__(*[found] if isinstance(found, nn.Module) else [])
         # In a tuple, as Reward's networks are, lest nn.Module registers a module.
         self._function = (found,)
