@@ -39,6 +39,7 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.closeness
 	$(BIN)/python -m benchmarks.closeness_report
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.rewards
 
 clean:
 	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache

@@ -6,18 +6,32 @@ This package knows nothing of samplers or training and can be used without them.
 
 from rewards.aesthetic import AestheticScore
 from rewards.base import Reward
+from rewards.brightness import Brightness
 from rewards.clip_score import CLIPScore
 from rewards.colorfulness import Colorfulness
+from rewards.contrast import Contrast
+from rewards.function_reward import FunctionReward
 from rewards.hps import HPSv2
-from rewards.jpeg import JPEGCompressibility
+from rewards.jpeg import JPEGCompressibility, JPEGIncompressibility, JPEGSize
+from rewards.metric_reward import MetricReward
 from rewards.pick_score import PickScore
+from rewards.sharpness import Sharpness
+from rewards.symmetry import Symmetry
 
 __all__ = [
     "AestheticScore",
+    "Brightness",
     "CLIPScore",
     "Colorfulness",
+    "Contrast",
+    "FunctionReward",
     "HPSv2",
     "JPEGCompressibility",
+    "JPEGIncompressibility",
+    "JPEGSize",
+    "MetricReward",
     "PickScore",
     "Reward",
+    "Sharpness",
+    "Symmetry",
 ]

@@ -35,16 +35,16 @@ class Reward(Metric, abc.ABC):
 
     Example:
         >>> import torch
-        >>> class Brightness(Reward):
+        >>> class Lightness(Reward):
         ...     is_differentiable = True
         ...
         ...     def score(self, images, prompts):
         ...         require_batch(images, prompts)
         ...         return images.mean((1, 2, 3))
-        >>> brightness = Brightness()
-        >>> brightness.update(torch.ones(2, 3, 8, 8), ["snow", "milk"])
-        >>> brightness.update(torch.zeros(1, 3, 8, 8), ["coal"])
-        >>> brightness.compute()
+        >>> lightness = Lightness()
+        >>> lightness.update(torch.ones(2, 3, 8, 8), ["snow", "milk"])
+        >>> lightness.update(torch.zeros(1, 3, 8, 8), ["coal"])
+        >>> lightness.compute()
         tensor(0.6667)
     """
 

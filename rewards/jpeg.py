@@ -1,36 +1,22 @@
-"""JPEG compressibility: how few bytes an image needs."""
+"""JPEG compressibility, its opposite, and a size to aim at."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
-from typing import ClassVar, Literal, get_args
+import math
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
-from rewards.base import Reward, at_least_float32, require_batch
-
-Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
+from rewards.jpeg_reward import JPEGReward, Subsampling
 
 
-class JPEGCompressibility(Reward):
+class JPEGCompressibility(JPEGReward):
     """Minus the size in kilobytes of the JPEG file that libjpeg writes of an image.
 
     The "compressibility" reward of Black et al. 2023, "Training diffusion models with reinforcement learning",
-    arXiv:2305.13301, in their code's unit: 1 kB = 1000 bytes. Scores are below 0: at 512x512 pixels and the
-    default quality plain grey has -4.7 and white noise -308; the headers alone cost about 0.6 kB. The prompt plays no
-    role, and no gradient reaches the pixels.
+    arXiv:2305.13301, in their code's unit. Scores are below 0: at 512x512 pixels and the default quality plain grey has
+    -4.7 and white noise -308. Alone it leads to blank pictures. The prompt plays no role.
 
-    Args:
-        quality: JPEG quality from 1 to 100.
-        subsampling: Chroma subsampling; "4:2:0", as Pillow does by default, halves both sides of the colour planes.
-        workers: Number of encoding threads; by default a few more than there are cores.
-
-    Raises:
-        ValueError: If an argument is none of those.
+    Arguments and errors are those of :class:`rewards.jpeg_reward.JPEGReward`.
 
     Example:
         >>> import torch
@@ -40,34 +26,61 @@ class JPEGCompressibility(Reward):
         True
     """
 
-    on_cpu: ClassVar[bool] = True
+    def _judge(self, kilobytes: Tensor) -> Tensor:
+        return -kilobytes
 
-    def __init__(self, quality: int = 95, subsampling: Subsampling = "4:2:0", workers: int | None = None) -> None:
-        super().__init__()
-        if not 1 <= quality <= 100 or quality != int(quality):
-            raise ValueError(f"quality is {quality}: JPEG knows the whole numbers 1 (smallest file) to 100 (largest).")
-        if subsampling not in get_args(Subsampling):
-            raise ValueError(f"subsampling is {subsampling!r}: choose one of {', '.join(get_args(Subsampling))}.")
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers is {workers}: give at least 1 thread, or None for as many as suit the machine.")
-        self.quality, self.subsampling, self.workers = int(quality), subsampling, workers
 
-    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """Score ``(B, 3, H, W)`` images in ``[0, 1]`` as ``(B,)`` negative kilobytes; pixels are rounded to 8 bits.
+class JPEGIncompressibility(JPEGReward):
+    """The size in kilobytes of the JPEG file that libjpeg writes of an image: :class:`JPEGCompressibility`, negated.
 
-        Raises:
-            TypeError, ValueError: See :func:`rewards.base.require_batch`.
-        """
-        require_batch(images, prompts)
-        levels = at_least_float32(images.detach()).mul(255).round().clamp(0, 255).byte()
-        pixels = levels.permute(0, 2, 3, 1).cpu().numpy()
-        # Pillow lets go of the GIL while it encodes. The pool lives for one call, so that the reward can be pickled.
-        with ThreadPoolExecutor(self.workers) as pool:
-            sizes = list(pool.map(self._encoded_bytes, pixels))
-        return torch.tensor(sizes, dtype=torch.float32, device=images.device) / -1000
+    The "incompressibility" reward of Black et al. 2023, arXiv:2305.13301. Scores are above 0.6. Alone it leads to
+    noise. The prompt plays no role.
 
-    def _encoded_bytes(self, pixels: np.ndarray) -> int:
-        """Bytes of the JPEG of ``(H, W, 3)`` 8-bit pixels."""
-        file = BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=self.quality, subsampling=self.subsampling)
-        return file.tell()
+    Arguments and errors are those of :class:`rewards.jpeg_reward.JPEGReward`.
+
+    Example:
+        >>> import torch
+        >>> flat, noise = torch.full((3, 64, 64), 0.5), torch.rand(3, 64, 64)
+        >>> scores = JPEGIncompressibility().score(torch.stack([flat, noise]), ["", ""])
+        >>> bool(scores[1] > scores[0] > 0.6)
+        True
+    """
+
+    def _judge(self, kilobytes: Tensor) -> Tensor:
+        return kilobytes
+
+
+class JPEGSize(JPEGReward):
+    """Minus the distance in kilobytes between the size of an image's JPEG file and a target; the best score is 0.
+
+    It holds the amount of detail where the two above drive it to an end. The prompt plays no role.
+
+    Args:
+        target: Kilobytes, 1 kB = 1000 bytes. Sizes grow with the number of pixels: measure those of pictures you like
+            by :func:`rewards.jpeg_reward.jpeg_kilobytes`.
+        quality: JPEG quality from 1 to 100.
+        subsampling: Chroma subsampling.
+        workers: Number of encoding threads; by default a few more than there are cores.
+
+    Raises:
+        ValueError: If the target is not above 0 or infinite, or another argument is none of those of
+            :class:`rewards.jpeg_reward.JPEGReward`.
+
+    Example:
+        >>> import torch
+        >>> flat, noise = torch.full((3, 64, 64), 0.5), torch.rand(3, 64, 64)
+        >>> scores = JPEGSize(target=1.0).score(torch.stack([flat, noise]), ["", ""])
+        >>> bool(scores[1] < scores[0] < 0)
+        True
+    """
+
+    def __init__(
+        self, target: float, quality: int = 95, subsampling: Subsampling = "4:2:0", workers: int | None = None
+    ) -> None:
+        super().__init__(quality, subsampling, workers)
+        if not 0 < target < math.inf:
+            raise ValueError(f"target is {target}: give a size in kilobytes above 0.")
+        self.target = target
+
+    def _judge(self, kilobytes: Tensor) -> Tensor:
+        return -(kilobytes - self.target).abs()

@@ -12,10 +12,27 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+from torchmetrics.image import TotalVariation
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from rewards import AestheticScore, CLIPScore, Colorfulness, HPSv2, JPEGCompressibility, PickScore, Reward
+from rewards import (
+    AestheticScore,
+    Brightness,
+    CLIPScore,
+    Colorfulness,
+    Contrast,
+    FunctionReward,
+    HPSv2,
+    JPEGCompressibility,
+    JPEGIncompressibility,
+    JPEGSize,
+    MetricReward,
+    PickScore,
+    Reward,
+    Sharpness,
+    Symmetry,
+)
 
 SIZE, LENGTH, WIDTH = 16, 8, 8
 PROMPTS = ["a cat", "cat", "a dog", "zebra in the fog at noon with a hat"]
@@ -126,8 +143,23 @@ def check_gradient(judge: Reward) -> None:
         torch.testing.assert_close((gradient * direction).sum(), slope, rtol=5e-3, atol=5e-2)
 
 
+def redness(images: Tensor, prompts: list[str]) -> Tensor:
+    """A user's function."""
+    return images[:, 0].mean((1, 2))
+
+
 REWARDS: dict[str, Callable[[str, str], Reward]] = {
     "jpeg": lambda folder, head: JPEGCompressibility(workers=2),
+    "jpeg incompressibility": lambda folder, head: JPEGIncompressibility(workers=2),
+    "jpeg size": lambda folder, head: JPEGSize(1.0, workers=2),
+    "brightness": lambda folder, head: Brightness(),
+    "brightness target": lambda folder, head: Brightness(target=0.6),
+    "contrast": lambda folder, head: Contrast(),
+    "sharpness": lambda folder, head: Sharpness(),
+    "symmetry": lambda folder, head: Symmetry(),
+    "function": lambda folder, head: FunctionReward("tests.rewards.conftest.redness"),
+    "differentiable function": lambda folder, head: FunctionReward(redness, is_differentiable=True),
+    "metric": lambda folder, head: MetricReward(TotalVariation(reduction="mean")),
     "colorfulness": lambda folder, head: Colorfulness(),
     "clip": lambda folder, head: CLIPScore(folder),
     "pick": lambda folder, head: PickScore(folder),

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rewards import JPEGCompressibility
+from rewards import JPEGCompressibility, JPEGIncompressibility, JPEGSize
+from rewards.jpeg_reward import jpeg_kilobytes
 
 
 def picture(seed: int = 0, height: int = 40, width: int = 56) -> Tensor:
@@ -78,3 +79,27 @@ def test_bad_subsampling_and_workers() -> None:
         JPEGCompressibility(subsampling="4:1:1")
     with pytest.raises(ValueError, match="workers is 0"):
         JPEGCompressibility(workers=0)
+
+
+def test_the_family_by_files_on_disk(tmp_path: Path) -> None:
+    images = torch.stack([torch.full((3, 40, 56), 0.3), picture(), torch.rand(3, 40, 56)])
+    kilobytes = []
+    for image in images:
+        pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / "image.jpg", quality=30, subsampling="4:4:4")
+        kilobytes.append((tmp_path / "image.jpg").stat().st_size / 1000)
+    options = {"quality": 30, "subsampling": "4:4:4"}
+    target = kilobytes[1]
+    scores = {
+        JPEGIncompressibility(**options): kilobytes,
+        JPEGSize(target, **options): [kilobytes[0] - target, 0, target - kilobytes[2]],
+    }
+    for judge, expected in scores.items():
+        assert judge.score(images, [""] * 3).tolist() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert jpeg_kilobytes(images, **options).tolist() == pytest.approx(kilobytes, rel=1e-6)
+
+
+@pytest.mark.parametrize("target", [0.0, -3.0, float("inf"), float("nan")])
+def test_bad_target(target: float) -> None:
+    with pytest.raises(ValueError, match=f"target is {target}: give a size in kilobytes"):
+        JPEGSize(target)

@@ -1,0 +1,189 @@
+"""Functions of all shapes of answer, found by path, with and without gradients, on either device's side."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rewards import FunctionReward, Reward
+from tests.rewards.conftest import redness, smooth
+
+PROMPTS = ["a", "bb", "ccc", "dddd"]
+
+
+class Judge:
+    """A class whose instances can be called, and a method."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def __call__(self, images: Tensor, prompts: list[str]) -> list[float]:
+        return [self.factor * len(prompt) for prompt in prompts]
+
+    @staticmethod
+    def length(image: Tensor, prompt: str) -> int:
+        assert image.shape == (3, 6, 5)
+        return len(prompt)
+
+
+class Weighted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Dropout(0.5), nn.Conv2d(3, 1, 1))
+
+    def forward(self, images: Tensor, prompts: list[str]) -> Tensor:
+        return self.layer(images).mean((1, 2, 3))
+
+
+def scored(judge: Reward) -> list[float]:
+    return judge.score(smooth(6, 5), PROMPTS).tolist()
+
+
+ANSWERS = {
+    "tensor": torch.tensor([1.0, 2, 3, 4]),
+    "column": torch.tensor([[1.0], [2], [3], [4]]),
+    "half": torch.tensor([1.0, 2, 3, 4], dtype=torch.bfloat16),
+    "integers": [1, 2, 3, 4],
+    "array": np.array([1.0, 2, 3, 4]),
+    "tuple of all kinds": (1, 2.0, np.float64(3), torch.tensor([4.0])),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_answers_of_all_kinds_are_the_scores(answer: object) -> None:
+    scores = FunctionReward(lambda images, prompts: answer).score(smooth(6, 5), PROMPTS)
+    torch.testing.assert_close(scores, torch.tensor([1.0, 2, 3, 4]))
+
+
+def test_a_squeezed_answer_for_one_image() -> None:
+    judge = FunctionReward(lambda images, prompts: images.mean((1, 2, 3)).squeeze())
+    images = smooth(6, 5)
+    for batch in (images, images[:1]):
+        torch.testing.assert_close(judge.score(batch, PROMPTS[: len(batch)]), batch.mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "described"),
+    [
+        (torch.ones(3), r"Tensor of shape \(3,\)"),
+        (torch.ones(4, 2), r"Tensor of shape \(4, 2\)"),
+        (torch.tensor(1.0), r"Tensor of shape \(\)"),
+        (np.ones(1), r"ndarray of shape \(1,\)"),
+        ([1.0, 2.0], "list of 2 float"),
+        ([None] * 4, "list of 4 NoneType"),
+        ([[1, 2]] * 4, "list of 4 list"),
+        ([], "list"),
+        ("abcd", "str"),
+        (dict.fromkeys(range(4)), "dict"),
+        (0.5, "float"),
+        (None, "NoneType"),
+    ],
+)
+def test_other_answers_are_described_in_one_line(answer: object, described: str) -> None:
+    def odd(images: Tensor, prompts: list[str]) -> object:
+        return answer
+
+    with pytest.raises(ValueError, match=f"odd returned {described} for 4 images: give one number an image") as caught:
+        scored(FunctionReward(odd))
+    assert "\n" not in str(caught.value)
+
+
+def test_each_image_goes_with_its_own_prompt() -> None:
+    assert scored(FunctionReward(Judge.length, each=True)) == [1, 2, 3, 4]
+    images = smooth(6, 5)
+    by_image = FunctionReward(lambda image, prompt: image.max(), each=True).score(images, PROMPTS)
+    torch.testing.assert_close(by_image, images.amax((1, 2, 3)))
+
+
+def test_paths_lead_to_functions_methods_and_instances() -> None:
+    torch.testing.assert_close(
+        FunctionReward("tests.rewards.conftest.redness").score(smooth(6, 5), PROMPTS), redness(smooth(6, 5), PROMPTS)
+    )
+    assert scored(FunctionReward(f"{__name__}.Judge.length", each=True)) == [1, 2, 3, 4]
+    assert scored(FunctionReward(Judge(2))) == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("no_such_package.score", ValueError, "'no_such_package.score', and importing it failed .*no_such_package"),
+        ("tests.rewards.conftest.rednes", ValueError, "conftest.rednes'.*no attribute 'rednes'"),
+        ("not a path", ValueError, "'not a path'.*mypackage.judges.score"),
+        ("math.pi", TypeError, "math.pi is a float: give what takes"),
+    ],
+)
+def test_paths_that_lead_nowhere(path: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        FunctionReward(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    with pytest.raises(TypeError, match="function is a Tensor: give what takes") as caught:
+        FunctionReward(torch.rand(3, 3))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_gradients_as_declared(each: bool) -> None:
+    def red(images: Tensor, prompts: object) -> Tensor:
+        assert images.requires_grad
+        return images[..., 0, :, :].mean((-1, -2))
+
+    images = smooth(6, 5).requires_grad_()
+    judge = FunctionReward(red, each=each, is_differentiable=True)
+    (gradient,) = torch.autograd.grad(judge.score(images, PROMPTS).sum(), images)
+    expected = torch.zeros_like(images)
+    expected[:, 0] = 1 / 30
+    torch.testing.assert_close(gradient, expected)
+    assert not FunctionReward(red, each=each).score(images, PROMPTS).requires_grad
+    with torch.no_grad():
+        assert not judge.score(images, PROMPTS).requires_grad
+
+
+def test_the_network_inside_is_frozen_and_in_no_checkpoint() -> None:
+    network = Weighted().train()
+    judge = FunctionReward(network, is_differentiable=True)
+    parent = nn.ModuleDict({"judge": judge}).train()
+    assert not list(parent.parameters())
+    assert not parent.state_dict()
+    assert not any(part.training for part in network.modules())
+    assert not any(weight.requires_grad for weight in network.parameters())
+    twin = pickle.loads(pickle.dumps(judge))
+    assert scored(twin) == scored(judge)
+    parent.to("meta")
+    assert {weight.device.type for weight in judge.function.parameters()} == {"meta"}
+    assert {weight.device.type for weight in twin.function.parameters()} == {"cpu"}
+
+
+def test_the_flags_are_the_arguments() -> None:
+    plain, marked = FunctionReward(redness), FunctionReward(redness, is_differentiable=True, on_cpu=True)
+    assert (plain.is_differentiable, plain.on_cpu) == (False, False)
+    assert (marked.is_differentiable, marked.on_cpu) == (True, True)
+
+
+def test_on_cpu_hands_the_images_over_there() -> None:
+    class Elsewhere(Tensor):
+        """A tensor that can't be read before it is moved."""
+
+        def cpu(self) -> Tensor:
+            return self.as_subclass(Tensor)
+
+    def plain(images: Tensor, prompts: list[str]) -> list[bool]:
+        return [type(images) is Tensor] * len(images)
+
+    images = smooth(6, 5).as_subclass(Elsewhere)
+    assert FunctionReward(plain, on_cpu=True).score(images, PROMPTS).tolist() == [1, 1, 1, 1]
+    assert FunctionReward(plain).score(images, PROMPTS).tolist() == [0, 0, 0, 0]
+
+
+def test_the_mean_of_a_function_s_scores() -> None:
+    judge = FunctionReward(Judge())
+    judge.update(smooth(6, 5), PROMPTS)
+    judge.update(smooth(6, 5)[:1], ["123456"])
+    assert judge.compute().item() == pytest.approx(math.fsum([1, 2, 3, 4, 6]) / 5)

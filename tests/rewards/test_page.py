@@ -1,0 +1,75 @@
+"""docs/rewards.md: its code runs, its table is whole, and its numbers are those that were measured."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+
+import rewards
+from rewards import Reward
+from tests.rewards.conftest import pictures, smooth
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "rewards.md").read_text()
+MEASURED = (ROOT / "benchmarks" / "results" / "rewards.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_every_reward_has_a_row_and_every_row_a_reward() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert sorted(rows) == sorted(set(rewards.__all__) - {"Reward"})
+
+
+def test_rows_have_a_cell_for_each_column() -> None:
+    header = PAGE.index("| reward | what it measures")
+    table = PAGE[header:].split("\n\n")[0].splitlines()
+    assert {line.count("|") for line in table} == {8}
+
+
+def test_numbers_are_those_of_the_benchmark() -> None:
+    for line in MEASURED.split("\n"):
+        assert line in PAGE.split("\n")
+
+
+def test_the_python_runs() -> None:
+    names: dict[str, object] = {}
+    for code in blocks("python"):
+        exec(code, names)
+    images, prompts = names["images"], names["prompts"]
+    scores = names["clip"].score(images, prompts)
+    expected = (scores.sum() + scores[0]) / 5
+    torch.testing.assert_close(names["judges"].compute()["clip"], expected)
+    red = torch.tensor([1.0, 0.0, 0.5]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert names["Redness"]().score(red, [""]).tolist() == [1]
+
+
+@pytest.fixture
+def judges_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's judges.py where Python finds it, and its reference where it stands."""
+    (code,) = (code for code in blocks("python") if code.startswith("# judges.py\n"))
+    (tmp_path / "judges.py").write_text(code)
+    pictures(smooth(24, 20)[:1])[0].save(tmp_path / "reference.png")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("judges_file")
+def test_the_yaml_makes_rewards_that_score() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--rewards", type=dict[str, Reward])
+    shown = blocks("yaml")
+    assert len(shown) == 3
+    for text in shown:
+        settings = yaml.safe_load(text)
+        made = parser.instantiate(parser.parse_object(settings)).rewards
+        assert made.keys() == settings["rewards"].keys()
+        for reward in made.values():
+            assert reward.score(smooth(24, 20), ["a lobster"] * 4).shape == (4,)

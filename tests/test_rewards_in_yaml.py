@@ -1,0 +1,124 @@
+"""Rewards that wrap other people's code, from a YAML file through the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from srsoup_lightning.cli import main
+from srsoup_lightning.run_directory import RunDirectory
+from tests.rewards.conftest import pictures, smooth
+from tests.test_cli import MODEL
+
+YAML = """
+path:
+  class_path: rewards.FunctionReward
+  init_args:
+    function: tests.rewards.conftest.redness
+object:
+  class_path: rewards.FunctionReward
+  init_args:
+    function:
+      class_path: tests.test_rewards_in_yaml.Channel
+      init_args: {index: 2}
+    each: true
+    on_cpu: true
+metric:
+  class_path: rewards.MetricReward
+  init_args:
+    metric:
+      class_path: torchmetrics.image.TotalVariation
+      init_args: {reduction: mean}
+compared:
+  class_path: rewards.MetricReward
+  init_args:
+    metric:
+      class_path: torchmetrics.image.PeakSignalNoiseRatio
+      init_args: {data_range: 1.0}
+    reference: REFERENCE
+nested:
+  class_path: rewards.MetricReward
+  init_args:
+    metric:
+      class_path: rewards.Brightness
+      init_args: {target: 0.25}
+    with_prompts: true
+size:
+  class_path: rewards.JPEGSize
+  init_args: {target: 0.7, quality: 50}
+symmetry:
+  class_path: rewards.Symmetry
+  init_args: {mirror: top-bottom}
+"""
+
+
+class Channel:
+    """A user's judge with an argument, for one image at a time."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __call__(self, image: Tensor, prompt: str) -> float:
+        return image[self.index].mean().item()
+
+
+def config(folder: Path, rewards: dict) -> str:
+    lattice = MODEL["preferences"] | {"init_args": {"rewards": list(rewards), "divisions": 1}}
+    settings = {
+        "model": MODEL | {"rewards": rewards, "preferences": lattice},
+        "data": {"prompts": ["a cat"], "seeds": [0]},
+        "trainer": {"accelerator": "cpu", "default_root_dir": str(folder / "run")},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return str(path)
+
+
+def test_functions_metrics_and_rewards_within_rewards(tmp_path: Path) -> None:
+    pictures(smooth(8, 8)[:1])[0].save(tmp_path / "reference.png")
+    rewards = yaml.safe_load(YAML.replace("REFERENCE", str(tmp_path / "reference.png")))
+    assert main(["predict", "--config", config(tmp_path, rewards)]) == 0
+    run = RunDirectory(tmp_path / "run")
+    assert yaml.safe_load(run.config.read_text())["model"]["rewards"]["path"]["init_args"]["function"].endswith("ness")
+    rows = list(run.sample_rows())
+    assert len(rows) == len(rewards)
+    for row in rows:
+        assert set(row["rewards"]) == set(rewards)
+        assert row["rewards"]["metric"] < 0 < row["rewards"]["compared"]
+        red, _, blue = np.asarray(Image.open(run.root / row["image"])).mean((0, 1)) / 255
+        assert row["rewards"]["path"] == pytest.approx(red, abs=0.003)
+        assert row["rewards"]["object"] == pytest.approx(blue, abs=0.003)
+
+
+def test_the_saved_config_asks_the_same_judges(tmp_path: Path) -> None:
+    rewards = {name: value for name, value in yaml.safe_load(YAML).items() if name in ("path", "object", "metric")}
+    assert main(["predict", "--config", config(tmp_path, rewards)]) == 0
+    first, again = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "again")
+    assert main(["predict", "--config", str(first.config), "--trainer.default_root_dir", str(again.root)]) == 0
+    assert first.samples.read_bytes() == again.samples.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("class_path", "arguments", "message"),
+    [
+        ("FunctionReward", {"function": "nowhere.score"}, "'nowhere.score', and importing it failed"),
+        ("FunctionReward", {"function": "math.pi"}, "math.pi is a float"),
+        ("MetricReward", {"metric": {"class_path": "torchmetrics.MeanMetric"}}, "MeanMetric doesn't say whether"),
+        ("JPEGSize", {"target": -1}, "target is -1.0"),
+    ],
+)
+def test_misuse_gets_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], class_path: str, arguments: dict, message: str
+) -> None:
+    rewards = {
+        "wrong": {"class_path": f"rewards.{class_path}", "init_args": arguments},
+        "right": {"class_path": "rewards.Contrast"},
+    }
+    assert main(["predict", "--config", config(tmp_path, rewards)]) != 0
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
