@@ -16,6 +16,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from rewards import AestheticScore, CLIPScore, Colorfulness, HPSv2, JPEGCompressibility, PickScore, Reward
+from tests.rewards.judges import asking, colourful_judge
 
 SIZE, LENGTH, WIDTH = 16, 8, 8
 PROMPTS = ["a cat", "cat", "a dog", "zebra in the fog at noon with a hat"]
@@ -129,6 +130,7 @@ def check_gradient(judge: Reward) -> None:
 REWARDS: dict[str, Callable[[str, str], Reward]] = {
     "jpeg": lambda folder, head: JPEGCompressibility(workers=2),
     "colorfulness": lambda folder, head: Colorfulness(),
+    "http": lambda folder, head: asking(colourful_judge(), timeout=5.0),
     "clip": lambda folder, head: CLIPScore(folder),
     "pick": lambda folder, head: PickScore(folder),
     "hps": lambda folder, head: HPSv2(folder),
