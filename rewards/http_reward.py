@@ -88,7 +88,7 @@ class HTTPReward(Reward):
             ("concurrency", concurrency, 1),
             ("retries", retries, 0),
         ):
-            if count != int(count) or count < least:
+            if type(count) is not int or count < least:
                 raise ValueError(f"{name} is {count}: give a whole number of at least {least}.")
         for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
             if not 0 < seconds < math.inf:

@@ -38,22 +38,14 @@ def serve(
         limits: What is refused as too much.
 
     Raises:
-        ValueError: If a name can't be part of an address, if there is no reward, no token for other machines, or a
-            certificate without key.
+        ValueError: If a name can't be part of an address, if there is no reward or no such port, no token for
+            other machines, or a certificate without key.
+        FileNotFoundError: If there is no such certificate or key.
         ModuleNotFoundError: If the packages of the extra ``serve`` are not installed.
     """
-    if not rewards:
-        raise ValueError("rewards are empty: name at least one to serve.")
-    for name in rewards:
-        if not NAME.fullmatch(name):
-            raise ValueError(
-                f"{name!r} can't be part of an address: name rewards by letters, digits, '.', '_' and '-'."
-            )
-    require_token_variable(token_variable)
-    if token_variable is None and not is_loopback(host):
-        raise ValueError(f"host is {host!r}, which others can reach: give a token_variable, or listen at 127.0.0.1.")
-    if (certificate is None) is not (key is None):
-        raise ValueError("certificate and key belong together: give both to speak https, or neither.")
+    _require_names(rewards)
+    _require_place(host, port, token_variable)
+    _require_files(certificate, key)
     try:
         from rewards.server_app import make_app, make_server
     except ModuleNotFoundError as missing:
@@ -64,6 +56,32 @@ def serve(
     app = make_app(rewards, read_token(token_variable), device, limits)
     with suppress(KeyboardInterrupt):
         make_server(app, host, port, certificate, key).run()
+
+
+def _require_names(rewards: dict[str, Reward]) -> None:
+    if not rewards:
+        raise ValueError("rewards are empty: name at least one to serve.")
+    for name in rewards:
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} can't be part of an address: name rewards by letters, digits, '.', '_' and '-'."
+            )
+
+
+def _require_place(host: str, port: int, token_variable: str | None) -> None:
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port is {port}: give one from 1 to 65535, or 0 for any that is free.")
+    require_token_variable(token_variable)
+    if token_variable is None and not is_loopback(host):
+        raise ValueError(f"host is {host!r}, which others can reach: give a token_variable, or listen at 127.0.0.1.")
+
+
+def _require_files(certificate: Path | None, key: Path | None) -> None:
+    if (certificate is None) is not (key is None):
+        raise ValueError("certificate and key belong together: give both to speak https, or neither.")
+    for file in (certificate, key):
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(f"no file {file}: give PEM files as certificate and key.")
 
 
 if __name__ == "__main__":

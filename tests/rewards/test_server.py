@@ -208,6 +208,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"rewards": {}}, "rewards are empty"),
         ({"rewards": {"a b": Colorfulness()}}, "'a b' can't be part of an address"),
         ({"host": "0.0.0.0"}, "host is '0.0.0.0', which others can reach: give a token_variable"),
+        ({"port": 65536}, "port is 65536: give one from 1 to 65535"),
         ({"host": "::"}, "others can reach"),
         ({"host": ""}, "others can reach"),
         ({"token_variable": "s3cret-token"}, "no name of an environment variable"),
@@ -219,6 +220,11 @@ def test_what_is_not_served(built: None, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         serve(**({"rewards": {"colour": Colorfulness()}} | options))
     assert "s3cret" not in str(caught.value)
+
+
+def test_certificates_that_are_not_there(built: None) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file none\.pem: give PEM files"):
+        serve({"colour": Colorfulness()}, certificate=Path("none.pem"), key=Path("none.pem"))
 
 
 def test_other_machines_with_a_token(built: None, monkeypatch: pytest.MonkeyPatch) -> None:
