@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rewards import Colorfulness, HTTPReward, JPEGCompressibility, Reward
 from rewards.http_address import is_loopback
+from rewards.http_exchange import Judge
 from rewards.http_failure import JudgeError
 from rewards.http_protocol import Limits
 from tests.rewards.conftest import smooth
@@ -113,6 +114,10 @@ def test_a_token_that_no_header_can_hold_is_not_shown(monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match="JUDGE_TOKEN holds spaces") as caught:
         asking("http://127.0.0.1:1", token_variable="JUDGE_TOKEN").check()
     assert bad not in str(caught.value)
+
+
+def test_a_traceback_with_local_variables_shows_no_token() -> None:
+    assert TOKEN not in repr(Judge("https://judge.example", TOKEN, None, 1.0, 1.0, 0))
 
 
 def test_tls_is_verified(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
