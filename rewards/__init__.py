@@ -12,6 +12,7 @@ from rewards.colorfulness import Colorfulness
 from rewards.contrast import Contrast
 from rewards.function_reward import FunctionReward
 from rewards.hps import HPSv2
+from rewards.http_reward import HTTPReward
 from rewards.jpeg import JPEGCompressibility, JPEGIncompressibility, JPEGSize
 from rewards.metric_reward import MetricReward
 from rewards.pick_score import PickScore
@@ -26,6 +27,7 @@ __all__ = [
     "Contrast",
     "FunctionReward",
     "HPSv2",
+    "HTTPReward",
     "JPEGCompressibility",
     "JPEGIncompressibility",
     "JPEGSize",

@@ -75,6 +75,12 @@ class Reward(Metric, abc.ABC):
             ``(B,)`` float32 scores on the images' device, higher is better.
         """
 
+    def check(self) -> None:
+        """Make sure that ``score`` can be asked; a run does so before it loads its model.
+
+        A subclass that depends on something outside the process overrides this and raises what ``score`` would.
+        """
+
     def update(self, images: Tensor, prompts: list[str]) -> None:
         """Add the scores of a batch to the running mean; arguments as in :meth:`score`.
 

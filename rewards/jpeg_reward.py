@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rewards.base import Reward, at_least_float32, require_batch
+from rewards.base import Reward, require_batch
+from rewards.eight_bit import to_eight_bit
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
@@ -73,12 +74,13 @@ def jpeg_kilobytes(
     Returns:
         ``(B,)`` float32 kilobytes on the images' device.
     """
-    levels = at_least_float32(images.detach()).mul(255).round().clamp(0, 255).byte()
-    pixels = levels.permute(0, 2, 3, 1).cpu().numpy()
     encoded = partial(_encoded_bytes, quality=quality, subsampling=subsampling)
     # Pillow lets go of the GIL while it encodes. The pool lives for one call, so that rewards can be pickled.
     with ThreadPoolExecutor(workers) as pool:
-        return torch.tensor(list(pool.map(encoded, pixels)), dtype=torch.float32, device=images.device) / 1000
+        return (
+            torch.tensor(list(pool.map(encoded, to_eight_bit(images))), dtype=torch.float32, device=images.device)
+            / 1000
+        )
 
 
 def _encoded_bytes(pixels: np.ndarray, quality: int, subsampling: Subsampling) -> int:

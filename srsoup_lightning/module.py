@@ -16,7 +16,7 @@ from srsoup_lightning.diffusion.loading import Loading, load_backbone
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
 from srsoup_lightning.samplers.judges import Judges
-from srsoup_lightning.samplers.judging import Judging
+from srsoup_lightning.samplers.judging import Judging, RewardError
 from srsoup_lightning.samplers.problem import Problem
 
 
@@ -72,7 +72,16 @@ class SRSoupModule(L.LightningModule):
         """Callables told after every denoising step; callbacks add themselves."""
 
     def setup(self, stage: str) -> None:
-        """Load the pipeline, once."""
+        """Check the rewards, then load the pipeline, once.
+
+        Raises:
+            RewardError: A reward can't be asked.
+        """
+        for name, reward in self.rewards.items():
+            try:
+                reward.check()  # type: ignore[operator]
+            except Exception as error:
+                raise RewardError(f"reward {name!r} can't be asked: {error}") from error
         if self.backbone is None:
             self.backbone = self._load()
 

@@ -64,6 +64,8 @@ def score(
         table.unlink(missing_ok=True)
     missing = _not_in(table, entries, list(rewards))
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    for reward in rewards.values():
+        reward.check()
     judges = Judges(
         {name: reward.to(place).score for name, reward in rewards.items()},
         judging=Judging("worst", retries, timeout, cached=list(rewards)),

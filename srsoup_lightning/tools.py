@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser
 
 TOOLS = {
     "score": "srsoup_lightning.score:score",
+    "serve-reward": "rewards.server:serve",
 }
 """Name of each command to the place of its function, which is imported when it is asked for."""
 

@@ -33,6 +33,7 @@ from rewards import (
     Sharpness,
     Symmetry,
 )
+from tests.rewards.judges import asking, colourful_judge
 
 SIZE, LENGTH, WIDTH = 16, 8, 8
 PROMPTS = ["a cat", "cat", "a dog", "zebra in the fog at noon with a hat"]
@@ -161,6 +162,7 @@ REWARDS: dict[str, Callable[[str, str], Reward]] = {
     "differentiable function": lambda folder, head: FunctionReward(redness, is_differentiable=True),
     "metric": lambda folder, head: MetricReward(TotalVariation(reduction="mean")),
     "colorfulness": lambda folder, head: Colorfulness(),
+    "http": lambda folder, head: asking(colourful_judge(), timeout=5.0),
     "clip": lambda folder, head: CLIPScore(folder),
     "pick": lambda folder, head: PickScore(folder),
     "hps": lambda folder, head: HPSv2(folder),

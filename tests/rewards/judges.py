@@ -1,0 +1,146 @@
+"""Judges on real loopback sockets: the server that ships, and rogues that do as they like."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from rewards import Colorfulness, HTTPReward, Reward
+from rewards.http_protocol import Limits
+from rewards.server_app import make_app, make_server
+
+_LASTING = contextlib.ExitStack()  # what is in it is not collected as garbage, which would end it
+Act = Callable[[socket.socket], None]
+
+
+@contextlib.contextmanager
+def serving(
+    rewards: dict[str, Reward],
+    token: str | None = None,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    certificate: Path | None = None,
+    key: Path | None = None,
+    host: str = "127.0.0.1",
+) -> Iterator[str]:
+    """The address of a server in a thread."""
+    server = make_server(make_app(rewards, token, "cpu", limits), host, 0, certificate, key)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@cache
+def colourful_judge() -> str:
+    """The address of a judge of colourfulness that lives as long as the process."""
+    return _LASTING.enter_context(serving({"colour": Colorfulness()}))
+
+
+@dataclass
+class Rogue:
+    """What a rogue has heard.
+
+    Attributes:
+        url: Its address.
+        requests: Each connection's bytes, head and body.
+        times: When each connection came.
+    """
+
+    url: str
+    requests: list[bytes] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+
+def hear(connection: socket.socket) -> bytes:
+    """A whole request."""
+    heard = b""
+    while b"\r\n\r\n" not in heard and (more := connection.recv(65536)):
+        heard += more
+    head, _, body = heard.partition(b"\r\n\r\n")
+    length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+    while len(body) < length and (more := connection.recv(65536)):
+        body += more
+    return head + b"\r\n\r\n" + body
+
+
+@contextlib.contextmanager
+def rogue(*acts: Act) -> Iterator[Rogue]:
+    """A server that meets its n-th connection with its n-th act, and all further ones with the last."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    judge = Rogue(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    connections: list[socket.socket] = []
+
+    def meet(connection: socket.socket, act: Act) -> None:
+        with contextlib.suppress(OSError), connection:
+            connection.settimeout(5)
+            judge.requests.append(hear(connection))
+            act(connection)
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                judge.times.append(time.monotonic())
+                connections.append(connection)
+                act = acts[min(len(connections), len(acts)) - 1]
+                threading.Thread(target=meet, args=(connection, act), daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield judge
+    finally:
+        for open_socket in (listener, *connections):
+            with contextlib.suppress(OSError):
+                open_socket.shutdown(socket.SHUT_RDWR)
+            open_socket.close()
+
+
+def answer(body: bytes = b"", status: str = "200 OK", **headers: str) -> Act:
+    """Answer at once; underscores in names of headers are hyphens."""
+    lines = {"Content-Length": str(len(body))} | {name.replace("_", "-"): value for name, value in headers.items()}
+    head = f"HTTP/1.1 {status}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return send(head.encode() + b"\r\n" + body)
+
+
+def send(content: bytes) -> Act:
+    """Send exactly these bytes and close."""
+    return lambda connection: connection.sendall(content)
+
+
+def drip(content: bytes, rest: float = 0.02) -> Act:
+    """Send byte after byte, never silent for long."""
+
+    def act(connection: socket.socket) -> None:
+        for byte in content:
+            connection.sendall(bytes([byte]))
+            time.sleep(rest)
+
+    return act
+
+
+def silent(connection: socket.socket) -> None:
+    """Say nothing until the other end goes."""
+    connection.recv(1)
+
+
+def scores(*values: object, protocol: object = 1) -> bytes:
+    """An answer's body."""
+    return json.dumps({"protocol": protocol, "scores": values}).encode()
+
+
+def asking(url: str, **options: object) -> HTTPReward:
+    """A reward that asks for the colour, with little patience."""
+    return HTTPReward(url, **({"reward": "colour", "timeout": 0.3, "connect_timeout": 0.2, "retries": 0} | options))

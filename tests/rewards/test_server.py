@@ -1,0 +1,280 @@
+"""The server against those who ask too much, too slowly, without right or all at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from jsonargparse import auto_cli
+from tenacity import wait_none
+from torch import Tensor
+
+import rewards.http_judge as http_judge
+from rewards import Colorfulness, JPEGCompressibility, Reward, server_app
+from rewards.http_failure import JudgeError
+from rewards.http_protocol import Limits, read_scores, write_request
+from rewards.server import serve
+from tests.rewards.conftest import smooth
+from tests.rewards.judges import asking, hear, serving
+
+TOKEN = "s3cret-t0ken"
+PATH = "/v1/rewards/colour/scores"
+CLIENT = httpx2.Client(trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+JSON = {"Content-Type": "application/json"}
+BODY = write_request(np.zeros((1, 4, 4, 3), dtype=np.uint8), [""])
+IMAGES, PROMPTS = smooth(16, 16, 3), ["a", "b", "c"]
+
+
+class Slow(Reward):
+    """Works until it is let go, and counts how many it works on at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go, self.now, self.most, self.done = threading.Event(), threading.Event(), 0, 0, 0
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.begun.set()
+        self.go.wait(5)
+        time.sleep(0.01)
+        self.now -= 1
+        self.done += 1
+        return torch.zeros(len(images))
+
+
+class Failing(Reward):
+    """Fails in a way that shows what must not be shown."""
+
+    def __init__(self, error: type[Exception] | None) -> None:
+        super().__init__()
+        self.error = error
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        if self.error is not None:
+            raise self.error("/home/me/secret\nline two")
+        return torch.full((len(images),), torch.nan)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[socket.socket]:
+    parts = urlsplit(url)
+    with closing(socket.create_connection((parts.hostname, parts.port), timeout=5)) as connection:
+        yield connection
+
+
+def head(length: str) -> bytes:
+    """The beginning of a request whose body is yet to come."""
+    return f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{length}\r\n\r\n".encode()
+
+
+def error_of(response: httpx2.Response, status: int) -> str:
+    """The one line in an error's body, which holds nothing else."""
+    assert response.status_code == status
+    (line,) = response.json().values()
+    assert "\n" not in line
+    assert "/home" not in line
+    assert ".py" not in line
+    return line
+
+
+def test_health_lists_names_and_limits() -> None:
+    with serving({"b": Colorfulness(), "a": JPEGCompressibility()}, limits=Limits(images=5)) as url:
+        health = CLIENT.get(url + "/v1/health").json()
+    assert (health["protocol"], health["rewards"], health["limits"]["images"]) == (1, ["a", "b"], 5)
+
+
+def test_nothing_is_shown_without_the_token() -> None:
+    with serving({"colour": Colorfulness()}, token=TOKEN) as url:
+        for headers in (
+            {},
+            {"Authorization": TOKEN},
+            {"Authorization": f"Basic {TOKEN}"},
+            {"Authorization": b"Bearer \xe9"},
+        ):
+            for answer in (CLIENT.get(url + "/v1/health", headers=headers), CLIENT.post(url + PATH, headers=headers)):
+                assert error_of(answer, 401) == "wrong or no bearer token"
+                assert answer.headers["WWW-Authenticate"] == "Bearer"
+            assert error_of(CLIENT.post(url + "/v1/rewards/other/scores", headers=headers), 401)
+        assert CLIENT.get(url + "/v1/health", headers={"Authorization": f"bearer {TOKEN}"}).status_code == 200
+        for page in ("/docs", "/redoc", "/openapi.json", "/"):
+            assert error_of(CLIENT.get(url + page), 404) == "Not Found"
+
+
+def test_requests_that_are_refused() -> None:
+    with serving({"colour": Colorfulness()}, limits=Limits(images=2)) as url:
+        assert "choose one of colour" in error_of(CLIENT.post(url + "/v1/rewards/x/scores", headers=JSON), 404)
+        assert error_of(CLIENT.get(url + PATH), 405)
+        assert "application/json" in error_of(CLIENT.post(url + PATH, content=BODY), 415)
+        assert "no valid JSON" in error_of(CLIENT.post(url + PATH, content=b"{", headers=JSON), 400)
+        with pytest.raises(JudgeError, match=r"400 Bad Request \(3 images in a request: send at most 2 .*\): change"):
+            asking(url, retries=3).score(IMAGES, PROMPTS)
+        assert read_scores(CLIENT.post(url + PATH, content=BODY, headers=JSON).content, 1).tolist() == [0.0]
+
+
+def test_bodies_are_counted_as_they_come() -> None:
+    with serving({"colour": Colorfulness()}, limits=Limits(bytes=10_000)) as url:
+        assert CLIENT.post(url + PATH, content=BODY, headers=JSON).status_code == 200
+        for much in (b" " * 15_000, (b" " * 1000 for _ in range(15))):  # with a Content-Length, and in chunks
+            answer = CLIENT.post(url + PATH, content=much, headers=JSON)
+            assert error_of(answer, 413).startswith("the body has more than 10000 bytes")
+        with connected(url) as connection:
+            connection.sendall(head("Transfer-Encoding: chunked") + b"100000\r\n" + b" " * 20_000)
+            assert b"413 " in hear(connection)  # though there is no end
+
+
+def test_a_body_that_drips_is_not_waited_for() -> None:
+    with serving({"colour": Colorfulness()}, limits=Limits(seconds=1)) as url, connected(url) as connection:
+        start = time.monotonic()
+        connection.sendall(head("Content-Length: 99"))
+        connection.sendall(b" ")
+        assert b"408 Request Timeout" in hear(connection)
+        assert 0.9 < time.monotonic() - start < 2
+
+
+def test_one_is_judged_while_some_wait_and_the_rest_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_judge, "_jitter", wait_none())
+    slow = Slow()
+    with serving({"colour": slow}, limits=Limits(waiting=1)) as url:
+        patient = asking(url, timeout=5.0, retries=3, batch_size=1, concurrency=3)
+        results: list[Tensor] = []
+        asker = threading.Thread(target=lambda: results.append(patient.score(IMAGES, PROMPTS)))
+        asker.start()
+        assert slow.begun.wait(5)
+        time.sleep(0.1)
+        start = time.monotonic()
+        assert CLIENT.get(url + "/v1/health").status_code == 200  # the event loop is not held up
+        refused = CLIENT.post(url + PATH, content=BODY, headers=JSON)
+        assert time.monotonic() - start < 1
+        assert error_of(refused, 503) == "too many requests wait"
+        assert refused.headers["Retry-After"] == "1"
+        slow.go.set()
+        asker.join(10)
+    assert results[0].tolist() == [0.0, 0.0, 0.0]
+    assert (slow.most, slow.done) == (1, 3)
+
+
+def test_who_has_gone_is_not_judged() -> None:
+    slow = Slow()
+    with serving({"colour": slow}) as url:
+        for _ in range(3):
+            with pytest.raises(JudgeError, match="no whole answer"):
+                asking(url, timeout=0.2).score(IMAGES, PROMPTS)
+        slow.go.set()
+        asking(url, timeout=5.0).score(IMAGES, PROMPTS)
+    assert slow.done == 2  # the first, which had begun, and the last
+
+
+@pytest.mark.parametrize("error", [ValueError, StopIteration, KeyError, None])
+def test_a_reward_that_fails_tells_its_own_log_alone(
+    error: type[Exception] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving({"colour": Failing(error)}) as url:
+        for _ in range(2):
+            line = error_of(CLIENT.post(url + PATH, content=BODY, headers=JSON), 500)
+    assert line.startswith(f"the reward failed ({(error or ValueError).__name__})")
+    assert caplog.text.count("Traceback") == 2
+
+
+class BuiltError(Exception):
+    """Raised in the server's place, with what it would have served."""
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_server(*arguments: object) -> uvicorn.Server:
+        raise BuiltError(*arguments)
+
+    monkeypatch.setattr(server_app, "make_server", make_server)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rewards": {}}, "rewards are empty"),
+        ({"rewards": {"a b": Colorfulness()}}, "'a b' can't be part of an address"),
+        ({"host": "0.0.0.0"}, "host is '0.0.0.0', which others can reach: give a token_variable"),
+        ({"port": 65536}, "port is 65536: give one from 1 to 65535"),
+        ({"host": "::"}, "others can reach"),
+        ({"host": ""}, "others can reach"),
+        ({"token_variable": "s3cret-token"}, "no name of an environment variable"),
+        ({"token_variable": "UNSET_TOKEN"}, "UNSET_TOKEN is not set"),
+        ({"certificate": Path("server.pem")}, "certificate and key belong together"),
+    ],
+)
+def test_what_is_not_served(built: None, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        serve(**({"rewards": {"colour": Colorfulness()}} | options))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_certificates_that_are_not_there(built: None) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file none\.pem: give PEM files"):
+        serve({"colour": Colorfulness()}, certificate=Path("none.pem"), key=Path("none.pem"))
+
+
+def test_other_machines_with_a_token(built: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_TOKEN", TOKEN)
+    with pytest.raises(BuiltError) as caught:
+        serve({"colour": Colorfulness()}, "0.0.0.0", token_variable="JUDGE_TOKEN")
+    assert caught.value.args[1:] == ("0.0.0.0", 8000, None, None)
+
+
+def test_from_the_command_line(built: None) -> None:
+    judges = {"jpeg": {"class_path": "rewards.JPEGCompressibility", "init_args": {"quality": 50}}}
+    with pytest.raises(BuiltError) as caught:
+        auto_cli(
+            serve, as_positional=False, args=["--rewards", json.dumps(judges), "--port", "9000", "--limits.images", "7"]
+        )
+    assert caught.value.args[1:3] == ("127.0.0.1", 9000)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    monkeypatch.delitem(sys.modules, "rewards.server_app")
+    with pytest.raises(
+        ModuleNotFoundError, match=r"needs the package fastapi: pip install 'srsoup-lightning\[serve\]'"
+    ):
+        serve({"colour": Colorfulness()})
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_when_what_waits_is_answered(stop: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    slow, answers, terminated = Slow(), [], threading.Event()
+
+    def meanwhile() -> None:
+        judge = asking(f"http://127.0.0.1:{port}", timeout=5.0, retries=6)
+        asker = threading.Thread(target=lambda: answers.append(judge.score(IMAGES, PROMPTS)))
+        asker.start()
+        slow.begun.wait(5)
+        signal.pthread_kill(threading.main_thread().ident, stop)
+        time.sleep(0.2)
+        slow.go.set()
+        asker.join(5)
+
+    handler = signal.signal(signal.SIGTERM, lambda *_: terminated.set())  # uvicorn passes the signal on in the end
+    try:
+        client = threading.Thread(target=meanwhile)
+        client.start()
+        serve({"colour": slow}, port=port)
+        client.join(5)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert [scores.tolist() for scores in answers] == [[0.0, 0.0, 0.0]]
+    assert terminated.is_set() == (stop == signal.SIGTERM)
