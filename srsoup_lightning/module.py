@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 import lightning as L
@@ -61,6 +62,7 @@ class SRSoupModule(L.LightningModule):
             judging=judging,
         )
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
+        self._most = sys.maxsize  # that memory is known to hold
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
             if loading != Loading():
@@ -93,7 +95,10 @@ class SRSoupModule(L.LightningModule):
         """
         try:
             problem = self.problem(batch.prompt)
-            return self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
+            soup = self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
+            if problem.max_batch < self.sampler.max_batch:
+                self._most = problem.max_batch
+            return soup
         except StopIteration as error:  # the Trainer would take it for the end of the data and say nothing
             raise RuntimeError(f"{error!r} while making the soup of {batch}") from error
         except Exception as error:
@@ -112,7 +117,7 @@ class SRSoupModule(L.LightningModule):
             eta=sampler.eta,
             negative_prompt=self.negative_prompt,
         )
-        return Problem(denoiser, self.judges, sampler.max_batch, prompt)
+        return Problem(denoiser, self.judges, min(sampler.max_batch, self._most), prompt)
 
     def _tell(self, moment: Moment) -> None:
         if self._trainer is not None and self.trainer.received_sigterm:

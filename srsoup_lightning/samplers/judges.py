@@ -92,6 +92,8 @@ class Judges:
     def _answer(self, name: str, images: Tensor, prompts: list[str], when: str) -> Tensor:
         try:
             scores = within(self.judging.timeout, self.rewards[name], images, prompts)
+        except torch.OutOfMemoryError:  # for a smaller batch there may be room
+            raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise RewardError(f"reward {name!r} failed {when}: {reason}") from error

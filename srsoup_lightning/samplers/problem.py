@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +17,8 @@ from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.samplers.judges import Judges
 from srsoup_lightning.samplers.judging import with_worst
 
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
 Preview = Literal["guided", "unguided", "reused"]
 
 
@@ -27,7 +31,8 @@ class Problem:
     Args:
         denoiser: The model with prompt, guidance and schedule bound.
         judges: The rewards, checked.
-        max_batch: How many latents the network, the decoder and the rewards see at once, at least 1.
+        max_batch: How many latents the network, the decoder and the rewards see at once, at least 1; halved whenever
+            a device's memory runs out.
         prompt: What the rewards are told.
     """
 
@@ -40,13 +45,13 @@ class Problem:
     def predict(self, x: Tensor, level: int) -> Prediction:
         """The prediction at latents x (B, C, H, W) of level 0 ... T - 1."""
         self.ledger.nfe += len(x) * self.denoiser.evaluations
-        parts = [self.denoiser.predict(chunk, level) for chunk in x.split(self.max_batch)]
+        parts = list(self._in_chunks(lambda chunk: self.denoiser.predict(chunk, level), x))
         return Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.noise for part in parts]))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Clean latents (B, C, H, W) to images (B, 3, height, width) in [0, 1]."""
         self.ledger.decodes += len(latents)
-        return torch.cat([self.denoiser.decode(chunk) for chunk in latents.split(self.max_batch)])
+        return torch.cat(list(self._in_chunks(self.denoiser.decode, latents)))
 
     def estimate(self, x: Tensor, level: int, kind: Preview = "guided", noise: Tensor | None = None) -> Tensor:
         """The clean latents (B, C, H, W) that latents x of a level are heading for; at the cleanest level x itself.
@@ -111,23 +116,23 @@ class Problem:
 
     def _ask(self, preview: Callable[[Tensor], Tensor], asked: Tensor, level: int) -> Tensor:
         """Scores (B, M) where asked (B, M), of what `preview` says the latents of some rows are heading for."""
-        scores = torch.zeros(asked.shape, device=self.device)
-        everyone = torch.arange(len(asked), device=self.device)
-        awaited: list[Answer] = []
         when = f"at denoising step {level}"
         ask = self.judges.asking(self.prompt, when, self.ledger)
-        for rows in everyone.split(self.max_batch):
+
+        def ask_about(rows: Tensor) -> list[Answer]:
             wanted = asked[rows].any(1)
             clean, rows = preview(rows)[wanted], rows[wanted]
             if not len(rows):
-                continue
+                return []
             images = self.denoiser.decode_preview(clean)
             self.ledger.decodes += len(rows)
-            answers: list[Answer] = []
-            for column, name in enumerate(self.rewards):
-                chosen = asked[rows, column]
-                if chosen.any():
-                    answers.append((rows[chosen], column, ask(name, images[chosen])))
+            columns = [(column, name) for column, name in enumerate(self.rewards) if asked[rows, column].any()]
+            chosen = [asked[rows, column] for column, _ in columns]
+            return [(rows[c], column, ask(name, images[c])) for (column, name), c in zip(columns, chosen, strict=True)]
+
+        scores = torch.zeros(asked.shape, device=self.device)
+        awaited: list[Answer] = []
+        for answers in self._in_chunks(ask_about, torch.arange(len(asked), device=self.device)):
             _write_down(awaited, scores)  # a chunk late, so that its images were judged beside this one's network
             awaited = answers
         _write_down(awaited, scores)
@@ -148,12 +153,31 @@ class Problem:
         when, uncounted = "on the final image", Ledger.of(self.rewards)
         columns = []
         for name in self.rewards:
-            parts = images.split(self.max_batch)
-            answers = [self.judges.score(name, part, [self.prompt] * len(part), when, uncounted) for part in parts]
-            columns.append(torch.cat(answers))
+            answers = self._in_chunks(partial(self._final_scores, name, when, uncounted), images)
+            columns.append(torch.cat(list(answers)))
             self.ledger.failures[name] += uncounted.failures[name]
         scores = torch.stack(columns, dim=1)
         return self._complete(scores, torch.ones_like(scores, dtype=torch.bool), when), scores.isnan()
+
+    def _final_scores(self, name: str, when: str, ledger: Ledger, images: Tensor) -> Tensor:
+        return self.judges.score(name, images, [self.prompt] * len(images), when, ledger)
+
+    def _in_chunks(self, work: Callable[[Tensor], Result], rows: Tensor) -> Iterator[Result]:
+        """What `work` makes of portions of the rows (B, ...), of half the size from where memory runs out."""
+        start = 0
+        while start < len(rows):
+            chunk = rows[start : start + self.max_batch]
+            try:
+                result = work(chunk)
+            except torch.OutOfMemoryError:
+                if len(chunk) == 1:
+                    raise
+                self.max_batch = len(chunk) // 2
+                logger.warning("out of memory with a batch of %d: going on with %d", len(chunk), self.max_batch)
+                torch.cuda.empty_cache()
+                continue
+            yield result
+            start += len(chunk)
 
     def _complete(self, scores: Tensor, asked: Tensor, when: str) -> Tensor:
         """Scores (B, M) with each reward's worst one where it was asked, bool (B, M), but gave none (NaN)."""

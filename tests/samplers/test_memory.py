@@ -1,0 +1,87 @@
+"""Where memory runs out, the batch is halved, and nothing else changes."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.samplers import SRSoup
+from tests.conftest import Channel, MixtureBackbone, make_module
+from tests.samplers.toys import Tally, bind, lattice, linears, run
+from tests.test_module import predict
+
+SAMPLER = SRSoup(num_inference_steps=4, candidates=5, max_batch=16)
+ROOM = 5
+
+
+def cramped(work: Callable[..., object], room: int = ROOM) -> Callable[..., object]:
+    """The same work, on batches of at most so many."""
+
+    def in_little_room(x: Tensor, *arguments: object) -> object:
+        if len(x) > room:
+            raise torch.OutOfMemoryError(f"tried to allocate room for {len(x)}")
+        return work(x, *arguments)
+
+    return in_little_room
+
+
+PARTS = ("predict", "decode", "decode_preview")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_smaller_batch_makes_the_same_soup(part: str, caplog: pytest.LogCaptureFixture) -> None:
+    preferences = lattice(2, 7)
+    roomy = run(SAMPLER, preferences)
+    tally, denoiser = Tally(), bind(SAMPLER)
+    denoiser = tally.denoiser(replace(denoiser, **{part: cramped(getattr(denoiser, part))}))
+    with caplog.at_level(logging.WARNING):
+        soup = run(SAMPLER, preferences, denoiser=denoiser)
+    torch.testing.assert_close(soup.images, roomy.images, rtol=0, atol=1e-5)
+    assert soup.ledger.queries == roomy.ledger.queries
+    halvings = [tuple(map(int, pair)) for pair in re.findall(r"a batch of (\d+): going on with (\d+)", caplog.text)]
+    assert halvings
+    assert all(after == before // 2 for before, after in halvings)
+    assert halvings[-1][1] <= ROOM < halvings[-1][0]
+
+
+def test_a_rewards_own_network_may_be_what_is_too_large() -> None:
+    preferences, rewards = lattice(2, 7), linears(2)
+    roomy = run(SAMPLER, preferences, rewards)
+    soup = run(SAMPLER, preferences, rewards | {"b": cramped(rewards["b"])})
+    torch.testing.assert_close(soup.images, roomy.images, rtol=0, atol=1e-5)
+    torch.testing.assert_close(soup.rewards, roomy.rewards, rtol=0, atol=1e-4)
+
+
+def test_one_latent_that_does_not_fit_is_an_error() -> None:
+    denoiser = bind(SAMPLER)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(SAMPLER, lattice(2, 3), denoiser=replace(denoiser, predict=cramped(denoiser.predict, 0)))
+
+
+def test_the_next_soup_begins_with_what_fits() -> None:
+    class Cramped(MixtureBackbone):
+        refused = 0
+
+        def bind(self, prompt: str, **options: object) -> Denoiser:
+            denoiser = super().bind(prompt, **options)
+
+            def predict(x: Tensor, level: int) -> object:
+                self.refused += len(x) > 6
+                return cramped(denoiser.predict, 6)(x, level)
+
+            return replace(denoiser, predict=predict)
+
+    module = make_module({"red": Channel(0), "blue": Channel(2)})
+    expected = predict(module, ["a cat", "a dog"], [0])
+    module.backbone = Cramped()
+    soups = predict(module, ["a cat", "a dog"], [0])
+    assert module.backbone.refused == 1
+    for soup, roomy in zip(soups, expected, strict=True):
+        torch.testing.assert_close(soup.images, roomy.images, rtol=0, atol=1e-5)
