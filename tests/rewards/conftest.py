@@ -1,4 +1,4 @@
-"""A tiny CLIP and a tiny aesthetic head in the official formats, with random weights that make scores spread."""
+"""Tiny networks of every reward in the official formats, with random weights that make scores spread."""
 
 from __future__ import annotations
 
@@ -6,14 +6,26 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTokenizer,
+    PreTrainedModel,
+    Siglip2Tokenizer,
+    SiglipConfig,
+    SiglipModel,
+    SiglipProcessor,
+)
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from rewards import AestheticScore, CLIPScore, Colorfulness, HPSv2, JPEGCompressibility, PickScore, Reward
 
@@ -28,22 +40,29 @@ def tiny_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=[("c", "a"), ("ca", "t</w>")])
 
 
+def spread(network: PreTrainedModel, std: float = 0.3) -> PreTrainedModel:
+    """Draw the matrices anew, wide enough for scores that differ."""
+    torch.manual_seed(0)
+    for weight in network.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=std)
+    return network.eval()
+
+
+TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
 def tiny_network(tokenizer: CLIPTokenizer) -> CLIPModel:
-    shared = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = shared | {
+    text = TOWER | {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": LENGTH,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    vision = shared | {"image_size": SIZE, "patch_size": 4, "attention_dropout": 0.5}
+    vision = TOWER | {"image_size": SIZE, "patch_size": 4, "attention_dropout": 0.5}
     torch.manual_seed(0)
-    network = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH))
-    for weight in network.parameters():
-        if weight.ndim > 1:
-            torch.nn.init.normal_(weight, std=0.3)
-    return network.eval()
+    return spread(CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH)))
 
 
 def save_tiny_clip(folder: Path, **processor_options: object) -> str:
@@ -51,6 +70,21 @@ def save_tiny_clip(folder: Path, **processor_options: object) -> str:
     options = {"size": {"shortest_edge": SIZE}, "crop_size": {"height": SIZE, "width": SIZE}} | processor_options
     tiny_network(tokenizer).save_pretrained(folder)
     CLIPProcessor(CLIPImageProcessorPil(**options), tokenizer).save_pretrained(folder)
+    return str(folder)
+
+
+def save_tiny_siglip(folder: Path, **processor_options: object) -> str:
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *LETTERS, "ca", "cat"]
+    tokenizer = Siglip2Tokenizer(
+        vocab={token: index for index, token in enumerate(tokens)},
+        merges=[("c", "a"), ("ca", "t")],
+        padding_side="right",
+    )
+    text = TOWER | {"vocab_size": len(tokens), "max_position_embeddings": LENGTH}
+    vision = TOWER | {"image_size": SIZE, "patch_size": 4, "attention_dropout": 0.5}
+    spread(SiglipModel(SiglipConfig(text_config=text, vision_config=vision))).save_pretrained(folder)
+    options = {"size": {"height": SIZE, "width": SIZE}} | processor_options
+    SiglipProcessor(SiglipImageProcessorPil(**options), tokenizer).save_pretrained(folder)
     return str(folder)
 
 
@@ -73,6 +107,24 @@ def tiny_head(width: int = WIDTH) -> dict[str, Tensor]:
         head[f"layers.{index}.weight"] = 1.5 * torch.randn(outs, ins, generator=rng) / ins**0.5
         head[f"layers.{index}.bias"] = torch.randn(outs, generator=rng)
     return head
+
+
+class Files(NamedTuple):
+    """Where the tiny networks lie."""
+
+    clip: str
+    head: str
+    siglip: str
+
+
+@pytest.fixture(scope="session")
+def files(clip_folder: str, head_file: str, siglip_folder: str) -> Files:
+    return Files(clip_folder, head_file, siglip_folder)
+
+
+@pytest.fixture(scope="session")
+def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny_siglip(tmp_path_factory.mktemp("siglip"))
 
 
 @pytest.fixture(scope="session")
@@ -126,29 +178,30 @@ def check_gradient(judge: Reward) -> None:
         torch.testing.assert_close((gradient * direction).sum(), slope, rtol=5e-3, atol=5e-2)
 
 
-REWARDS: dict[str, Callable[[str, str], Reward]] = {
-    "jpeg": lambda folder, head: JPEGCompressibility(workers=2),
-    "colorfulness": lambda folder, head: Colorfulness(),
-    "clip": lambda folder, head: CLIPScore(folder),
-    "pick": lambda folder, head: PickScore(folder),
-    "hps": lambda folder, head: HPSv2(folder),
-    "aesthetic": lambda folder, head: AestheticScore(folder, head=head),
+REWARDS: dict[str, Callable[[Files], Reward]] = {
+    "jpeg": lambda files: JPEGCompressibility(workers=2),
+    "colorfulness": lambda files: Colorfulness(),
+    "clip": lambda files: CLIPScore(files.clip),
+    "siglip": lambda files: CLIPScore(files.siglip),
+    "pick": lambda files: PickScore(files.clip),
+    "hps": lambda files: HPSv2(files.clip),
+    "aesthetic": lambda files: AestheticScore(files.clip, head=files.head),
 }
-NETWORKS = ["clip", "pick", "hps", "aesthetic"]
+NETWORKS = [name for name in REWARDS if name not in ("jpeg", "colorfulness")]
 
 
 @pytest.fixture(params=REWARDS)
-def reward(request: pytest.FixtureRequest, clip_folder: str, head_file: str) -> Reward:
-    return REWARDS[request.param](clip_folder, head_file)
+def reward(request: pytest.FixtureRequest, files: Files) -> Reward:
+    return REWARDS[request.param](files)
 
 
 @pytest.fixture(params=NETWORKS)
-def network_reward(request: pytest.FixtureRequest, clip_folder: str, head_file: str) -> Reward:
-    return REWARDS[request.param](clip_folder, head_file)
+def network_reward(request: pytest.FixtureRequest, files: Files) -> Reward:
+    return REWARDS[request.param](files)
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=["clip", "pick", "hps", "aesthetic"])
 def make_network_reward(request: pytest.FixtureRequest, head_file: str) -> Callable[..., Reward]:
-    """The class of a reward with a network, its head given if it needs one."""
+    """The class of a reward with a CLIP network, its head given if it needs one."""
     kinds = {"clip": CLIPScore, "pick": PickScore, "hps": HPSv2, "aesthetic": partial(AestheticScore, head=head_file)}
     return kinds[request.param]

@@ -160,7 +160,7 @@ def test_missing_model_lists_the_shipped_ones(
     (tmp_path / "checkpoints" / "tiny-clip").mkdir(parents=True)
     (tmp_path / "checkpoints" / "tiny-clip" / "config.json").touch()
     shelf = Shelf(tmp_path / "package", "checkpoints", "config.json")
-    monkeypatch.setattr("rewards.clip_source.CLIP_MODELS", shelf)
+    monkeypatch.setattr("rewards.source.CLIP_MODELS", shelf)
     with pytest.raises(FileNotFoundError, match=f"{name}.*tiny-clip") as caught:
         make_network_reward(name)
     assert "\n" not in str(caught.value)
