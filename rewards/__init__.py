@@ -9,6 +9,7 @@ from rewards.base import Reward
 from rewards.clip_score import CLIPScore
 from rewards.colorfulness import Colorfulness
 from rewards.hps import HPSv2
+from rewards.image_reward import ImageReward
 from rewards.jpeg import JPEGCompressibility
 from rewards.pick_score import PickScore
 
@@ -17,6 +18,7 @@ __all__ = [
     "CLIPScore",
     "Colorfulness",
     "HPSv2",
+    "ImageReward",
     "JPEGCompressibility",
     "PickScore",
     "Reward",

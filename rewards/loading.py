@@ -88,7 +88,7 @@ def load_preprocessing(kind: Any, source: Source) -> Any:  # noqa: ANN401
     try:
         with quiet_loading():
             return source.load(kind)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise source.no_preprocessing(error) from None
     except ImportError as error:
         needed = first_line(error).split(". ")[0]

@@ -47,7 +47,7 @@ class Source:
         place, revision = str(self.folder or self.name), self.revision or "main"
         return loader.from_pretrained(place, revision=revision, trust_remote_code=False, **options)
 
-    def not_found(self, reason: str | OSError) -> FileNotFoundError:
+    def not_found(self, reason: str | Exception) -> FileNotFoundError:
         """What to raise if no model is there."""
         shipped = ", ".join(CLIP_MODELS.names()) or "none"
         at = "" if self.revision is None else f" at revision {self.revision!r}"
@@ -56,7 +56,7 @@ class Source:
             f"give a hub id, a local folder or the name of a shipped checkpoint ({shipped})."
         )
 
-    def no_preprocessing(self, reason: str | OSError) -> FileNotFoundError:
+    def no_preprocessing(self, reason: str | Exception) -> FileNotFoundError:
         """What to raise if there is a model without tokenizer or image preprocessing."""
         return FileNotFoundError(
             f"{self.name} lacks its tokenizer or its image preprocessing ({first_line(reason)}): save the model's "

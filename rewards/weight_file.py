@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -42,18 +42,28 @@ def read_weights(name: str, sha256: str | None = None, revision: str | None = No
     return weights
 
 
+def require_keys(weights: Mapping[str, Tensor], keys: Collection[str], name: str) -> list[Tensor]:
+    """The weights of these keys.
+
+    Raises:
+        ValueError: If one is missing.
+    """
+    for key in keys:
+        if key not in weights:
+            raise ValueError(f"{name} lacks {key}: give the official file, or one with the same keys.")
+    return [weights[key] for key in keys]
+
+
 def require_shapes(weights: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], name: str) -> None:
     """Check that the weights have the wanted keys and shapes; other keys are left to the caller.
 
     Raises:
         ValueError: If one is missing or has another shape.
     """
-    for key, shape in wanted.items():
-        if key not in weights:
-            raise ValueError(f"{name} lacks {key}: give the official file, or one with the same keys.")
-        if weights[key].shape != shape:
+    for (key, shape), weight in zip(wanted.items(), require_keys(weights, wanted, name), strict=True):
+        if weight.shape != shape:
             raise ValueError(
-                f"{name} has {key} of shape {tuple(weights[key].shape)}, want {tuple(shape)}: "
+                f"{name} has {key} of shape {tuple(weight.shape)}, want {tuple(shape)}: "
                 "give weights that were trained for this network."
             )
 

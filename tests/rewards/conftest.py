@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
+    BertTokenizer,
     CLIPConfig,
     CLIPModel,
     CLIPProcessor,
@@ -27,7 +28,16 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from rewards import AestheticScore, CLIPScore, Colorfulness, HPSv2, JPEGCompressibility, PickScore, Reward
+from rewards import (
+    AestheticScore,
+    CLIPScore,
+    Colorfulness,
+    HPSv2,
+    ImageReward,
+    JPEGCompressibility,
+    PickScore,
+    Reward,
+)
 
 SIZE, LENGTH, WIDTH = 16, 8, 8
 PROMPTS = ["a cat", "cat", "a dog", "zebra in the fog at noon with a hat"]
@@ -88,6 +98,61 @@ def save_tiny_siglip(folder: Path, **processor_options: object) -> str:
     return str(folder)
 
 
+BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "in", "the", "cat", "dog", "zebra", "fog", "##s"]
+
+
+def save_tiny_bert(folder: Path) -> str:
+    BertTokenizer(vocab={token: index for index, token in enumerate(BERT)}).save_pretrained(folder)
+    return str(folder)
+
+
+def tiny_image_reward() -> dict[str, Tensor]:
+    """The official file's keys, for an image encoder of width 128 and a text encoder of 64, with 2 layers each."""
+    rng = torch.Generator().manual_seed(0)
+    weights: dict[str, Tensor] = {}
+
+    def matrix(key: str, *shape: int) -> None:
+        weights[key] = 0.2 * torch.randn(shape, generator=rng)
+
+    def linear(key: str, outs: int, *ins: int) -> None:
+        matrix(f"{key}.weight", outs, *ins)
+        matrix(f"{key}.bias", outs)
+
+    def norm(key: str, width: int) -> None:
+        linear(key, width)
+        weights[f"{key}.weight"] += 1
+
+    vision, text, patch, feed = 128, 64, 4, 48
+    matrix("blip.visual_encoder.cls_token", 1, 1, vision)
+    matrix("blip.visual_encoder.pos_embed", 1, 1 + (SIZE // patch) ** 2, vision)
+    linear("blip.visual_encoder.patch_embed.proj", vision, 3, patch, patch)
+    norm("blip.visual_encoder.norm", vision)
+    matrix("blip.text_encoder.embeddings.word_embeddings.weight", len(BERT) + 2, text)
+    matrix("blip.text_encoder.embeddings.position_embeddings.weight", 40, text)
+    weights["blip.text_encoder.embeddings.position_ids"] = torch.arange(40)[None]
+    norm("blip.text_encoder.embeddings.LayerNorm", text)
+    for index in range(2):
+        block, layer = f"blip.visual_encoder.blocks.{index}", f"blip.text_encoder.encoder.layer.{index}"
+        norm(f"{block}.norm1", vision)
+        norm(f"{block}.norm2", vision)
+        linear(f"{block}.attn.qkv", 3 * vision, vision)
+        linear(f"{block}.attn.proj", vision, vision)
+        linear(f"{block}.mlp.fc1", feed, vision)
+        linear(f"{block}.mlp.fc2", vision, feed)
+        for attention, seen in {"attention": text, "crossattention": vision}.items():
+            linear(f"{layer}.{attention}.self.query", text, text)
+            linear(f"{layer}.{attention}.self.key", text, seen)
+            linear(f"{layer}.{attention}.self.value", text, seen)
+            linear(f"{layer}.{attention}.output.dense", text, text)
+            norm(f"{layer}.{attention}.output.LayerNorm", text)
+        linear(f"{layer}.intermediate.dense", feed, text)
+        linear(f"{layer}.output.dense", text, feed)
+        norm(f"{layer}.output.LayerNorm", text)
+    linear("blip.vision_proj", 8, vision)
+    linear("blip.text_proj", 8, text)
+    return weights | {f"mlp.{key}": weight for key, weight in tiny_head(text).items()}
+
+
 def make_legacy(folder: str) -> None:
     """Write the image preprocessing of a saved CLIP as it was written in 2022."""
     legacy = {
@@ -115,11 +180,25 @@ class Files(NamedTuple):
     clip: str
     head: str
     siglip: str
+    blip: str
+    bert: str
 
 
 @pytest.fixture(scope="session")
-def files(clip_folder: str, head_file: str, siglip_folder: str) -> Files:
-    return Files(clip_folder, head_file, siglip_folder)
+def files(clip_folder: str, head_file: str, siglip_folder: str, blip_file: str, bert_folder: str) -> Files:
+    return Files(clip_folder, head_file, siglip_folder, blip_file, bert_folder)
+
+
+@pytest.fixture(scope="session")
+def blip_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("blip") / "ImageReward.safetensors"
+    save_file(tiny_image_reward(), file)
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny_bert(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="session")
@@ -186,6 +265,7 @@ REWARDS: dict[str, Callable[[Files], Reward]] = {
     "pick": lambda files: PickScore(files.clip),
     "hps": lambda files: HPSv2(files.clip),
     "aesthetic": lambda files: AestheticScore(files.clip, head=files.head),
+    "image": lambda files: ImageReward(files.blip, tokenizer=files.bert),
 }
 NETWORKS = [name for name in REWARDS if name not in ("jpeg", "colorfulness")]
 

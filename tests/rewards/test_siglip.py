@@ -30,8 +30,8 @@ def official(folder: str, images: Tensor, prompts: list[str]) -> Tensor:
         return 100 * (logits - network.logit_bias) / network.logit_scale.exp()
 
 
-# Resized pixels are rounded to 8 bits by PIL: at most 0.4 points on these, that spread over 20 and more. Where it enlarges
-# images, it also cuts off what overshoots between rows and columns: 1.7 points.
+# Resized pixels are rounded to 8 bits by PIL: at most 0.4 points on these, that spread over 20 and more. Where it
+# enlarges images, it also cuts off what overshoots between rows and columns: 1.7 points.
 @pytest.mark.parametrize(
     ("shape", "slack"), [((SIZE, SIZE), 1e-3), ((64, 64), 0.8), ((50, 75), 0.8), ((75, 51), 0.8), ((12, 9), 3.0)]
 )
