@@ -12,6 +12,7 @@ from rewards.hps import HPSv2
 from rewards.image_reward import ImageReward
 from rewards.jpeg import JPEGCompressibility
 from rewards.pick_score import PickScore
+from rewards.vqa_score import VQAScore
 
 __all__ = [
     "AestheticScore",
@@ -22,4 +23,5 @@ __all__ = [
     "JPEGCompressibility",
     "PickScore",
     "Reward",
+    "VQAScore",
 ]

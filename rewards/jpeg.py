@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rewards.base import Reward, at_least_float32, require_batch
+from rewards.base import Reward, require_batch
+from rewards.eight_bit import eight_bit
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
@@ -59,11 +60,9 @@ class JPEGCompressibility(Reward):
             TypeError, ValueError: See :func:`rewards.base.require_batch`.
         """
         require_batch(images, prompts)
-        levels = at_least_float32(images.detach()).mul(255).round().clamp(0, 255).byte()
-        pixels = levels.permute(0, 2, 3, 1).cpu().numpy()
         # Pillow lets go of the GIL while it encodes. The pool lives for one call, so that the reward can be pickled.
         with ThreadPoolExecutor(self.workers) as pool:
-            sizes = list(pool.map(self._encoded_bytes, pixels))
+            sizes = list(pool.map(self._encoded_bytes, eight_bit(images)))
         return torch.tensor(sizes, dtype=torch.float32, device=images.device) / -1000
 
     def _encoded_bytes(self, pixels: np.ndarray) -> int:

@@ -13,12 +13,12 @@ from rewards.source import Source, first_line, quiet_loading
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 
 
-def load_config(model: Source, allowed: Collection[str]) -> Any:  # noqa: ANN401
+def load_config(model: Source, allowed: Collection[str] | None = None) -> Any:  # noqa: ANN401
     """Load a model's configuration.
 
     Args:
         model: Where the model is.
-        allowed: The model types that will do.
+        allowed: The model types that will do; None for any.
 
     Raises:
         FileNotFoundError: If there is no such model.
@@ -37,7 +37,7 @@ def load_config(model: Source, allowed: Collection[str]) -> Any:  # noqa: ANN401
         raise model.not_found(error) from None
     except ValueError as error:
         raise ValueError(f"{model.name} is no model that this transformers knows ({first_line(error)}).") from None
-    if config.model_type not in allowed:
+    if allowed is not None and config.model_type not in allowed:
         raise ValueError(f"{model.name} is a {config.model_type} model: give one of type {' or '.join(allowed)}.")
     return config
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
     BertTokenizer,
@@ -19,7 +20,13 @@ from transformers import (
     CLIPModel,
     CLIPProcessor,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     Siglip2Tokenizer,
     SiglipConfig,
     SiglipModel,
@@ -37,6 +44,7 @@ from rewards import (
     JPEGCompressibility,
     PickScore,
     Reward,
+    VQAScore,
 )
 
 SIZE, LENGTH, WIDTH = 16, 8, 8
@@ -153,6 +161,57 @@ def tiny_image_reward() -> dict[str, Tensor]:
     return weights | {f"mlp.{key}": weight for key, weight in tiny_head(text).items()}
 
 
+CHAT = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] }} {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }} {% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}assistant{% endif %}"
+)
+
+
+def tiny_speaker(*special: str) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of letters in which "Yes" is one token, and " Yes" another."""
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", *LETTERS, "Y", "\u0120", "Ye", "Yes", "\u0120Yes"]
+    merges = [("Y", "e"), ("Ye", "s"), ("\u0120", "Yes")]
+    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges, unk_token="<unk>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    tokenizer.add_tokens(list(special), special_tokens=True)
+    return tokenizer
+
+
+def outspoken(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A network whose "Yes" is neither certain nor out of the question."""
+    spread(network).get_output_embeddings().weight.data[tokenizer.convert_tokens_to_ids(["Yes", "\u0120Yes"])] *= -2
+    return network
+
+
+SPEAKER = TOWER | {"max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+EYE = TOWER | {"image_size": SIZE, "patch_size": 4}
+
+
+def save_tiny_llava(folder: Path, chat_template: str | None = CHAT) -> str:
+    tokenizer = tiny_speaker("<image>")
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**EYE),
+        text_config=LlamaConfig(vocab_size=len(tokenizer), **SPEAKER),
+        image_token_index=len(tokenizer) - 1,
+        vision_feature_layer=-1,
+    )
+    torch.manual_seed(0)
+    outspoken(LlavaForConditionalGeneration(config), tokenizer).save_pretrained(folder)
+    LlavaProcessor(
+        CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}),
+        tokenizer,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=chat_template,
+    ).save_pretrained(folder)
+    return str(folder)
+
+
 def make_legacy(folder: str) -> None:
     """Write the image preprocessing of a saved CLIP as it was written in 2022."""
     legacy = {
@@ -182,11 +241,19 @@ class Files(NamedTuple):
     siglip: str
     blip: str
     bert: str
+    llava: str
 
 
 @pytest.fixture(scope="session")
-def files(clip_folder: str, head_file: str, siglip_folder: str, blip_file: str, bert_folder: str) -> Files:
-    return Files(clip_folder, head_file, siglip_folder, blip_file, bert_folder)
+def files(
+    clip_folder: str, head_file: str, siglip_folder: str, blip_file: str, bert_folder: str, llava_folder: str
+) -> Files:
+    return Files(clip_folder, head_file, siglip_folder, blip_file, bert_folder, llava_folder)
+
+
+@pytest.fixture(scope="session")
+def llava_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny_llava(tmp_path_factory.mktemp("llava"))
 
 
 @pytest.fixture(scope="session")
@@ -265,6 +332,7 @@ REWARDS: dict[str, Callable[[Files], Reward]] = {
     "pick": lambda files: PickScore(files.clip),
     "hps": lambda files: HPSv2(files.clip),
     "aesthetic": lambda files: AestheticScore(files.clip, head=files.head),
+    "vqa": lambda files: VQAScore(files.llava),
     "image": lambda files: ImageReward(files.blip, tokenizer=files.bert),
 }
 NETWORKS = [name for name in REWARDS if name not in ("jpeg", "colorfulness")]
