@@ -109,6 +109,13 @@ class VQAScore(Reward):
             logits: Tensor = network.generate(**inputs).logits[0]
         return logits.float().softmax(-1)[:, self._answers].sum(-1).to(images.device)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What transformers hangs into some networks when they first run can't be pickled; the next run hangs it anew.
+        for module in self.networks[0].modules():
+            module._forward_hooks.clear()
+            module.__dict__.pop("_output_capturing_hooks_installed", None)
+        return super().__getstate__()
+
     def _encode(self, pictures: list[Image.Image], prompts: list[str]) -> dict[str, Tensor]:
         """What the network takes, on its device and in its dtype."""
         texts = [self._template.replace(_BLANK, prompt) for prompt in prompts]
