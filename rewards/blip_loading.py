@@ -58,9 +58,9 @@ def blip_scorer(weights: dict[str, Tensor], dtype: torch.dtype, name: str) -> Bl
 
     vision, text, head = (_part(weights, prefix, name) for prefix in (_VISION, _TEXT, _HEAD))
     vision = {_renamed(key): weight for key, weight in vision.items()}
-    options = {"dtype": dtype, "add_pooling_layer": False}
-    seeing = _encoder(BlipVisionModel, _vision_config(vision, name), vision, name, dtype=dtype)
-    reading = _encoder(BlipTextModel, _text_config(text, seeing.config.hidden_size, name), text, name, **options)
+    seeing = _encoder(BlipVisionModel, _vision_config(vision, name), vision, dtype, name)
+    config = _text_config(text, seeing.config.hidden_size, name)
+    reading = _encoder(BlipTextModel, config, text, dtype, name, add_pooling_layer=False)
     layers = linear_head(head, reading.config.hidden_size, name)
     return BlipScorer(seeing, reading, layers.to(torch.promote_types(dtype, torch.float32)))
 
@@ -135,13 +135,20 @@ def _heads(width: int, name: str) -> int:
     return width // _HEAD_WIDTH
 
 
-def _encoder(kind: Any, config: Any, weights: dict[str, Tensor], name: str, **options: object) -> Any:  # noqa: ANN401
-    modules = {key: value for key, value in options.items() if key != "dtype"}
+def _encoder(
+    kind: Any,  # noqa: ANN401
+    config: object,
+    weights: dict[str, Tensor],
+    dtype: torch.dtype,
+    name: str,
+    **options: bool,
+) -> Any:  # noqa: ANN401
     with torch.device("meta"):
-        wanted = {key: weight.shape for key, weight in kind(config, **modules).state_dict().items()}
+        wanted = {key: weight.shape for key, weight in kind(config, **options).state_dict().items()}
     require_shapes(weights, wanted, name)
+    fitting = {key: weights[key] for key in wanted}
     with quiet_loading():
         # Unlike load_state_dict it takes the tensors as they are, with no network of random weights made before.
-        network = kind.from_pretrained(None, config=config, state_dict={key: weights[key] for key in wanted}, **options)
+        network = kind.from_pretrained(None, config=config, state_dict=fitting, dtype=dtype, **options)
     require_finite(network, name)
     return network

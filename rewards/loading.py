@@ -32,7 +32,9 @@ def load_config(model: Source, allowed: Collection[str] | None = None) -> Any:  
     if model.folder is not None and not any(model.folder.glob("*.safetensors")):
         raise model.only_pickles()
     try:
-        config = model.load(AutoConfig)
+        # SigLIP's configurations name marks that are not in its vocabulary, and transformers warns of them.
+        with quiet_loading():
+            config = model.load(AutoConfig)
     except OSError as error:
         raise model.not_found(error) from None
     except ValueError as error:

@@ -25,15 +25,16 @@ class VQAScore(Reward):
 
     Lin et al. 2024, "Evaluating text-to-visual generation with image-to-text generation", ECCV 2024, arXiv:2404.01291:
     ``P("Yes" | image, question)`` with the question 'Does this figure show "{prompt}"? Please answer yes or no.' Values
-    lie in ``[0, 1]``. Composed prompts, "the red cup left of the dog", are what it judges better than CLIP's scores.
+    lie in ``[0, 1]``. On composed prompts, "the red cup left of the dog", the authors find it closer to people's
+    judgement than CLIP's scores.
 
     Computed is the softmax, over the whole vocabulary and in float32, of the logits of the first token after the
     question; its probabilities are summed over the tokens that spell the answer, with and without a space before it,
     each where it is a single token. The question goes through the processor's chat template, as a user's message with
     the image first; if it has none, the text is the filled template alone, so write into it what the model wants, such
     as "<image>". The authors' own network, CLIP-FlanT5, is none of transformers'; of those that are, they report
-    LLaVA-1.5, with a system message that its chat template lacks. None of this was compared with their numbers: only
-    with the same formula image by image on random weights, for LLaVA, Idefics3 and PaliGemma.
+    LLaVA-1.5, whose chat template may differ from their prompt in a system message. None of this was compared with
+    their numbers: only with the same formula image by image on random weights, for LLaVA, Idefics3 and PaliGemma.
 
     Images go through Pillow at 8 bits a channel, so no gradient reaches the pixels. A processor that takes videos too,
     such as Qwen2-VL's, Qwen2.5-VL's or SmolVLM's, needs torchvision. Memory grows with the images of a call.
