@@ -60,7 +60,6 @@ def tiny_tokenizer() -> CLIPTokenizer:
 
 def spread(network: PreTrainedModel, std: float = 0.3) -> PreTrainedModel:
     """Draw the matrices anew, wide enough for scores that differ."""
-    torch.manual_seed(0)
     for weight in network.parameters():
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=std)
@@ -100,6 +99,7 @@ def save_tiny_siglip(folder: Path, **processor_options: object) -> str:
     )
     text = TOWER | {"vocab_size": len(tokens), "max_position_embeddings": LENGTH}
     vision = TOWER | {"image_size": SIZE, "patch_size": 4, "attention_dropout": 0.5}
+    torch.manual_seed(0)
     spread(SiglipModel(SiglipConfig(text_config=text, vision_config=vision))).save_pretrained(folder)
     options = {"size": {"height": SIZE, "width": SIZE}} | processor_options
     SiglipProcessor(SiglipImageProcessorPil(**options), tokenizer).save_pretrained(folder)

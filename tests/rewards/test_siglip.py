@@ -30,10 +30,10 @@ def official(folder: str, images: Tensor, prompts: list[str]) -> Tensor:
         return 100 * (logits - network.logit_bias) / network.logit_scale.exp()
 
 
-# Resized pixels are rounded to 8 bits by PIL: at most 0.4 points on these, that spread over 20 and more. Where it
-# enlarges images, it also cuts off what overshoots between rows and columns: 1.7 points.
+# Resized pixels are rounded to 8 bits by PIL, and where it enlarges images, it also cuts off what overshoots between
+# rows and columns: at most 0.5 points on these, whose standard deviation is 3 and more.
 @pytest.mark.parametrize(
-    ("shape", "slack"), [((SIZE, SIZE), 1e-3), ((64, 64), 0.8), ((50, 75), 0.8), ((75, 51), 0.8), ((12, 9), 3.0)]
+    ("shape", "slack"), [((SIZE, SIZE), 1e-3), ((64, 64), 0.6), ((50, 75), 0.6), ((75, 51), 0.6), ((12, 9), 1.0)]
 )
 @pytest.mark.parametrize("resample", [2, 3])
 def test_the_official_formula(tmp_path: Path, shape: tuple[int, int], slack: float, resample: int) -> None:
