@@ -13,11 +13,13 @@ from rewards.contrast import Contrast
 from rewards.function_reward import FunctionReward
 from rewards.hps import HPSv2
 from rewards.http_reward import HTTPReward
+from rewards.image_reward import ImageReward
 from rewards.jpeg import JPEGCompressibility, JPEGIncompressibility, JPEGSize
 from rewards.metric_reward import MetricReward
 from rewards.pick_score import PickScore
 from rewards.sharpness import Sharpness
 from rewards.symmetry import Symmetry
+from rewards.vqa_score import VQAScore
 
 __all__ = [
     "AestheticScore",
@@ -28,6 +30,7 @@ __all__ = [
     "FunctionReward",
     "HPSv2",
     "HTTPReward",
+    "ImageReward",
     "JPEGCompressibility",
     "JPEGIncompressibility",
     "JPEGSize",
@@ -36,4 +39,5 @@ __all__ = [
     "Reward",
     "Sharpness",
     "Symmetry",
+    "VQAScore",
 ]

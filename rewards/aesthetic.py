@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rewards.aesthetic_head import load_head
 from rewards.base import Reward, require_batch
-from rewards.clip_loading import Dtype, load_clip_vision
+from rewards.clip_loading import load_clip_vision
 from rewards.clip_reward import embed_images
-from rewards.clip_source import Source
+from rewards.linear_head import linear_head
+from rewards.loading import Dtype
+from rewards.source import Source
+from rewards.weight_file import read_weights
 
 
 class AestheticScore(Reward):
@@ -61,8 +63,9 @@ class AestheticScore(Reward):
         revision: str | None = None,
         head_revision: str | None = None,
     ) -> None:
+        weights = read_weights(str(head), sha256, head_revision)
         network, pixels = load_clip_vision(Source(str(model), revision), dtype)
-        layers = load_head(str(head), network.config.projection_dim, sha256, head_revision)
+        layers = linear_head(weights, network.config.projection_dim, str(head))
         super().__init__(network, layers.to(torch.promote_types(network.dtype, torch.float32)))
         self._pixels = pixels
 

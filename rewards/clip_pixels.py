@@ -1,4 +1,4 @@
-"""CLIP's image preprocessing on tensors: what the official processor does to PIL images, but differentiable."""
+"""The image preprocessing of CLIP and SigLIP on tensors: what their processors do to PIL images, differentiable."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 _MODES = {2: "bilinear", 3: "bicubic"}  # the numbers are Pillow's
 
@@ -37,7 +38,7 @@ class CLIPPixels:
     """Whether the whole image goes into the crop, padded with black, as HPSv2 does it; see :meth:`padded`."""
 
     @classmethod
-    def of(cls, processor: CLIPImageProcessorPil) -> CLIPPixels:
+    def of(cls, processor: CLIPImageProcessorPil | SiglipImageProcessorPil) -> CLIPPixels:
         """Read the values from an official image processor.
 
         Raises:

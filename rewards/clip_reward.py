@@ -1,4 +1,4 @@
-"""What rewards on a CLIP network share: unit embeddings of images and prompts, and their cosine."""
+"""What rewards on a CLIP or SigLIP network share: unit embeddings of images and prompts, and their cosine."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from rewards.base import Reward, at_least_float32, require_batch
-from rewards.clip_loading import Dtype, LoadedCLIP, load_clip
+from rewards.clip_loading import CLIP, SIGLIP, LoadedCLIP, load_clip
 from rewards.clip_pixels import CLIPPixels
-from rewards.clip_source import Source
+from rewards.loading import Dtype
+from rewards.source import Source
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, CLIPVisionModelWithProjection
+    from transformers import CLIPModel, CLIPVisionModelWithProjection, PreTrainedModel, SiglipModel
 
 
 class CLIPReward(Reward, abc.ABC):
-    """A constant times the cosine between CLIP's embeddings of an image and of its prompt.
+    """A constant times the cosine between a network's embeddings of an image and of its prompt.
 
     A subclass loads the model by :func:`load_clip_from` and says the constant. Gradients reach the pixels. Prompts
     longer than the network's text length are cut.
@@ -54,8 +55,8 @@ class CLIPReward(Reward, abc.ABC):
         return scores.float().to(images.device)
 
     @property
-    def _clip(self) -> CLIPModel:
-        return cast("CLIPModel", self.networks[0])
+    def _clip(self) -> CLIPModel | SiglipModel:
+        return cast("CLIPModel | SiglipModel", self.networks[0])
 
     @torch.no_grad()
     def _embed_prompts(self, prompts: list[str]) -> Tensor:
@@ -63,14 +64,21 @@ class CLIPReward(Reward, abc.ABC):
         missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._texts]
         texts = dict(self._texts)
         if missing:
-            tokens = self._tokenizer(missing, padding=True, truncation=True, return_tensors="pt").to(self.device)
-            features = self._clip.get_text_features(
-                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-            )
+            features = self._clip.get_text_features(**self._tokenize(missing))
             # Some releases return the projected vectors alone.
             texts |= dict(zip(missing, _unit(getattr(features, "pooler_output", features)), strict=True))
         self._texts = {prompt: texts[prompt] for prompt in prompts}
         return torch.stack([texts[prompt] for prompt in prompts]).to(self.device)
+
+    def _tokenize(self, prompts: list[str]) -> dict[str, Tensor]:
+        options = {"truncation": True, "return_tensors": "pt"}
+        if self._clip.config.model_type == SIGLIP:
+            # Trained on lower-case texts, all of one length and with attention to the padding. Gemma's tokenizer, which
+            # SigLIP 2 may come with, leaves the case as it is.
+            lower = [prompt.lower() for prompt in prompts]
+            return {"input_ids": self._tokenizer(lower, padding="max_length", **options)["input_ids"].to(self.device)}
+        tokens = self._tokenizer(prompts, padding=True, **options).to(self.device)
+        return {name: tokens[name] for name in ("input_ids", "attention_mask")}
 
 
 def load_clip_from(
@@ -80,6 +88,7 @@ def load_clip_from(
     processor: str | Path | None,
     processor_revision: str | None,
     official: str | None = None,
+    allowed: tuple[str, ...] = (CLIP,),
 ) -> LoadedCLIP:
     """Load a model as the arguments of a reward name it.
 
@@ -90,6 +99,7 @@ def load_clip_from(
         processor: Hub id, local folder or shipped name of tokenizer and image preprocessing.
         processor_revision: Revision of the processor.
         official: The processor of models from the hub if none is named; None for the model's own.
+        allowed: The model types that will do, see :func:`rewards.clip_loading.load_clip`.
 
     Raises:
         FileNotFoundError, ValueError, ModuleNotFoundError: See :func:`rewards.clip_loading.load_clip`.
@@ -98,15 +108,22 @@ def load_clip_from(
     name = processor or (official if network.folder is None else None)
     if name is None and processor_revision is not None:
         raise ValueError(f"processor_revision is {processor_revision!r} without a processor: name that as well.")
-    return load_clip(network, dtype, None if name is None else Source(str(name), processor_revision))
+    return load_clip(network, dtype, None if name is None else Source(str(name), processor_revision), allowed)
 
 
-def embed_images(network: CLIPModel | CLIPVisionModelWithProjection, pixels: CLIPPixels, images: Tensor) -> Tensor:
+def embed_images(
+    network: CLIPModel | CLIPVisionModelWithProjection | SiglipModel, pixels: CLIPPixels, images: Tensor
+) -> Tensor:
     """Unit vectors (B, D) of images (B, 3, H, W), in at least float32, on the network's device."""
-    weight = network.visual_projection.weight
-    precise = torch.promote_types(weight.dtype, torch.float32)
-    values = pixels(images.to(weight.device, precise)).to(weight.dtype)
-    return _unit(network.visual_projection(network.vision_model(pixel_values=values).pooler_output))
+    pooled = network.vision_model(pixel_values=pixel_values(network, pixels, images)).pooler_output
+    # SigLIP compares the pooled image as it is.
+    return _unit(pooled if network.config.model_type == SIGLIP else network.visual_projection(pooled))
+
+
+def pixel_values(network: PreTrainedModel, pixels: CLIPPixels, images: Tensor) -> Tensor:
+    """What the network takes of images (B, 3, H, W), preprocessed in at least float32, in its dtype, on its device."""
+    precise = torch.promote_types(network.dtype, torch.float32)
+    return pixels(images.to(network.device, precise)).to(network.dtype)
 
 
 def _unit(features: Tensor) -> Tensor:

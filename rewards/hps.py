@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from rewards.clip_loading import CLIP_H, Dtype
+from rewards.clip_loading import CLIP_H
 from rewards.clip_reward import CLIPReward, load_clip_from
+from rewards.loading import Dtype
 
 Fit = Literal["pad", "crop"]
 

@@ -10,9 +10,15 @@ from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash of the machine."""
+    """Write a file that no other process writes so that it is there whole or not at all, whatever crashes.
+
+    What a kill leaves of it, ``.<name>.part``, is overwritten when the file is written again.
+
+    Raises:
+        OSError: The disk is full, or the place is not to be written; an old file is as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.part")
     try:
         with unfinished.open("wb") as file:
             file.write(content)

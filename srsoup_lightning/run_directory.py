@@ -6,7 +6,8 @@
     <root>/samples/<prompt slug>-<hash>/<seed>/<preference>.png
     <root>/samples.jsonl            a row an image: prompt, seed, preference, rewards, image, and if a reward gave it
                                     no score, failed: the names of those whose worst score stands instead
-    <root>/ledger.jsonl             a row a soup: prompt, seed, queries, hits, failures, nfe, decodes, seconds, device
+    <root>/ledger.jsonl             a row a soup: prompt, seed, images (their number), queries, hits, failures, nfe,
+                                    decodes, seconds, device
     <root>/sheets/<prompt slug>-<hash>.png
 
 While several processes run, each but the first has tables of its own, ``samples.1.jsonl`` and so on: the run's tables
@@ -119,12 +120,14 @@ class RunDirectory:
                 }
             )
         append_rows(self.samples, rows)
-        append_rows(self.ledger, [{"prompt": soup.prompt, "seed": soup.seed, **asdict(soup.ledger)}])
+        append_rows(
+            self.ledger, [{"prompt": soup.prompt, "seed": soup.seed, "images": len(rows), **asdict(soup.ledger)}]
+        )
 
     def recover(self) -> dict[Key, list[Row]]:
         """Leave nothing but finished soups in the tables, one table each again; call it while no process writes.
 
-        A soup is finished if it has its ledger row and whole pictures.
+        A soup is finished if it has its ledger row, and as many rows and whole pictures as that says.
 
         Returns:
             The rows of samples.jsonl of each finished soup.
@@ -138,8 +141,8 @@ class RunDirectory:
         costs = {(row["prompt"], row["seed"]): row for row in self.ledger_rows()}
         finished = {
             key: list(pictures[key].values())
-            for key in costs
-            if key in pictures and all(_is_whole(self.root / image) for image in pictures[key])
+            for key, cost in costs.items()
+            if len(pictures[key]) == cost["images"] and all(_is_whole(self.root / image) for image in pictures[key])
         }
         _replace(RunDirectory(self.root).samples, chain.from_iterable(finished.values()))
         _replace(RunDirectory(self.root).ledger, (costs[key] for key in finished))

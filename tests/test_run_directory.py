@@ -43,7 +43,14 @@ def test_rows_and_pictures_say_what_the_soup_said(tmp_path: Path) -> None:
         pixels = torch.tensor(list(picture.getdata())).reshape(8, 8, 3).permute(2, 0, 1)
     assert (pixels / 255 - soup.images[0]).abs().max() <= 0.5 / 255 + 1e-6
     assert list(run.ledger_rows()) == [
-        {"prompt": "a cat", "seed": 0, "queries": {"jpeg": 7, "clip": 3}, "hits": {"clip": 2}, "failures": {}}
+        {
+            "prompt": "a cat",
+            "seed": 0,
+            "images": 2,
+            "queries": {"jpeg": 7, "clip": 3},
+            "hits": {"clip": 2},
+            "failures": {},
+        }
         | {"nfe": 11, "decodes": 5, "seconds": 1.5, "device": "cpu"}
     ]
 

@@ -125,14 +125,14 @@ def test_a_head_on_the_hub(clip_folder: str, tmp_path: Path, monkeypatch: pytest
     other = AestheticScore(clip_folder, head=name, head_revision="b" * 40).score(images, PROMPTS)
     torch.testing.assert_close(other + scores, 2 * HEAD["layers.7.bias"].expand(4), rtol=0, atol=1e-3)
     for missing in (name, "someone/heads/none.pth", "someone/..heads/h.pth"):
-        with pytest.raises(FileNotFoundError, match=f"no aesthetic head '{missing}'") as caught:
+        with pytest.raises(FileNotFoundError, match=f"no file of weights '{missing}'") as caught:
             AestheticScore(clip_folder, head=missing)
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("head", ["head.safetensors", "./a/b/c.pth", "/no/such/file.pth", "one/two.pth"])
 def test_a_missing_head(clip_folder: str, head: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"no aesthetic head '{head}'.*give a local .safetensors or .pth"):
+    with pytest.raises(FileNotFoundError, match=f"no file of weights '{head}'.*give a local .safetensors, .pth or .pt"):
         AestheticScore(clip_folder, head=head)
 
 
@@ -176,14 +176,14 @@ def test_broken_files(clip_folder: str, tmp_path: Path, content: bytes, suffix: 
 
 def test_other_suffixes(clip_folder: str, head_file: str, tmp_path: Path) -> None:
     shutil.copy(head_file, tmp_path / "head.bin")
-    with pytest.raises(ValueError, match=r"head\.bin: give a \.safetensors file"):
+    with pytest.raises(ValueError, match=r"head\.bin is of no known format: give a \.safetensors file"):
         AestheticScore(clip_folder, head=tmp_path / "head.bin")
 
 
 WRONG = {
     "width": (tiny_head(WIDTH + 1), r"layers\.0\.weight of shape \(1024, 9\), want \(1024, 8\)"),
     "lacking": ({key: HEAD[key] for key in HEAD if key != "layers.4.bias"}, r"lacks layers\.4\.bias"),
-    "other keys": ({f"mlp.{key}": HEAD[key] for key in HEAD}, r"lacks layers\.0\.bias"),
+    "other keys": ({f"mlp.{key}": HEAD[key] for key in HEAD}, r"lacks layers\.0\.weight"),
     "more": (HEAD | {"layers.9.bias": torch.ones(1)}, r"has the unknown key layers\.9\.bias"),
     "nan": (HEAD | {"layers.2.bias": torch.full((128,), torch.nan)}, r"NaN or infinite in float32, 2\.bias"),
     "no tensors": ({"layers": [1, 2]}, "no dictionary of tensors"),
@@ -200,5 +200,5 @@ def test_heads_that_do_not_fit(clip_folder: str, tmp_path: Path, head: dict, mes
 
 
 def test_a_revision_of_a_file_is_refused(clip_folder: str, head_file: str) -> None:
-    with pytest.raises(ValueError, match=r"head_revision is 'v1'.*leave it out"):
+    with pytest.raises(ValueError, match=r"linearMSE\.safetensors is a file .* no revision 'v1': leave that out"):
         AestheticScore(clip_folder, head=head_file, head_revision="v1")

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from rewards import AestheticScore, CLIPScore, HPSv2, PickScore, Reward
 from rewards.clip_loading import CLIP_H
 from rewards.shipped import Shelf
-from tests.rewards.conftest import PROMPTS, SIZE, check_gradient, make_legacy, save_tiny_clip, smooth
+from tests.rewards.conftest import PROMPTS, SIZE, Files, check_gradient, make_legacy, save_tiny_clip, smooth
 
 Make = Callable[..., Reward]
 
@@ -62,13 +62,14 @@ def test_autocast_changes_nothing(network_reward: Reward) -> None:
     torch.testing.assert_close(inside, outside, rtol=0, atol=0)
 
 
-def test_loading_is_silent(clip_folder: str, head_file: str) -> None:
+def test_loading_is_silent(files: Files) -> None:
     code = (
-        "import sys, torch; from rewards import *; folder, head = sys.argv[1:];"
-        "judges = [kind(folder) for kind in (CLIPScore, PickScore, HPSv2)] + [AestheticScore(folder, head=head)];"
+        "import sys, torch; from rewards import *; clip, head, siglip, blip, bert, llava = sys.argv[1:];"
+        "judges = [kind(clip) for kind in (CLIPScore, PickScore, HPSv2)] + [AestheticScore(clip, head=head)];"
+        "judges += [CLIPScore(siglip), ImageReward(blip, tokenizer=bert), VQAScore(llava)];"
         "[judge.score(torch.rand(1, 3, 20, 20), ['cat']) for judge in judges]"
     )
-    done = subprocess.run([sys.executable, "-c", code, clip_folder, head_file], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code, *files], check=True, capture_output=True)
     assert done.stdout + done.stderr == b""
 
 
@@ -160,7 +161,7 @@ def test_missing_model_lists_the_shipped_ones(
     (tmp_path / "checkpoints" / "tiny-clip").mkdir(parents=True)
     (tmp_path / "checkpoints" / "tiny-clip" / "config.json").touch()
     shelf = Shelf(tmp_path / "package", "checkpoints", "config.json")
-    monkeypatch.setattr("rewards.clip_source.CLIP_MODELS", shelf)
+    monkeypatch.setattr("rewards.source.CLIP_MODELS", shelf)
     with pytest.raises(FileNotFoundError, match=f"{name}.*tiny-clip") as caught:
         make_network_reward(name)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Where the files of a CLIP model come from, and the one-line errors when they don't."""
+"""Where the files of a model come from, and the one-line errors when they don't."""
 
 from __future__ import annotations
 
@@ -43,35 +43,36 @@ class Source:
         return folder if folder.is_dir() else None
 
     def load(self, loader: Any, **options: object) -> Any:  # noqa: ANN401
-        """``loader.from_pretrained`` of the folder, or of the hub id at its revision."""
-        return loader.from_pretrained(str(self.folder or self.name), revision=self.revision or "main", **options)
+        """``loader.from_pretrained`` of the folder, or of the hub id at its revision; code of theirs is never run."""
+        place, revision = str(self.folder or self.name), self.revision or "main"
+        return loader.from_pretrained(place, revision=revision, trust_remote_code=False, **options)
 
-    def not_found(self, reason: str | OSError) -> FileNotFoundError:
+    def not_found(self, reason: str | Exception) -> FileNotFoundError:
         """What to raise if no model is there."""
         shipped = ", ".join(CLIP_MODELS.names()) or "none"
         at = "" if self.revision is None else f" at revision {self.revision!r}"
         return FileNotFoundError(
-            f"no CLIP model {self.name!r}{at} ({_first_line(reason)}): "
+            f"no model {self.name!r}{at} ({first_line(reason)}): "
             f"give a hub id, a local folder or the name of a shipped checkpoint ({shipped})."
         )
 
-    def no_preprocessing(self, reason: str | OSError) -> FileNotFoundError:
+    def no_preprocessing(self, reason: str | Exception) -> FileNotFoundError:
         """What to raise if there is a model without tokenizer or image preprocessing."""
         return FileNotFoundError(
-            f"{self.name} lacks its tokenizer or its image preprocessing ({_first_line(reason)}): save a "
-            "CLIPProcessor there, or name another hub id or folder as the reward's processor, if it takes one."
+            f"{self.name} lacks its tokenizer or its image preprocessing ({first_line(reason)}): save the model's "
+            "processor there, or name another hub id or folder as the reward's processor, if it takes one."
         )
 
     def only_pickles(self) -> ValueError:
         """What to raise if there are weights, but none in safetensors."""
-        name, target = (str(self.folder),) * 2 if self.folder else (self.name, "FOLDER")
         return ValueError(
-            f"{name} holds no safetensors weights, and rewards open no pickles such as pytorch_model.bin: convert them "
-            f"once, in an environment you trust, by CLIPModel.from_pretrained({name!r}).save_pretrained({target!r})."
+            f"{self.name} holds no safetensors weights, and rewards open no pickles such as pytorch_model.bin: load it "
+            "once with transformers, in an environment you trust, and write it again by its save_pretrained."
         )
 
 
-def _first_line(reason: str | OSError) -> str:
+def first_line(reason: str | Exception) -> str:
+    """What an error says, cut to one line without a full stop."""
     lines = str(reason).strip().splitlines() or [type(reason).__name__]
     return lines[0].rstrip(".:")
 

@@ -1,0 +1,195 @@
+"""ImageReward against its forward pass written out from the file's weights, in both formats, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from rewards import ImageReward
+from tests.rewards.conftest import BERT, SIZE, check_gradient, pictures, smooth, tiny_image_reward
+
+WEIGHTS = tiny_image_reward()
+PROMPTS = ["a cat", "dogs in the fog", "Zebra", "the unheard-of"]
+IDS = [[2, 5, 8, 3], [2, 9, 12, 6, 7, 11, 3], [2, 10, 3], [2, 7, 1, 1, 1, 3]]
+
+
+class Part:
+    """Weights below a prefix, applied in float64."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def __getitem__(self, key: str) -> Tensor:
+        return WEIGHTS[self.prefix + key].double()
+
+    def linear(self, key: str, inputs: Tensor) -> Tensor:
+        return inputs @ self[f"{key}.weight"].T + self[f"{key}.bias"]
+
+    def norm(self, key: str, inputs: Tensor, epsilon: float) -> Tensor:
+        centred = inputs - inputs.mean(-1, keepdim=True)
+        scaled = centred / (centred.square().mean(-1, keepdim=True) + epsilon).sqrt()
+        return scaled * self[f"{key}.weight"] + self[f"{key}.bias"]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of one sequence, (L, D) to (S, D), in heads of 64 channels."""
+    heads = zip(*(part.split(64, dim=-1) for part in (query, key, value)), strict=True)
+    return torch.cat([(q @ k.T / 8).softmax(-1) @ v for q, k, v in heads], dim=-1)
+
+
+def look(pixels: Tensor) -> Tensor:
+    """The image encoder, a ViT that normalises before each layer: all its tokens (1 + patches, 128)."""
+    part = Part("blip.visual_encoder.")
+    kernel = part["patch_embed.proj.weight"]
+    patches = pixels.double().unfold(1, 4, 4).unfold(2, 4, 4).permute(1, 2, 0, 3, 4).reshape(-1, kernel[0].numel())
+    tokens = torch.cat([part["cls_token"][0], patches @ kernel.flatten(1).T + part["patch_embed.proj.bias"]])
+    tokens = tokens + part["pos_embed"][0]
+    for block in ("blocks.0", "blocks.1"):
+        query, key, value = part.linear(f"{block}.attn.qkv", part.norm(f"{block}.norm1", tokens, 1e-6)).chunk(3, dim=-1)
+        tokens = tokens + part.linear(f"{block}.attn.proj", attend(query, key, value))
+        inner = F.gelu(part.linear(f"{block}.mlp.fc1", part.norm(f"{block}.norm2", tokens, 1e-6)))
+        tokens = tokens + part.linear(f"{block}.mlp.fc2", inner)
+    return part.norm("norm", tokens, 1e-6)
+
+
+def read(ids: list[int], seen: Tensor) -> Tensor:
+    """The text encoder, a BERT with cross attention: its first token (64,)."""
+    part = Part("blip.text_encoder.")
+    tokens = part["embeddings.word_embeddings.weight"][ids] + part["embeddings.position_embeddings.weight"][: len(ids)]
+    tokens = part.norm("embeddings.LayerNorm", tokens, 1e-12)
+    for layer in ("encoder.layer.0", "encoder.layer.1"):
+        for name in ("attention", "crossattention"):
+            context = tokens if name == "attention" else seen
+            query = part.linear(f"{layer}.{name}.self.query", tokens)
+            key, value = (part.linear(f"{layer}.{name}.self.{role}", context) for role in ("key", "value"))
+            out = part.linear(f"{layer}.{name}.output.dense", attend(query, key, value))
+            tokens = part.norm(f"{layer}.{name}.output.LayerNorm", tokens + out, 1e-12)
+        out = part.linear(f"{layer}.output.dense", F.gelu(part.linear(f"{layer}.intermediate.dense", tokens)))
+        tokens = part.norm(f"{layer}.output.LayerNorm", tokens + out, 1e-12)
+    return tokens[0]
+
+
+def official(images: Tensor) -> Tensor:
+    options = {"size": {"shortest_edge": SIZE}, "crop_size": {"height": SIZE, "width": SIZE}}
+    pixels = CLIPImageProcessorPil(**options)(pictures(images), return_tensors="pt").pixel_values
+    head, scores = Part("mlp.layers."), []
+    for one, ids in zip(pixels, IDS, strict=True):
+        score = read(ids, look(one))
+        for layer in "02467":
+            score = head.linear(layer, score)
+        scores.append((score - 0.16717362830052426) / 1.0333394966054072)
+    return torch.cat(scores).float()
+
+
+# Resized pixels are rounded to 8 bits by PIL: at most 0.1 on these, that spread over 3 and more.
+@pytest.mark.parametrize(
+    ("shape", "slack"), [((SIZE, SIZE), 1e-4), ((16, 33), 1e-4), ((64, 64), 0.3), ((50, 75), 0.3), ((75, 51), 0.3)]
+)
+def test_the_published_formula(blip_file: str, bert_folder: str, shape: tuple[int, int], slack: float) -> None:
+    images = smooth(*shape)
+    expected = official(images)
+    assert expected.std() > 0.3
+    scores = ImageReward(blip_file, tokenizer=bert_folder).score(images, PROMPTS)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=slack)
+
+
+def test_tokens_are_those_of_bert_and_two_marks(blip_file: str, bert_folder: str) -> None:
+    tokenizer = ImageReward(blip_file, tokenizer=bert_folder)._tokenizer
+    assert tokenizer(PROMPTS)["input_ids"] == IDS
+    assert tokenizer.convert_tokens_to_ids(["[DEC]", "[ENC]"]) == [len(BERT), len(BERT) + 1]
+
+
+def test_prompts_are_cut_after_35_tokens(blip_file: str, bert_folder: str) -> None:
+    judge, image = ImageReward(blip_file, tokenizer=bert_folder), smooth(SIZE, SIZE, 1)
+    filled, longer, changed = "cat " * 33, "cat " * 33 + "dog", "cat " * 32 + "dog"
+    scores = [judge.score(image, [prompt]) for prompt in (filled, longer, changed)]
+    assert scores[0] == scores[1]
+    assert scores[0] != scores[2]
+
+
+def test_both_the_prompt_and_the_image_matter(blip_file: str, bert_folder: str) -> None:
+    judge, images = ImageReward(blip_file, tokenizer=bert_folder), smooth(SIZE, SIZE, 3)
+    assert judge.score(images, ["a cat"] * 3).std() > 0.05
+    assert judge.score(images[:1].expand(3, -1, -1, -1), ["a cat", "dog", "the fog"]).std() > 0.05
+
+
+def test_gradient_by_finite_differences(blip_file: str, bert_folder: str) -> None:
+    check_gradient(ImageReward(blip_file, tokenizer=bert_folder, dtype="float64"))
+
+
+@pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-4), ("float16", 0.08), ("bfloat16", 0.4)])
+def test_other_precisions_are_near(blip_file: str, bert_folder: str, dtype: str, slack: float) -> None:
+    images = smooth(20, 20)
+    judge = ImageReward(blip_file, tokenizer=bert_folder, dtype=dtype)
+    assert [network.dtype for network in judge.networks[:2]] == [getattr(torch, dtype)] * 2
+    expected = ImageReward(blip_file, tokenizer=bert_folder).score(images, PROMPTS)
+    torch.testing.assert_close(judge.score(images, PROMPTS), expected, rtol=0, atol=slack)
+
+
+def test_the_pickle_scores_as_the_safetensors_and_needs_its_checksum(
+    blip_file: str, bert_folder: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "ImageReward.pt"
+    torch.save(WEIGHTS, file)
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    images = smooth(SIZE, SIZE)
+    expected = ImageReward(blip_file, tokenizer=bert_folder).score(images, PROMPTS)
+    scores = ImageReward(file, sha256=checksum, tokenizer=bert_folder).score(images, PROMPTS)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"is a pickle.*sha256sum"):
+        ImageReward(file, tokenizer=bert_folder)
+    with pytest.raises(ValueError, match=f"has SHA-256 {checksum}, not 00"):
+        ImageReward(file, sha256="00", tokenizer=bert_folder)
+
+
+def beginning(prefix: str) -> dict[str, Tensor]:
+    return {key: weight for key, weight in WEIGHTS.items() if key.startswith(prefix)}
+
+
+def without(missing: str) -> dict[str, Tensor]:
+    return {key: weight for key, weight in WEIGHTS.items() if key != missing}
+
+
+QUERY = "blip.text_encoder.encoder.layer.1.crossattention.self.query.weight"
+PATCH = "blip.visual_encoder.patch_embed.proj.weight"
+WRONG = {
+    "no blip": (beginning("mlp"), r"no keys blip\.visual_encoder\.\*"),
+    "no head": (beginning("blip"), r"no keys mlp\.\*"),
+    "no size": (without(PATCH), r"lacks embeddings\.patch_embedding\.weight"),
+    "no query": (without(QUERY), r"lacks .*1\.crossattention\.self\.query"),
+    "shape": (WEIGHTS | {QUERY: torch.ones(3, 4)}, r"query\.weight of shape \(3, 4\), want \(64, 64\)"),
+    "width": (WEIGHTS | {PATCH: torch.ones(100, 3, 4, 4)}, r"width 100: BLIP's attention heads have 64"),
+    "nan": (WEIGHTS | {QUERY: torch.full((64, 64), torch.nan)}, r"NaN or infinite in float32, .*crossattention"),
+}
+
+
+@pytest.mark.parametrize(("weights", "message"), WRONG.values(), ids=WRONG.keys())
+def test_files_that_do_not_fit(tmp_path: Path, bert_folder: str, weights: dict[str, Tensor], message: str) -> None:
+    file = tmp_path / "wrong.safetensors"
+    save_file(weights, file)
+    with pytest.raises(ValueError, match=message) as caught:
+        ImageReward(file, tokenizer=bert_folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_tokenizer_is_refused(blip_file: str, clip_folder: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has \d+ tokens and the network 15: give BERT's tokenizer"):
+        ImageReward(blip_file, tokenizer=clip_folder)
+    with pytest.raises(FileNotFoundError, match="lacks its tokenizer"):
+        ImageReward(blip_file, tokenizer=tmp_path)
+
+
+def test_arguments_are_checked_before_the_file_is_read(bert_folder: str) -> None:
+    with pytest.raises(ValueError, match="dtype is 'int8'"):
+        ImageReward("nowhere.pt", tokenizer=bert_folder, dtype="int8")
+    with pytest.raises(FileNotFoundError, match="no model 'nowhere'"):
+        ImageReward("nowhere.pt", tokenizer="nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no file of weights 'nowhere\.pt'"):
+        ImageReward("nowhere.pt", tokenizer=bert_folder)

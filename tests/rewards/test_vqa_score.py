@@ -1,0 +1,221 @@
+"""VQAScore of three families against their own forward pass, image by image and without padding; what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3Processor,
+    LlamaConfig,
+    PaliGemmaConfig,
+    PaliGemmaForConditionalGeneration,
+    PaliGemmaProcessor,
+)
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from rewards import VQAScore
+from tests.rewards.conftest import (
+    CHAT,
+    EYE,
+    PROMPTS,
+    SIZE,
+    SPEAKER,
+    outspoken,
+    pictures,
+    save_tiny_llava,
+    smooth,
+    tiny_speaker,
+)
+
+QUESTION = 'Does this figure show "{prompt}"? Please answer yes or no.'
+
+
+def save_tiny_idefics3(folder: Path) -> str:
+    places = [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)]
+    tokenizer = tiny_speaker("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *places)
+    config = Idefics3Config(
+        vision_config=EYE,
+        text_config=LlamaConfig(vocab_size=len(tokenizer), **SPEAKER),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    outspoken(Idefics3ForConditionalGeneration(config), tokenizer).save_pretrained(folder)
+    pixels = Idefics3ImageProcessorPil(size={"longest_edge": 2 * SIZE}, max_image_size={"longest_edge": SIZE})
+    Idefics3Processor(pixels, tokenizer, image_seq_len=4, chat_template=CHAT).save_pretrained(folder)
+    return str(folder)
+
+
+def save_tiny_paligemma(folder: Path) -> str:
+    tokenizer = tiny_speaker()
+    pixels = SiglipImageProcessorPil(size={"height": SIZE, "width": SIZE})
+    pixels.image_seq_length = 16
+    processor = PaliGemmaProcessor(pixels, tokenizer)
+    heads = {"head_dim": 8, "num_key_value_heads": 2}
+    config = PaliGemmaConfig(
+        vision_config=EYE | {"model_type": "siglip_vision_model", "vision_use_head": False},
+        text_config=SPEAKER | {"model_type": "gemma", "vocab_size": len(tokenizer)} | heads,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        projection_dim=16,
+    )
+    torch.manual_seed(0)
+    outspoken(PaliGemmaForConditionalGeneration(config), tokenizer).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return str(folder)
+
+
+def chat(question: str) -> str:
+    return f"<s>user <image> {question} assistant"
+
+
+# How to save the family's tiny model, what its text is, and whether that begins the sequence by itself.
+FAMILIES = {
+    "llava": (save_tiny_llava, QUESTION, chat, {"add_special_tokens": False}),
+    "idefics3": (save_tiny_idefics3, QUESTION, chat, {"add_special_tokens": False}),
+    "paligemma": (save_tiny_paligemma, f"<image>{QUESTION}", str, {}),
+}
+Family = tuple[str, str, Callable[[str], str], dict[str, bool]]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    save, *rest = FAMILIES[request.param]
+    return save(tmp_path_factory.mktemp(request.param)), *rest
+
+
+def one_by_one(family: Family, images: Tensor, prompts: list[str]) -> Tensor:
+    """The last place's softmax of a plain forward pass, summed over the ways to spell the answer."""
+    folder, template, dress, options = family
+    network, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    spelt = processor.tokenizer.convert_tokens_to_ids(["Yes", "\u0120Yes"])
+    scores = []
+    for picture, prompt in zip(pictures(images), prompts, strict=True):
+        text = dress(template.replace("{prompt}", prompt))
+        inputs = processor(images=picture, text=text, return_tensors="pt", **options)
+        with torch.no_grad():
+            out = network(**{name: inputs[name] for name in inputs if name not in ("labels", "attention_mask")})
+        scores.append(out.logits[0, -1].softmax(-1)[spelt].sum())
+    return torch.stack(scores)
+
+
+@pytest.mark.parametrize("shape", [(SIZE, SIZE), (50, 75)])
+def test_the_papers_formula(family: Family, shape: tuple[int, int]) -> None:
+    images = smooth(*shape)
+    expected = one_by_one(family, images, PROMPTS)
+    assert expected.std() > 0.1 * expected.mean()
+    scores = VQAScore(family[0], template=family[1]).score(images, PROMPTS)
+    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_padding_is_on_the_left_whatever_the_tokenizer_says(llava_folder: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llava_folder, tmp_path / "right"))
+    options = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(options | {"padding_side": "right", "pad_token": None}))
+    images = smooth(SIZE, SIZE)
+    expected = VQAScore(llava_folder).score(images, PROMPTS)
+    torch.testing.assert_close(VQAScore(folder).score(images, PROMPTS), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_network_reads(llava_folder: str) -> None:
+    judge = VQAScore(llava_folder)
+    (ids,) = judge._encode(pictures(smooth(SIZE, SIZE, 1)), ["a {cat}"])["input_ids"]
+    text = judge._processor.tokenizer.decode(ids).replace("<image>" * 16, "<image>")
+    assert text.startswith("<s>user <image> <unk>oes this figure show ")
+    assert "cat" in text
+    assert text.endswith("lease answer yes or no<unk> assistant")
+    assert text.count("<s>") == 1
+
+
+def test_yes_and_no_share_the_probability(llava_folder: str) -> None:
+    images = smooth(SIZE, SIZE)
+    scores = [VQAScore(llava_folder, answer=answer).score(images, PROMPTS) for answer in ("Yes", "a", "z")]
+    assert all(((score > 0) & (score < 1)).all() for score in scores)
+    assert (sum(scores) < 1).all()
+
+
+def test_pixels_are_rounded_to_8_bits(llava_folder: str) -> None:
+    judge, images = VQAScore(llava_folder), smooth(SIZE, SIZE)
+    shifted = (images + 0.4 / 255).clamp(0, 1)
+    torch.testing.assert_close(judge.score(shifted, PROMPTS), judge.score(images, PROMPTS), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-5), ("float16", 0.01), ("bfloat16", 0.1)])
+def test_other_precisions_are_near(llava_folder: str, dtype: str, slack: float) -> None:
+    images = smooth(20, 20)
+    judge = VQAScore(llava_folder, dtype=dtype)
+    assert judge.networks[0].dtype == getattr(torch, dtype)
+    expected = VQAScore(llava_folder).score(images, PROMPTS)
+    torch.testing.assert_close(judge.score(images, PROMPTS), expected, rtol=0, atol=slack)
+
+
+def test_sampling_settings_of_the_model_are_not_heard(llava_folder: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llava_folder, tmp_path / "hot"))
+    settings = {"do_sample": True, "temperature": 9.0, "top_k": 1, "suppress_tokens": [33, 34]}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    images = smooth(SIZE, SIZE)
+    expected = VQAScore(llava_folder).score(images, PROMPTS)
+    torch.testing.assert_close(VQAScore(folder).score(images, PROMPTS), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"template": "Is it a cat?"}, r"template is 'Is it a cat\?': write \{prompt\} where"),
+        ({"answer": "Certainly"}, "answer is 'Certainly', no single token of .*llava"),
+        ({"answer": "?"}, r"answer is '\?', no single token"),
+        ({"dtype": "int8"}, "dtype is 'int8'"),
+        ({"revision": "v1"}, "revision is 'v1'"),
+    ],
+)
+def test_bad_arguments(llava_folder: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        VQAScore(llava_folder, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_models_that_answer_nothing_are_refused(clip_folder: str, llava_folder: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a clip model: give one that answers questions"):
+        VQAScore(clip_folder)
+    with pytest.raises(FileNotFoundError, match="no model 'nowhere'"):
+        VQAScore("nowhere")
+    bare = shutil.copytree(llava_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("*processor*", "*token*"))
+    with pytest.raises(FileNotFoundError, match="bare lacks its tokenizer") as caught:
+        VQAScore(bare)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_code_is_not_run(llava_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(llava_folder, tmp_path / "foreign"))
+    monkeypatch.chdir(tmp_path)
+    (folder / "code.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Config: pass\n")
+    config = {"model_type": "foreign", "auto_map": {"AutoConfig": "code.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="foreign is no model that this transformers knows") as caught:
+        VQAScore(folder)
+    assert "\n" not in str(caught.value)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_a_processor_that_needs_torchvision(llava_folder: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llava_folder, tmp_path / "qwen"))
+    options = json.loads((folder / "processor_config.json").read_text())
+    video = {"video_processor": {"video_processor_type": "Qwen2VLVideoProcessor"}}
+    changed = options | video | {"processor_class": "Qwen2VLProcessor"}
+    (folder / "processor_config.json").write_text(json.dumps(changed))
+    with pytest.raises(ModuleNotFoundError, match=r"qwen can't be read yet, .*[Tt]orchvision.*pip") as caught:
+        VQAScore(folder)
+    assert "\n" not in str(caught.value)
