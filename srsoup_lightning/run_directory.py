@@ -23,6 +23,8 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -40,6 +42,17 @@ def prompt_slug(prompt: str) -> str:
 def to_picture(image: Tensor) -> Image.Image:
     """An image (3, H, W) in [0, 1] as an 8-bit picture."""
     return Image.fromarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def read_image(path: Path) -> Tensor:
+    """A picture file as an image (3, H, W) in [0, 1], float32.
+
+    Raises:
+        OSError: The file is gone or no picture.
+    """
+    with Image.open(path) as picture:
+        levels = np.asarray(picture.convert("RGB"))
+    return torch.tensor(levels).permute(2, 0, 1) / 255
 
 
 class RunDirectory:
