@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +24,7 @@ def compare(
     baseline: str | None = None,
     bounds: dict[str, tuple[float, float]] | None = None,
     common: bool = False,
-    embedding: Embedding = thumbnails,
+    embedding: Callable = thumbnails,  # not Embedding, for which --help would list the subclasses of Tensor
 ) -> None:
     """Compare finished runs on the same prompts: tables, figures and how sure they are.
 
@@ -45,10 +45,13 @@ def compare(
     Raises:
         ValueError: Runs of other prompts, rewards or picture sizes, or a scaling that can't be.
         FileNotFoundError: A run or a picture that isn't there.
+        NotADirectoryError: `out` is a file.
         ModuleNotFoundError: No matplotlib for the figures; the tables are written.
     """
-    comparison = compared(runs, baseline, bounds, common, embedding)
     folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"out is {out}, a file: give a folder")
+    comparison = compared(runs, baseline, bounds, common, embedding)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.csv").write_text(as_csv(comparison), encoding="utf-8")
     (folder / "comparison.json").write_text(as_json(comparison), encoding="utf-8")
@@ -74,7 +77,7 @@ def compared(
     references = reference_fronts(chosen, scaling)
     shared = shared_preferences(chosen, scaling.rewards)
     found = [measured(run, scaling, references, shared, embedding) for run in chosen]
-    return Comparison(found, scaling, references, shared, list(_notes(chosen, shared)))
+    return Comparison(found, scaling, references, shared, _notes(chosen, shared))
 
 
 def _notes(runs: Sequence[FinishedRun], shared: frozenset[Weights]) -> list[str]:
@@ -93,7 +96,8 @@ def _notes(runs: Sequence[FinishedRun], shared: frozenset[Weights]) -> list[str]
     if without := [name for name, preferences in known.items() if not preferences]:
         notes.append(f"no preferences known of {', '.join(without)}: no utility and monotonicity")
     if any(preferences - shared for preferences in known.values()):
-        notes.append(f"utility is the mean over the {len(shared)} preferences that all runs with preferences share")
+        shares = f"utility is the mean over the {len(shared)} preferences that all runs with preferences share"
+        notes.append(shares if shared else "no utility: the runs share no preference")
     failed = [sum(bool(picture.failed) for picture in run.pictures) for run in runs]
     if any(failed):
         notes.append(f"pictures with the worst score in place of one that failed: {_each(runs, failed)}")

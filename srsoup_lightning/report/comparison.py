@@ -50,7 +50,7 @@ class Comparison:
         first = self.runs[0]
         return [
             {
-                "run": run.run.name,
+                "run": run.name,
                 "measure": measure,
                 **estimate(run.values[measure]),
                 "prompts": len(run.values[measure]),

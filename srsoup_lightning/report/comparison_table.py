@@ -47,7 +47,7 @@ def as_json(comparison: Comparison) -> str:
         "utility_over": [dict(zip(scaling.rewards, weights, strict=True)) for weights in sorted(comparison.shared)],
         "notes": comparison.notes,
         "measures": comparison.rows(),
-        "runs": {run.run.name: _details(run, scaling.rewards) for run in comparison.runs},
+        "runs": {run.name: _details(run, scaling.rewards) for run in comparison.runs},
         "reference_fronts": {prompt: points.tolist() for prompt, points in comparison.references.items()},
         "versions": {name: version(name) for name in ("torch", "torchmetrics", "moocore", "numpy", "pillow")}
         | {"srsoup-lightning": __version__, "python": platform.python_version()},
@@ -81,10 +81,10 @@ def as_table(comparison: Comparison) -> Table:
     table = Table(title="means over prompts, 95 % bootstrap intervals below", show_lines=True)
     table.add_column("measure", no_wrap=True)
     for run in comparison.runs:
-        table.add_column(escape(run.run.name), justify="right")
+        table.add_column(escape(run.name), justify="right")
     cells = {(row["run"], row["measure"]): _cell(row) for row in comparison.rows()}
     for measure in comparison.measures():
-        table.add_row(escape(measure), *(cells.get((run.run.name, measure), "") for run in comparison.runs))
+        table.add_row(escape(measure), *(cells.get((run.name, measure), "") for run in comparison.runs))
     return table
 
 

@@ -53,7 +53,7 @@ def draw_costs(comparison: Comparison) -> Figure:
         panel.set(xlabel=label, xscale="log")
         _plain_ticks(panel)
     drawn[0].set_ylabel("hypervolume, share of the box")
-    legend(figure, [run.run.name for run in comparison.runs])
+    legend(figure, [run.name for run in comparison.runs])
     return figure
 
 

@@ -35,7 +35,7 @@ def draw_fronts(comparison: Comparison) -> Figure:
             _front(panel, run, (i, j), style(number))
         panel.set(xlabel=rewards[i], ylabel=rewards[j])
     figure.suptitle(f"means over prompts, in {comparison.scaling.unit}", fontsize="medium")
-    legend(figure, [run.run.name for run in comparison.runs])
+    legend(figure, [run.name for run in comparison.runs])
     return figure
 
 

@@ -43,12 +43,17 @@ class Measured:
     values: Values
     places: dict[Weights, dict[str, Tensor]]
 
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
 
 def weights_of(picture: Picture, rewards: Sequence[str]) -> Weights:
     """The preference a picture was made for, () if it isn't known or weighs rewards that weren't scored."""
     if not picture.preference or set(picture.preference) - set(rewards):
         return ()
-    return tuple(picture.preference.get(name, 0.0) for name in rewards)
+    return tuple(round(picture.preference.get(name, 0.0), 6) for name in rewards)
 
 
 def shared_preferences(runs: Iterable[FinishedRun], rewards: Sequence[str]) -> frozenset[Weights]:
@@ -130,11 +135,13 @@ def _of_pictures(run: FinishedRun, rewards: Sequence[str], embedding: Embedding)
     """Mean distances between the pictures of a front, and between those of a preference and prompt over the seeds."""
     between_seeds: dict[tuple[str, Weights], dict[int, Tensor]] = defaultdict(dict)
     for (prompt, seed), pictures in run.fronts().items():
-        vectors = embedding(torch.stack([read_image(picture.path) for picture in pictures]))
+        vectors = torch.cat([embedding(read_image(picture.path)[None]) for picture in pictures])
         if len(pictures) > 1:
             yield "diversity", prompt, mean_distance(vectors)
         for picture, vector in zip(pictures, vectors, strict=True):
-            between_seeds[prompt, weights_of(picture, rewards)][seed] = vector
+            weights = weights_of(picture, rewards)
+            if weights or len(pictures) == 1:  # else nobody knows which picture of the next seed is its like
+                between_seeds[prompt, weights][seed] = vector
     for (prompt, _), by_seed in between_seeds.items():
         if len(by_seed) > 1:
             yield "seed_diversity", prompt, mean_distance(torch.stack(list(by_seed.values())))

@@ -119,6 +119,14 @@ def test_utility_is_over_the_preferences_that_all_share(tmp_path: Path) -> None:
     assert "other numbers of pictures a front, where more can only raise hypervolume: ends 2, line 3" in found.notes
 
 
+def test_without_a_shared_preference_there_is_no_utility(tmp_path: Path) -> None:
+    ends = make_run(tmp_path / "ends", steered(3), preferences=LINE[::2])
+    middle = make_run(tmp_path / "middle", steered(3), preferences=LINE[1:2])
+    found = compared([ends, middle], bounds=BOX)
+    assert "no utility: the runs share no preference" in found.notes
+    assert "utility" not in found.measures()
+
+
 def test_hits_failures_and_stand_ins_are_told(tmp_path: Path) -> None:
     cost = {"queries": {"jpeg": 3}, "hits": {"jpeg": 4, "clip": 1}, "failures": {"clip": 2}, "nfe": 1, "seconds": 1.0}
     path = make_run(tmp_path / "run", steered(3), cost=cost)
@@ -278,3 +286,9 @@ def test_what_is_unknown_may_be_null(tmp_path: Path) -> None:
 def test_no_runs_are_refused() -> None:
     with pytest.raises(ValueError, match="no runs: give at least one"):
         compared([])
+
+
+def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"out is .*, a file: give a folder"):
+        compare([], str(tmp_path / "out"))
