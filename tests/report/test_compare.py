@@ -80,6 +80,8 @@ def test_a_baseline_gives_the_unit_and_the_box_of_each_prompt(tmp_path: Path) ->
         assert told[name] == pytest.approx([1 - 2 * 2**0.5, 1 + 6 * 2**0.5])
     worth = [run.values["utility"]["a cat"][0] for run in found.runs]
     assert worth == pytest.approx([0, ((3 + 1.5 + 3) / 3 - 1) / 2**0.5])
+    # one point a seed, 1 / sqrt(2) below and above the mean: (2 - 1 / sqrt(2)) (2 + 1 / sqrt(2)) of 8 by 8
+    assert found.runs[0].values["hypervolume"]["a cat"] == pytest.approx([(4 - 1 / 2) / 64] * 2)
     assert not any(measure.startswith("monotonicity") for measure in found.runs[0].values)
 
 
@@ -101,6 +103,19 @@ def test_pictures_from_elsewhere_have_no_utility(tmp_path: Path) -> None:
     assert not {"utility", "monotonicity_jpeg", "queries", "seed_diversity"} & set(theirs.values)
     assert "utility" in ours.values
     assert theirs.values["hypervolume"]["a cat"] == [pytest.approx(0.25 / 16)]
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_seeds_are_compared_where_their_pictures_match(tmp_path: Path, pictures: int) -> None:
+    """Black at seed 0 and white at seed 1; of two pictures a seed without preferences, nobody knows which match."""
+    make_run(tmp_path / "run", steered(3), preferences=LINE[:pictures])
+    scored = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    for row in scored:
+        Image.new("RGB", (8, 8), (255 * row["seed"],) * 3).save(tmp_path / "run" / row["image"])
+    write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "preference": {}} for row in scored])
+    values = compared([str(tmp_path / "run")], bounds=BOX).runs[0].values
+    found = [distance for distances in values.get("seed_diversity", {}).values() for distance in distances]
+    assert found == pytest.approx([1.0, 1.0] if pictures == 1 else [])
 
 
 def test_preferences_over_rewards_that_were_not_scored_are_unknown(tmp_path: Path) -> None:
