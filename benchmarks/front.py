@@ -8,36 +8,21 @@ dominates; smoothness the mean absolute difference of neighbouring preferences' 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 
 from rewards import CLIPScore, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.diffusion.loading import Loading
-from srsoup_lightning.pareto import Hypervolume
+from srsoup_lightning.pareto import Hypervolume, Scale, utility
+from srsoup_lightning.pareto.scale import HIGH, LOW
 from srsoup_lightning.samplers import BaseModel, Judges, Sampler, Soup
 
 COMMON = {"num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0}  # of every method, in every benchmark
-LOW, HIGH = -2.0, 6.0
 FIRST_UNSTEERED_SEED = 1_000
-RESAMPLES = 2_000
 Run = Callable[[Sampler, Sequence[str], Sequence[int]], list[Soup]]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Mean and standard deviation of each reward over unsteered samples of one prompt, both (M,)."""
-
-    mean: Tensor
-    std: Tensor
-
-    def standardise(self, rewards: Tensor) -> Tensor:
-        """Rewards (P, M) in standard deviations from the mean."""
-        return (rewards - self.mean) / self.std
 
 
 def jpeg_and_clip() -> Judges:
@@ -75,7 +60,7 @@ def measure(soup: Soup, scale: Scale) -> dict[str, float]:
     neighbours = neighbour_pairs(soup.preferences)
     difference = (soup.images[neighbours[:, 0]] - soup.images[neighbours[:, 1]]).abs().mean()
     return {
-        "utility": float((soup.preferences * z).sum(1).mean()),
+        "utility": float(utility(z, soup.preferences).mean()),
         "hypervolume": float(box.compute()),
         "smoothness": float(difference),
         "queries": soup.ledger.total_queries,
@@ -90,25 +75,3 @@ def neighbour_pairs(preferences: Tensor) -> Tensor:
     distance = torch.cdist(preferences, preferences, compute_mode="donot_use_mm_for_euclid_dist")
     distance.fill_diagonal_(torch.inf)
     return (distance < distance.min() * 1.001).triu().nonzero()
-
-
-def interval(by_prompt: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Mean over prompts of their means, with its 95 % bootstrap interval over prompts."""
-    means = np.array([np.mean(values) for values in by_prompt.values()])
-    low, high = np.quantile(means[resampled(len(means))].mean(1), [0.025, 0.975])
-    return {"mean": float(means.mean()), "low": float(low), "high": float(high)}
-
-
-def ratio_interval(above: Mapping[str, Sequence[float]], below: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Ratio of two methods' means over the prompts that both have, with its 95 % interval from resampling those."""
-    prompts = [prompt for prompt in below if prompt in above]
-    numerator = np.array([np.mean(above[prompt]) for prompt in prompts])
-    denominator = np.array([np.mean(below[prompt]) for prompt in prompts])
-    draws = resampled(len(numerator))
-    low, high = np.quantile(numerator[draws].mean(1) / denominator[draws].mean(1), [0.025, 0.975])
-    return {"mean": float(numerator.mean() / denominator.mean()), "low": float(low), "high": float(high)}
-
-
-def resampled(prompts: int) -> np.ndarray:
-    """Indices (RESAMPLES, prompts) drawn with replacement, the same at every call."""
-    return np.random.default_rng(0).integers(prompts, size=(RESAMPLES, prompts))

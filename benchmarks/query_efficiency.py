@@ -18,9 +18,10 @@ import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 
-from benchmarks.front import COMMON, Run, Scale, measure, runner, unsteered_scales
+from benchmarks.front import COMMON, Run, measure, runner, unsteered_scales
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences
+from srsoup_lightning.pareto import Scale
 from srsoup_lightning.samplers import (
     AdaptiveAnchors,
     Auto,
@@ -128,7 +129,7 @@ def _unsteered(path: Path, judges: dict[str, Reward], prompts: list[str], sample
     for prompt in prompts:
         if prompt not in known:
             scale = unsteered_scales(run, BaseModel(**COMMON), [prompt], samples)[prompt]
-            moments = dict(zip(judges, torch.stack([scale.mean, scale.std], 1).tolist(), strict=True))
+            moments = dict(zip(judges, torch.stack([scale.zero, scale.unit], 1).tolist(), strict=True))
             known[prompt] = {"prompt": prompt, "samples": samples, "moments": moments}
             _append(path, known[prompt])
     return known

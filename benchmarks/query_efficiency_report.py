@@ -11,8 +11,8 @@ from jsonargparse import auto_cli
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.front import interval, ratio_interval
 from benchmarks.query_efficiency import METHODS, RESULTS
+from srsoup_lightning.pareto import interval, ratio_interval
 
 Rows = dict[str, dict[str, dict[str, list[float]]]]  # method -> measure -> prompt -> a value a seed
 UNSTEERED = "BaseModel"

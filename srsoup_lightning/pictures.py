@@ -100,15 +100,16 @@ def batches(entries: list[Entry], most: int) -> Iterator[list[Entry]]:
 
 
 def load_images(entries: list[Entry]) -> Tensor:
-    """Pictures of one size as images (B, 3, H, W) in [0, 1]; transparency becomes white.
+    """Pictures of one size as images (B, 3, H, W); see :func:`load_image`."""
+    return torch.stack([load_image(entry.path) for entry in entries])
+
+
+def load_image(path: Path) -> Tensor:
+    """A picture as people see it, as an image (3, H, W) float32 in [0, 1]; transparency becomes white.
 
     Raises:
-        ValueError: A file that is torn.
+        ValueError: The file is gone, torn or no picture.
     """
-    return torch.stack([_load(entry.path) for entry in entries])
-
-
-def _load(path: Path) -> Tensor:
     try:
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)

@@ -39,7 +39,7 @@ RULES = {
     "srsoup_lightning/diffusion": Rule(never=(*LIGHTNING, "rewards", f"{OURS}.samplers", f"{OURS}.search")),
     "srsoup_lightning/preferences.py": Rule(only=("torch",)),
     "srsoup_lightning/ledger.py": Rule(only=("torch",)),
-    "srsoup_lightning/pareto.py": Rule(only=("torch", "torchmetrics", "moocore")),
+    "srsoup_lightning/pareto": Rule(only=("torch", "torchmetrics", "moocore", "numpy", f"{OURS}.pareto")),
     "srsoup_lightning/samplers": Rule(
         only=(
             "torch",

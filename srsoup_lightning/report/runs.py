@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,13 @@ class FinishedRun:
         """The names of its rewards."""
         return tuple(self.pictures[0].rewards)
 
+    def fronts(self) -> dict[tuple[str, int], list[Picture]]:
+        """The pictures of each prompt and seed: a soup, or all of a prompt's pictures where no seed is known."""
+        fronts: dict[tuple[str, int], list[Picture]] = defaultdict(list)
+        for picture in self.pictures:
+            fronts[picture.prompt, picture.seed].append(picture)
+        return dict(fronts)
+
 
 def read_runs(names: Sequence[str]) -> list[FinishedRun]:
     """Read runs, each from its directory or from a file of scored pictures.
@@ -63,7 +72,8 @@ def read_runs(names: Sequence[str]) -> list[FinishedRun]:
 
     Raises:
         FileNotFoundError: No such run, or one without pictures.
-        ValueError: A row that lacks something or has a score that isn't finite, or two runs of one name.
+        ValueError: A row that lacks something, has a score that isn't a finite number or other rewards than the rest of
+            its run, or two runs of one name.
     """
     runs = [_read_run(name) for name in names]
     seen: dict[str, Path] = {}
@@ -85,6 +95,12 @@ def _read_run(name: str) -> FinishedRun:
     pictures = tuple(_pictures(table))
     if not pictures:
         raise FileNotFoundError(f"{table} holds no pictures: finish a soup first")
+    for number, picture in enumerate(pictures, 1):
+        if set(picture.rewards) != set(pictures[0].rewards):
+            raise ValueError(
+                f"{table}, line {number} has the rewards {list(picture.rewards)} and line 1 "
+                f"{list(pictures[0].rewards)}: score all pictures with the same"
+            )
     given = label if equals and path == Path(rest) else path.resolve().name.removesuffix(".jsonl")
     costs = () if table == path else tuple(RunDirectory(path).ledger_rows())
     return FinishedRun(given, path, pictures, costs)
@@ -108,19 +124,17 @@ def _row(line: str, where: str) -> dict[str, Any]:
 
 
 def _picture(row: dict[str, Any], table: Path, where: str) -> Picture:
-    rewards = {name: float(score) for name, score in row["rewards"].items()}
-    if odd := _not_finite(rewards):
-        raise ValueError(f"{where} has {odd} {rewards[odd]}: only finite scores can be compared")
     return Picture(
         prompt=row["prompt"],
-        seed=int(row.get("seed", 0)),
-        preference=dict(row.get("preference", {})),
-        rewards=rewards,
+        seed=int(row.get("seed") or 0),
+        preference=dict(row.get("preference") or {}),
+        rewards={name: _score(name, score, where) for name, score in row["rewards"].items()},
         path=table.parent / row["image"],
         failed=tuple(row.get("failed", ())),
     )
 
 
-def _not_finite(scores: dict[str, float]) -> str | None:
-    odd: Iterable[str] = (name for name, score in scores.items() if not abs(score) < float("inf"))
-    return next(iter(odd), None)
+def _score(name: str, score: object, where: str) -> float:
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        raise ValueError(f"{where} has {name} {score!r}: only finite scores can be compared")
+    return float(score)

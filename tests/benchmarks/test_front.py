@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.front import HIGH, LOW, Scale, interval, measure, neighbour_pairs, ratio_interval
+from benchmarks.front import measure, neighbour_pairs
 from srsoup_lightning import Preferences
 from srsoup_lightning.ledger import Ledger
+from srsoup_lightning.pareto import Scale
+from srsoup_lightning.pareto.scale import HIGH, LOW
 from srsoup_lightning.samplers import Soup
 
 NAMES = ["a", "b", "c"]
@@ -40,16 +42,3 @@ def test_a_front_by_hand() -> None:
     assert found["utility"] == pytest.approx((6 + 2 + 0) / 3)
     assert found["smoothness"] == pytest.approx(0.3)
     assert (found["queries"], found["nfe"], found["decodes"], found["seconds"]) == (7, 5, 6, 7.0)
-
-
-def test_intervals_hold_the_mean_and_vanish_where_prompts_agree() -> None:
-    spread = interval({"x": [1.0, 3.0], "y": [4.0], "z": [9.0]})
-    assert spread["mean"] == pytest.approx(5)
-    assert 2 <= spread["low"] < 5 < spread["high"] <= 9
-    assert interval({"x": [3.0], "y": [3.0]}) == {"mean": 3.0, "low": 3.0, "high": 3.0}
-
-
-def test_a_ratio_is_paired_by_prompt() -> None:
-    below = {"x": [1.0], "y": [10.0], "z": [100.0]}
-    above = {prompt: [2 * value for value in values] for prompt, values in reversed(below.items())}
-    assert ratio_interval(above, below) == pytest.approx({"mean": 2, "low": 2, "high": 2})

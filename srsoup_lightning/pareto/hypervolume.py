@@ -1,4 +1,4 @@
-"""Measures of a Pareto front, as torchmetrics over moocore; every reward is maximised."""
+"""The volume that a front dominates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from srsoup_lightning.pareto.base import FrontMean, as_array, require_points
 
 
 def hypervolume(points: Tensor, reference: Tensor) -> float:
@@ -23,14 +24,11 @@ def hypervolume(points: Tensor, reference: Tensor) -> float:
 
     if points.ndim != 2 or reference.shape != points.shape[1:]:
         raise ValueError(f"points {tuple(points.shape)} and reference {tuple(reference.shape)}: give (P, M) and (M,)")
-    if not (torch.isfinite(points).all() and torch.isfinite(reference).all()):
-        raise ValueError("a point or the reference isn't finite: a hypervolume of NaN would be a silent 0")
-    return float(
-        moocore.hypervolume(points.double().cpu().numpy(), ref=reference.double().cpu().numpy(), maximise=True)
-    )
+    require_points(points, reference[None])
+    return float(moocore.hypervolume(as_array(points), ref=as_array(reference), maximise=True))
 
 
-class Hypervolume(Metric):
+class Hypervolume(FrontMean):
     """Mean hypervolume over fronts, each scaled so that the box from `low` to `high` has volume 1.
 
     Args:
@@ -42,19 +40,11 @@ class Hypervolume(Metric):
         ValueError: Corners of different lengths, or one that isn't above the other.
     """
 
-    full_state_update: bool | None = False
-    higher_is_better: bool | None = True
-    is_differentiable: bool | None = False
-    total: Tensor
-    fronts: Tensor
-
     def __init__(self, low: Sequence[float], high: Sequence[float], sync_on_compute: bool = True) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
         if len(low) != len(high) or not all(above > below for below, above in zip(low, high, strict=True)):
             raise ValueError(f"low is {list(low)} and high {list(high)}: give corners with low below high everywhere")
         self.low, self.high = torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("fronts", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, points: Tensor) -> None:
         """Add one front, points (P, M).
@@ -65,9 +55,4 @@ class Hypervolume(Metric):
         if points.shape[1:] != self.low.shape:
             raise ValueError(f"points are {tuple(points.shape)}: give (P, {len(self.low)}), a number a reward")
         scaled = (points.double().cpu() - self.low) / (self.high - self.low)
-        self.total += hypervolume(scaled, torch.zeros_like(self.low))
-        self.fronts += 1
-
-    def compute(self) -> Tensor:
-        """The mean over fronts, a float32 scalar."""
-        return (self.total / self.fronts).float()
+        self.add(hypervolume(scaled, torch.zeros_like(self.low)))

@@ -1,0 +1,81 @@
+"""The figures of a comparison as files, and hypervolume against what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srsoup_lightning.pareto import interval
+from srsoup_lightning.report.comparison import Comparison
+from srsoup_lightning.report.figure_style import Style, legend, panels, style
+from srsoup_lightning.report.front_figure import draw_fronts
+from srsoup_lightning.report.measures import Measured
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COSTS = {"queries": "reward queries a front", "nfe": "network evaluations a front", "seconds": "seconds a front"}
+
+
+def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
+    """Draw front (for two rewards and more) and hypervolume (where costs are known) as SVG and PNG; their paths.
+
+    Raises:
+        ModuleNotFoundError: No matplotlib.
+    """
+    try:
+        import matplotlib as mpl
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"figures need matplotlib, the tables are in {folder}: pip install 'srsoup-lightning[report]'"
+        ) from None
+    drawn = {}
+    if len(comparison.scaling.rewards) > 1:
+        drawn["front"] = draw_fronts(comparison)
+    if any(run.values.get(cost) for run in comparison.runs for cost in COSTS):
+        drawn["hypervolume"] = draw_costs(comparison)
+    paths = []
+    with mpl.rc_context({"svg.hashsalt": "srsoup"}):  # the same numbers draw the same file
+        for name, figure in drawn.items():
+            paths += [folder / f"{name}.svg", folder / f"{name}.png"]
+            figure.savefig(paths[-2], metadata={"Date": None})
+            figure.savefig(paths[-1], dpi=200)
+    return paths
+
+
+def draw_costs(comparison: Comparison) -> Figure:
+    """Hypervolume against queries, network evaluations and seconds; a run without costs is a level."""
+    figure, drawn = panels(len(COSTS))
+    for (cost, label), panel in zip(COSTS.items(), drawn, strict=True):
+        for number, run in enumerate(comparison.runs):
+            _point(panel, run, cost, style(number))
+        panel.set(xlabel=label, xscale="log")
+        _plain_ticks(panel)
+    drawn[0].set_ylabel("hypervolume, share of the box")
+    legend(figure, [run.name for run in comparison.runs])
+    return figure
+
+
+def _plain_ticks(panel: Axes) -> None:
+    """Whole numbers in place of powers of ten, as many as have room."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    panel.margins(x=0.1)
+    low, high = panel.get_xlim()
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    panel.xaxis.set_major_formatter("{x:,g}")
+    panel.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _point(panel: Axes, run: Measured, cost: str, look: Style) -> None:
+    """A run's hypervolume at its cost; a level with its interval where it costs nothing or nobody knows."""
+    volume = interval(run.values["hypervolume"])
+    spent = interval(run.values[cost])["mean"] if run.values.get(cost) else 0
+    if spent:
+        errors = [[max(volume["mean"] - volume["low"], 0)], [max(volume["high"] - volume["mean"], 0)]]
+        look = look | {"linestyle": "none"}
+        panel.errorbar(spent, volume["mean"], errors, **look, capsize=3, markersize=7)
+        return
+    panel.axhspan(volume["low"], volume["high"], color=look["color"], alpha=0.1, linewidth=0)
+    panel.axhline(volume["mean"], color=look["color"], linestyle=look["linestyle"])

@@ -1,0 +1,309 @@
+"""Comparisons of made-up runs, whose measures are known by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from jsonargparse import auto_cli
+from PIL import Image
+
+from srsoup_lightning.report import compare as module
+from srsoup_lightning.report.compare import compare, compared
+from tests.report.runs import LINE, Weights, make_run, write_rows
+
+HEAD = "run,measure,mean,low,high,prompts,difference,difference_low,difference_high"
+BOX = {"jpeg": (0.0, 4.0), "clip": (0.0, 4.0)}
+
+
+def steered(strength: float) -> object:
+    """Rewards that are `strength` times their weights, one more for the dog."""
+    return lambda prompt, seed, weights: [strength * weight + (prompt == "a dog") for weight in weights]
+
+
+def unsteered(prompt: str, seed: int, weights: Weights) -> list[float]:
+    """Mean 1 and standard deviation sqrt(2) over seeds 0 and 1, whatever the preference."""
+    return [2.0 * seed, 2.0 - 2.0 * seed]
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables alone, in a tenth of the time."""
+    monkeypatch.setattr(module, "write_figures", lambda *arguments: [])
+
+
+def rows(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (folder / "comparison.csv").open(encoding="utf-8") as file:
+        return {(row["run"], row["measure"]): row for row in csv.DictReader(file)}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_measures_are_those_found_by_hand(tmp_path: Path) -> None:
+    strong, weak = make_run(tmp_path / "strong", steered(3)), make_run(tmp_path / "weak", steered(1))
+    compare([strong, weak], str(tmp_path / "out"), bounds=BOX)
+    assert (tmp_path / "out" / "comparison.csv").read_text().splitlines()[0] == HEAD
+    found = rows(tmp_path / "out")
+
+    def mean(run: str, measure: str) -> float:
+        return float(found[run, measure]["mean"])
+
+    # cat: (3, 0), (1.5, 1.5), (0, 3) of a box of 4 by 4, of which the ends have no area; dog: one more in each
+    assert mean("strong", "hypervolume") == pytest.approx((1.5 * 1.5 + 4 * 1 + 2.5 * 1.5 + 1 * 1.5) / 16 / 2)
+    assert mean("strong", "igd_plus") == 0
+    assert mean("weak", "igd_plus") == pytest.approx((2 + 2**0.5 + 2) / 3 / 4)
+    assert mean("strong", "spread") == pytest.approx(3 / 4)
+    assert mean("strong", "utility") == pytest.approx(((3 + 1.5 + 3) / 3 + 0.5) / 4)
+    assert mean("strong", "monotonicity_jpeg") == pytest.approx(1)
+    assert mean("strong", "mean_clip") == pytest.approx(2)
+    assert mean("strong", "diversity") == pytest.approx((127 + 128 + 255) / 255 / 3, abs=1e-3)
+    assert mean("strong", "seed_diversity") == 0
+    assert (mean("strong", "queries"), mean("strong", "nfe"), mean("strong", "seconds")) == (50, 100, 2)
+    assert found["strong", "utility"]["prompts"] == "2"
+    assert found["strong", "utility"]["difference"] == ""
+    assert float(found["weak", "utility"]["difference"]) == pytest.approx(-(2 + 1 + 2) / 3 / 4)
+    ends = [float(found["weak", "utility"][f"difference_{end}"]) for end in ("low", "high")]
+    assert ends == pytest.approx([-5 / 3 / 4] * 2)  # each prompt differs by as much, though utilities don't agree
+    assert ("strong", "hits") not in found
+
+
+def test_a_baseline_gives_the_unit_and_the_box_of_each_prompt(tmp_path: Path) -> None:
+    base, run = make_run(tmp_path / "base", unsteered), make_run(tmp_path / "run", steered(3))
+    found = compared([base, run], baseline="base")
+    assert found.scaling.source == "from -2 to +6 standard deviations around the mean of base for each prompt"
+    told = found.scaling.corners()["a cat"]
+    for name in ("jpeg", "clip"):  # three preferences of a seed are one picture: else the deviation would be sqrt(1.2)
+        assert told[name] == pytest.approx([1 - 2 * 2**0.5, 1 + 6 * 2**0.5])
+    worth = [run.values["utility"]["a cat"][0] for run in found.runs]
+    assert worth == pytest.approx([0, ((3 + 1.5 + 3) / 3 - 1) / 2**0.5])
+    # one point a seed, 1 / sqrt(2) below and above the mean: (2 - 1 / sqrt(2)) (2 + 1 / sqrt(2)) of 8 by 8
+    assert found.runs[0].values["hypervolume"]["a cat"] == pytest.approx([(4 - 1 / 2) / 64] * 2)
+    assert not any(measure.startswith("monotonicity") for measure in found.runs[0].values)
+
+
+def test_without_a_baseline_the_box_is_that_of_all_extremes(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, steered(strength)) for name, strength in (("strong", 3), ("weak", 1))]
+    found = compared(runs)
+    assert list(found.scaling.corners().values()) == [{"jpeg": [0, 4], "clip": [0, 4]}] * 2
+    assert [run.values for run in found.runs] == [run.values for run in compared(runs, bounds=BOX).runs]
+
+
+def test_pictures_from_elsewhere_have_no_utility(tmp_path: Path) -> None:
+    ours = make_run(tmp_path / "ours", steered(3))
+    theirs = make_run(tmp_path / "theirs", steered(1), seeds=(0,))
+    table = tmp_path / "theirs" / "theirs.jsonl"
+    scored = [json.loads(line) for line in (tmp_path / "theirs" / "samples.jsonl").read_text().splitlines()]
+    write_rows(table, [{key: row[key] for key in ("prompt", "image", "rewards")} for row in scored])
+    ours, theirs = compared([ours, str(table)], bounds=BOX).runs
+    assert {"hypervolume", "igd_plus", "spread", "diversity"} <= set(theirs.values)
+    assert not {"utility", "monotonicity_jpeg", "queries", "seed_diversity"} & set(theirs.values)
+    assert "utility" in ours.values
+    assert theirs.values["hypervolume"]["a cat"] == [pytest.approx(0.25 / 16)]
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_seeds_are_compared_where_their_pictures_match(tmp_path: Path, pictures: int) -> None:
+    """Black at seed 0 and white at seed 1; of two pictures a seed without preferences, nobody knows which match."""
+    make_run(tmp_path / "run", steered(3), preferences=LINE[:pictures])
+    scored = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    for row in scored:
+        Image.new("RGB", (8, 8), (255 * row["seed"],) * 3).save(tmp_path / "run" / row["image"])
+    write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "preference": {}} for row in scored])
+    values = compared([str(tmp_path / "run")], bounds=BOX).runs[0].values
+    found = [distance for distances in values.get("seed_diversity", {}).values() for distance in distances]
+    assert found == pytest.approx([1.0, 1.0] if pictures == 1 else [])
+
+
+def test_preferences_over_rewards_that_were_not_scored_are_unknown(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", steered(3))
+    held_out = [{**json.loads(line), "preference": {"other": 1.0}} for line in (tmp_path / "run/samples.jsonl").open()]
+    write_rows(tmp_path / "run" / "samples.jsonl", held_out)
+    assert "utility" not in compared([path], bounds=BOX).runs[0].values
+
+
+def test_utility_is_over_the_preferences_that_all_share(tmp_path: Path) -> None:
+    ends = make_run(tmp_path / "ends", steered(3), preferences=LINE[::2])
+    line = make_run(tmp_path / "line", steered(3))
+    found = compared([ends, line], bounds=BOX)
+    assert found.runs[0].values["utility"] == found.runs[1].values["utility"]
+    assert "utility is the mean over the 2 preferences that all runs with preferences share" in found.notes
+    assert "other numbers of pictures a front, where more can only raise hypervolume: ends 2, line 3" in found.notes
+
+
+def test_without_a_shared_preference_there_is_no_utility(tmp_path: Path) -> None:
+    ends = make_run(tmp_path / "ends", steered(3), preferences=LINE[::2])
+    middle = make_run(tmp_path / "middle", steered(3), preferences=LINE[1:2])
+    found = compared([ends, middle], bounds=BOX)
+    assert "no utility: the runs share no preference" in found.notes
+    assert "utility" not in found.measures()
+
+
+def test_hits_failures_and_stand_ins_are_told(tmp_path: Path) -> None:
+    cost = {"queries": {"jpeg": 3}, "hits": {"jpeg": 4, "clip": 1}, "failures": {"clip": 2}, "nfe": 1, "seconds": 1.0}
+    path = make_run(tmp_path / "run", steered(3), cost=cost)
+    samples = tmp_path / "run" / "samples.jsonl"
+    first, *others = [json.loads(line) for line in samples.read_text().splitlines()]
+    write_rows(samples, [{**first, "failed": ["clip"]}, *others])
+    found = compared([path], bounds=BOX)
+    assert found.runs[0].values["hits"]["a cat"] == [5, 5]
+    assert found.runs[0].values["failures"]["a cat"] == [2, 2]
+    assert {"hits", "failures"} <= set(found.measures())
+    assert "pictures with the worst score in place of one that failed: run 1" in found.notes
+
+
+@pytest.mark.parametrize("rewards", [("jpeg",), ("jpeg", "clip", "colour")])
+def test_any_number_of_rewards_and_any_prompt(tmp_path: Path, rewards: tuple[str, ...]) -> None:
+    prompts = ["猫 🐈\u200d⬛", 'a "cat", a dog\nand a café', ""]
+    anchors = torch.eye(len(rewards)).tolist()
+    paths = [
+        make_run(tmp_path / name, steered(strength), prompts, rewards=rewards, preferences=anchors)
+        for name, strength in (("a [bold]", 2), ("b", 1))
+    ]
+    compare(paths, str(tmp_path / "out"), bounds=dict.fromkeys(rewards, (-1.0, 3.0)))
+    found = rows(tmp_path / "out")
+    # one reward: 3 of 4; three: the corners (2, 0, 0) with one of (3, 1, 1)-like boxes and two overlaps taken off
+    expected = {1: 3 / 4, 3: (3 * 3 - 2) / 64}[len(rewards)]
+    assert float(found["a [bold]", "hypervolume"]["mean"]) == pytest.approx(expected)
+    assert set(json.loads((tmp_path / "out" / "comparison.json").read_text())["reference_fronts"]) == set(prompts)
+    assert (tmp_path / "out" / "front.png").exists() == (len(rewards) > 1)
+
+
+def test_a_single_picture_and_prompt_has_no_interval(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[7], preferences=[(0.5, 0.5)])
+    compare([path], str(tmp_path / "out"), bounds=BOX)
+    found = rows(tmp_path / "out")
+    assert float(found["run", "hypervolume"]["mean"]) == pytest.approx(1.5 * 1.5 / 16)
+    assert (found["run", "hypervolume"]["low"], found["run", "hypervolume"]["high"]) == ("", "")
+    assert ("run", "diversity") not in found
+    assert "one prompt" in json.loads((tmp_path / "out" / "comparison.json").read_text())["notes"][0]
+
+
+def test_figures_are_whole_and_the_same_again(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, steered(strength)) for name, strength in (("strong", 3), ("weak", 1))]
+    runs.append(make_run(tmp_path / "base", unsteered, cost=None))
+    for folder in ("once", "again"):
+        compare(runs, str(tmp_path / folder), baseline="base")
+    for name in ("front", "hypervolume"):
+        text = (tmp_path / "once" / f"{name}.svg").read_text()
+        assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+        assert all(f"<!-- {label} -->" in text for label in ("strong", "weak", "base"))
+        assert text == (tmp_path / "again" / f"{name}.svg").read_text()
+        with Image.open(tmp_path / "once" / f"{name}.png") as picture:
+            assert min(picture.size) > 500
+            assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 20
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_json_says_what_the_numbers_rest_on(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", steered(3))
+    compare([f"ours={path}"], str(tmp_path / "out"), bounds=BOX)
+    told = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert told["scaling"]["source"] == "the given bounds"
+    assert told["scaling"]["box"]["a dog"] == {"jpeg": [0, 4], "clip": [0, 4]}
+    assert told["differences_to"] == "ours"
+    assert told["runs"]["ours"]["total_queries"] == {"jpeg": 120, "clip": 80}
+    by_preference = {row["preference"]["jpeg"]: row["mean"] for row in told["runs"]["ours"]["utility_by_preference"]}
+    assert by_preference == pytest.approx({1.0: 3.5 / 4, 0.5: 2 / 4, 0.0: 3.5 / 4})
+    assert {"srsoup-lightning", "torch", "moocore"} <= set(told["versions"])
+
+
+def test_tables_are_there_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'srsoup-lightning\[report\]'"):
+        compare([make_run(tmp_path / "run", steered(3))], str(tmp_path / "out"))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"comparison.csv", "comparison.json"}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_command_line_can_ask_for_it(tmp_path: Path) -> None:
+    path, out = make_run(tmp_path / "run", steered(3)), tmp_path / "out"
+    bounds = json.dumps({name: list(pair) for name, pair in BOX.items()})
+    embedding = "--embedding=srsoup_lightning.pareto.thumbnails"
+    auto_cli(compare, args=[f'["{path}"]', str(out), "--bounds", bounds, "--common", "true", embedding])
+    assert float(rows(out)["run", "mean_jpeg"]["mean"]) == pytest.approx(2)
+
+
+def test_common_prompts_can_be_taken(tmp_path: Path) -> None:
+    both = make_run(tmp_path / "both", steered(3))
+    one = make_run(tmp_path / "one", steered(3), prompts=["a dog"])
+    found = compared([both, one], bounds=BOX, common=True)
+    assert found.runs[0].values == found.runs[1].values
+    assert len(found.runs[0].run.costs) == 2
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "measured", lambda *arguments: pytest.fail("measured before all was checked"))
+    first = make_run(tmp_path / "first", steered(3))
+    other = tmp_path / "other"
+    refusals = {
+        "runs 'first' and 'other' have other prompts, 'first' alone has 1, one of them 'a dog'": {"prompts": ["a cat"]},
+        "have other prompts, 'other' alone has 1, one of them 'a cow'": {"prompts": ["a cat", "a dog", "a cow"]},
+        r"have other rewards, \['jpeg', 'clip'\] and \['jpeg', 'hps'\]": {"rewards": ["jpeg", "hps"]},
+        r"have pictures of other sizes, .* 8x8 and .* 16x8": {"size": (16, 8)},
+    }
+    for message, options in refusals.items():
+        with pytest.raises(ValueError, match=message) as caught:
+            compared([first, make_run(other, steered(3), **options)])
+        assert "\n" not in str(caught.value)
+    far = make_run(tmp_path / "far", steered(3), prompts=["a cow"])
+    with pytest.raises(ValueError, match="have no prompt in common"):
+        compared([first, far], common=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"baseline": "run", "bounds": BOX}, "baseline is 'run' and there are bounds too"),
+        ({"baseline": "base"}, r"baseline 'base' is none of the runs: name one of \['run'\]"),
+        ({"baseline": "run"}, "baseline 'run' has 1 different pictures of 'a cat'"),
+        ({"bounds": {"jpeg": (0.0, 1.0)}}, r"bounds are of \['jpeg'\]: give \[low, high\] for each of"),
+        ({"bounds": {**BOX, "hps": (0.0, 1.0)}}, "and no other"),
+        ({"bounds": {**BOX, "clip": (1.0, 1.0)}}, r"bounds of clip are \[1.0, 1.0\]"),
+        ({"bounds": {**BOX, "clip": (0.0, float("nan"))}}, "bounds of clip are"),
+        ({}, "all pictures of all runs have jpeg 2: give --bounds"),
+    ],
+)
+def test_a_scaling_that_cannot_be_is_refused(tmp_path: Path, options: dict, message: str) -> None:
+    path = make_run(tmp_path / "run", lambda *_: [2.0, 2.0], seeds=[0])
+    with pytest.raises(ValueError, match=message):
+        compared([path], **options)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"rewards": {"jpeg": 1.0, "clip": float("nan")}}, "line 2 has clip nan: only finite scores"),
+        ({"rewards": {"jpeg": 1.0, "clip": None}}, "line 2 has clip None: only finite scores"),
+        ({"rewards": {"jpeg": 1.0}}, r"line 2 has the rewards \['jpeg'\] and line 1 \['jpeg', 'clip'\]"),
+    ],
+)
+def test_rows_that_cannot_be_compared_are_refused(tmp_path: Path, row: dict, message: str) -> None:
+    path = make_run(tmp_path / "run", steered(3))
+    first = json.loads((tmp_path / "run" / "samples.jsonl").read_text().splitlines()[0])
+    write_rows(tmp_path / "run" / "samples.jsonl", [first, {**first, **row}])
+    with pytest.raises(ValueError, match=message):
+        compared([path], bounds=BOX)
+
+
+def test_what_is_unknown_may_be_null(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[0])
+    scored = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "seed": None, "preference": None} for row in scored])
+    values = compared([path], bounds=BOX).runs[0].values
+    assert values["pictures"] == {"a cat": [3]}
+    assert "utility" not in values
+
+
+def test_no_runs_are_refused() -> None:
+    with pytest.raises(ValueError, match="no runs: give at least one"):
+        compared([])
+
+
+def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"out is .*, a file: give a folder"):
+        compare([], str(tmp_path / "out"))
