@@ -31,6 +31,7 @@ checkpoints: setup
 	$(BIN)/python -m checkpoints.recipe --workdir build/recipe
 
 # Every number in README and docs. Hours on two cores; rows that are there are not made again, so it can be stopped.
+# The last needs Debian's chromium and chromium-driver.
 benchmark: setup
 	$(BIN)/python -m benchmarks.query_efficiency
 	$(BIN)/python -m benchmarks.query_efficiency_report
@@ -40,6 +41,7 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.closeness_report
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.rewards
+	$(BIN)/python -m benchmarks.gallery measure
 
 clean:
 	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache

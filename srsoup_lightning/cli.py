@@ -39,7 +39,7 @@ TRAINER_DEFAULTS = {
 }
 COMMANDS = {"predict": LightningCLI.subcommands()["predict"], "plan": {"model", "datamodule"}}  # of the Trainer
 STOPPED = "{}: what was finished is kept, and the same command goes on from there"
-EXPECTED = (ValueError, OSError, RewardError)  # their messages say what is wrong and what to do
+EXPECTED = (ValueError, OSError, ModuleNotFoundError, RewardError)  # their messages say what is wrong and what to do
 UNLOADED = f"{Unloaded.__module__}.{Unloaded.__qualname__}"
 DEBUG = "SRSOUP_DEBUG"  # environment variable: show the traceback of an error
 

@@ -41,6 +41,9 @@ def test_what_ships_runs_from_an_empty_folder(site: Path, tmp_path: Path) -> Non
     done = run(site, tmp_path, "-m", "srsoup_lightning", "predict", "--config", "animals", *QUICK)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("runs/animals/samples/a-lobster-*/0/*.png"))) == 6
+    page = "from srsoup_lightning.report.gallery import gallery; gallery(['runs/animals'], 'page.html')"
+    assert run(site, tmp_path, "-c", page).returncode == 0
+    assert "a lobster" in (tmp_path / "page.html").read_text()
 
 
 def test_the_packages_say_that_they_are_typed(site: Path) -> None:

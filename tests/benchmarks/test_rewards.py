@@ -8,7 +8,8 @@ import torch
 
 from benchmarks.reward_networks import save_aesthetic_head
 from benchmarks.rewards import WEIGHTLESS, as_markdown
-from rewards.aesthetic_head import load_head
+from rewards.linear_head import linear_head
+from rewards.weight_file import read_weights
 
 
 def test_a_table_by_hand() -> None:
@@ -25,5 +26,6 @@ def test_every_name_is_the_class_s() -> None:
 
 
 def test_the_head_is_the_official_format(tmp_path: Path) -> None:
-    layers = load_head(str(save_aesthetic_head(tmp_path)), 512)
+    path = save_aesthetic_head(tmp_path)
+    layers = linear_head(read_weights(str(path)), 512, str(path))
     assert layers(torch.rand(2, 512)).shape == (2, 1)

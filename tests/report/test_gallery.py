@@ -1,0 +1,173 @@
+"""The page's data, its file and its refusals; what a browser makes of it is in test_gallery_in_a_browser.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from srsoup_lightning.report.embedding import Embedder
+from srsoup_lightning.report.gallery import gallery, mean_cost, page_data
+from srsoup_lightning.report.runs import FinishedRun, read_runs
+from tests.report.pictures import change_first_row, write_elsewhere, write_run
+
+
+def data_of(*runs: str) -> dict:
+    return page_data(read_runs(list(runs)), Embedder(512))
+
+
+def test_pictures_stand_in_the_order_of_the_front(tmp_path: Path) -> None:
+    data = data_of(write_run(tmp_path / "run", divisions=2, prompts=["a cat", "a dog"], seeds=[3]))
+    assert (data["rewards"], data["axes"]) == (["red", "blue"], ["red", "blue"])
+    assert [prompt["text"] for prompt in data["prompts"]] == ["a cat", "a dog"]
+    assert [
+        {key: picture[key] for key in ("run", "seed", "weights", "scores", "failed")}
+        for picture in data["prompts"][1]["pictures"]
+    ] == [
+        {"run": 0, "seed": 3, "weights": weights, "scores": [10 * weight for weight in weights], "failed": []}
+        for weights in ([1, 0], [0.5, 0.5], [0, 1])
+    ]
+    assert [picture["image"] for prompt in data["prompts"] for picture in prompt["pictures"]] == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_order_is_that_of_weights_and_not_of_rows(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", ("red", "green", "blue"), divisions=2)
+    table = Path(run) / "samples.jsonl"
+    table.write_text("\n".join(reversed(table.read_text().splitlines())) + "\n")
+    weights = [picture["weights"] for picture in data_of(run)["prompts"][0]["pictures"]]
+    assert weights == sorted(weights, reverse=True)
+
+
+def test_runs_may_differ_in_rewards_prompts_and_seeds(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", ("red", "blue"), 1, ["a cat"], [0])
+    other = write_run(tmp_path / "other", ("blue", "green"), 1, ["a dog", "a cat"], [5])
+    data = data_of(one, other)
+    assert data["axes"] == data["rewards"] == ["red", "blue", "green"]
+    cats, dogs = (prompt["pictures"] for prompt in data["prompts"])
+    assert [(cat["run"], cat["seed"], cat["weights"], cat["scores"]) for cat in cats] == [
+        (0, 0, [1, 0, 0], [10, 0, None]),
+        (0, 0, [0, 1, 0], [0, 10, None]),
+        (1, 5, [0, 1, 0], [None, 10, 0]),
+        (1, 5, [0, 0, 1], [None, 0, 10]),
+    ]
+    assert {dog["run"] for dog in dogs} == {1}
+
+
+def test_pictures_without_a_preference_come_last_and_have_no_weights(tmp_path: Path) -> None:
+    data = data_of(write_elsewhere(tmp_path / "in" / "other.jsonl"), write_run(tmp_path / "run", divisions=1))
+    pictures = data["prompts"][0]["pictures"]
+    assert [picture["weights"] for picture in pictures] == [[1, 0], [0, 1], None]
+    assert pictures[-1]["scores"] == [2.5, 3.5]
+    assert [run["cost"] is None for run in data["runs"]] == [True, False]
+
+
+def test_a_failed_reward_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", divisions=1)
+    change_first_row(Path(run) / "samples.jsonl", failed=["blue"])
+    assert [picture["failed"] for picture in data_of(run)["prompts"][0]["pictures"]] == [["blue"], []]
+
+
+def test_scores_keep_six_digits(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", divisions=1)
+    change_first_row(Path(run) / "samples.jsonl", rewards={"red": -1.23456789, "blue": 123456789.0})
+    assert data_of(run)["prompts"][0]["pictures"][0]["scores"] == [-1.23457, 123457000.0]
+
+
+def test_mean_costs_by_hand(tmp_path: Path) -> None:
+    earlier = {"queries": {"red": 10, "blue": 20}, "nfe": 8, "seconds": 1.0}  # from before there were hits
+    later = {
+        "queries": {"red": 30, "blue": 0},
+        "hits": {"red": 3, "blue": 2},
+        "failures": {"blue": 1},
+        "nfe": 4,
+        "seconds": 2.0,
+    }
+    run = FinishedRun("x", tmp_path, (), (earlier, later))
+    expected = {"queries": {"red": 20, "blue": 10}, "hits": 2.5, "failures": 0.5, "nfe": 6, "seconds": 1.5}
+    assert mean_cost(run) == expected
+    assert mean_cost(FinishedRun("x", tmp_path, ())) is None
+
+
+def test_the_page_replaces_the_one_before_and_leaves_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "pages" / "page.html"
+    run = write_run(tmp_path / "run")
+    assert gallery([run], str(out), title="first") == out
+    gallery([run], str(out), title="second")
+    assert "<title>second</title>" in out.read_text()
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_missing_picture_is_named_before_any_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, out = write_run(tmp_path / "run"), tmp_path / "page.html"
+    out.write_text("before")
+    lost = sorted(Path(run).rglob("*.png"))[-1]
+    lost.unlink()
+    monkeypatch.setattr(Embedder, "add", lambda *_: pytest.fail("read a picture"))
+    with pytest.raises(FileNotFoundError) as error:
+        gallery([run], str(out))
+    assert str(lost) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert out.read_text() == "before"
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
+def test_a_broken_picture_is_named(tmp_path: Path, content: bytes) -> None:
+    run, out = write_run(tmp_path / "run"), tmp_path / "page.html"
+    broken = sorted(Path(run).rglob("*.png"))[-1]
+    broken.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is no picture that can be read .*: make it again") as error:
+        gallery([run], str(out))
+    assert str(broken) in str(error.value)
+    assert not out.exists()
+
+
+def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", side=64)
+    broken = sorted(Path(run).rglob("*.png"))[0]
+    broken.write_bytes(broken.read_bytes()[:-4000])
+    with pytest.raises(ValueError, match="no picture that can be read"):
+        data_of(run)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([-0.5, 1.5], r"weighs red by -0.5 for .*: weights are 0 or more"),
+        ([float("nan"), 1.0], r"weighs red by nan for .*: weights are 0 or more"),
+        ([0.5, 0.6], r"has weights \{'red': 0.5, 'blue': 0.6\} for .*: they must sum to 1"),
+        ([float("inf"), 1.0], r"has weights .*inf.*: they must sum to 1"),
+    ],
+)
+def test_a_preference_off_the_simplex_is_refused(tmp_path: Path, weights: list[float], message: str) -> None:
+    run = write_run(tmp_path / "run")
+    change_first_row(Path(run) / "samples.jsonl", preference=dict(zip(["red", "blue"], weights, strict=True)))
+    with pytest.raises(ValueError, match=rf"run 'run' {message}"):
+        data_of(run)
+
+
+def test_a_rounded_preference_is_taken(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", divisions=1)
+    change_first_row(Path(run) / "samples.jsonl", preference={"red": 0.333333, "blue": 0.666666})
+    assert data_of(run)["prompts"][0]["pictures"][0]["weights"] == [0.333333, 0.666666]
+
+
+def test_misuse_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    with pytest.raises(IsADirectoryError, match=r"give the file to write, such as .*gallery\.html"):
+        gallery([run], str(tmp_path))
+    with pytest.raises(ValueError, match="no runs: give at least one"):
+        gallery([], str(tmp_path / "page.html"))
+    with pytest.raises(ValueError, match="max_side is 0: give at least 1 pixel"):
+        gallery([run], str(tmp_path / "page.html"), max_side=0)
+    with pytest.raises(FileNotFoundError, match="no run"):
+        gallery([str(tmp_path / "none")], str(tmp_path / "page.html"))
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_max_side_reaches_the_page(tmp_path: Path) -> None:
+    table = write_elsewhere(tmp_path / "in" / "other.jsonl", width=300, height=100)
+    (image,) = page_data(read_runs([table]), Embedder(60))["images"]
+    assert (image["width"], image["height"]) == (60, 20)
+    with Image.open(tmp_path / "in" / "0.png") as file:
+        assert file.size == (300, 100)
