@@ -347,10 +347,10 @@ def test_crisp_pixels_can_be_turned_off(browser: Chrome, pages: dict[str, Path])
 
 
 def spoken(browser: Chrome) -> list[tuple[str, str, str]]:
-    """Role, name and value of what a screen reader meets."""
+    """Role, name and value of what a screen reader meets, without the blanks around them, which browsers differ in."""
     nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     return [
-        tuple(str(node.get(key, {}).get("value", "")).replace("\xa0", " ") for key in ("role", "name", "value"))
+        tuple(str(node.get(key, {}).get("value", "")).replace("\xa0", " ").strip() for key in ("role", "name", "value"))
         for node in nodes
         if not node["ignored"]
     ]
