@@ -19,7 +19,8 @@ from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.durable import append_rows, read_rows, write_whole
 from srsoup_lightning.run_directory import RunDirectory
 from tests.callbacks.test_callbacks import predict
-from tests.kills import SOUPS_A_KILL, make_all
+from tests.kills import seeds_for
+from tests.processes import make_all
 from tests.test_run_directory import make_soup
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def check_kills(tmp_path: Path, kills: int) -> None:
     command = [sys.executable, "-m", "tests.kills", str(tmp_path / "killed"), str(kills)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    make_all(tmp_path / "whole", SOUPS_A_KILL * kills)
+    make_all(tmp_path / "whole", seeds_for(kills))
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert not list(tmp_path.rglob("*.part"))
 
