@@ -60,16 +60,19 @@ SEEDS = 4
 
 
 DEATHS = [
-    pytest.param("ddp_fork", [0], id="first of a fork"),
+    pytest.param("ddp_fork", [0], signal.SIGKILL, id="first of a fork"),
     *(
-        pytest.param("ddp", victims, id=f"{name} of ddp", marks=pytest.mark.slow)
+        pytest.param("ddp", victims, signal.SIGKILL, id=f"{name} of ddp", marks=pytest.mark.slow)
         for name, victims in {"first": [0], "second": [1], "both": [0, 1]}.items()
     ),
+    pytest.param("ddp", [0], signal.SIGTERM, id="all by the first", marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("strategy", "victims"), DEATHS)
-def test_a_process_that_dies_takes_no_finished_soup_with_it(tmp_path: Path, strategy: str, victims: list[int]) -> None:
+@pytest.mark.parametrize(("strategy", "victims", "death"), DEATHS)
+def test_a_process_that_dies_takes_no_finished_soup_with_it(
+    tmp_path: Path, strategy: str, victims: list[int], death: signal.Signals
+) -> None:
     root = tmp_path / "killed"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     run = subprocess.Popen(command(root, SEEDS, 2, strategy, pause=0.05), cwd=ROOT, start_new_session=True, **quiet)
@@ -79,7 +82,7 @@ def test_a_process_that_dies_takes_no_finished_soup_with_it(tmp_path: Path, stra
         children = psutil.Process(run.pid).children()
         workers = sorted(children if strategy == "ddp_fork" else [run, *children], key=lambda worker: worker.pid)
         for victim in victims:
-            workers[victim].kill()
+            workers[victim].send_signal(death)
         assert run.wait(60)  # nobody waits for the dead, or calls it a success
     finally:
         kill_group(run.pid)
