@@ -36,7 +36,9 @@ class Limits:
         pixels: Pixels of all images in a request together.
         bytes: Bytes of a request's body.
         waiting: Requests that may wait while one is judged; with their bodies, they bound the memory.
-        seconds: Seconds in which a request's body must arrive.
+        seconds: Seconds in which a request's head must arrive, and then its body.
+        requests: Requests a minute of one address; ten seconds' worth may come at once.
+        connections: Open connections; one address may have half of them.
 
     Raises:
         ValueError: If one is no whole number of at least 1, or 0 for ``waiting``.
@@ -47,6 +49,8 @@ class Limits:
     bytes: int = 2**26
     waiting: int = 32
     seconds: int = 60
+    requests: int = 12_000
+    connections: int = 256
 
     def __post_init__(self) -> None:
         for name, limit in asdict(self).items():
