@@ -78,7 +78,8 @@ def load_network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:
         raise (model.only_pickles() if "safetensors" in str(error) else model.not_found(error)) from None
     except SafetensorError as error:
         raise ValueError(
-            f"{model.name} has no safetensors weights, whatever its files are called ({first_line(error)}): get it anew."
+            f"{model.name} has no safetensors weights, whatever its files are called ({first_line(error)}): "
+            "get it anew."
         ) from None
     if report["missing_keys"]:
         raise ValueError(f"{model.name} lacks weights, {min(report['missing_keys'])} among them: export it anew.")

@@ -26,7 +26,7 @@ class PromptDataModule(L.LightningDataModule):
 
     Raises:
         FileNotFoundError: No such prompt file.
-        ValueError: No prompts, an empty or repeated prompt, no seeds, or a repeated seed.
+        ValueError: No prompts, or one that is empty, repeated or no text in UTF-8; no seeds, or a repeated one.
     """
 
     def __init__(self, prompts: list[str] | str, seeds: Sequence[int] = (0,)) -> None:
@@ -37,6 +37,9 @@ class PromptDataModule(L.LightningDataModule):
             raise ValueError(f"no prompts in {prompts!r}: give at least one, e.g. --data.prompts '[a lobster]'")
         if any(not prompt.strip() for prompt in self.prompts):
             raise ValueError("a prompt is empty: remove it or describe a picture")
+        for prompt in self.prompts:
+            if prompt.encode(errors="replace").decode() != prompt:
+                raise ValueError(f"prompt {prompt!r} holds what is no text in UTF-8: write it in that encoding")
         for name, values in (("prompt", self.prompts), ("seed", self.seeds)):
             repeated = [value for place, value in enumerate(values) if value in values[:place]]
             if repeated:

@@ -70,11 +70,16 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = json.loads(line, parse_constant=_refuse)
+            except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 raise ValueError(
                     f"{path}, line {number} is damaged: delete that line, and the same command makes its soup again"
                 )
             yield row
+
+
+def _refuse(constant: str) -> None:
+    """Python reads NaN and Infinity, which JSON doesn't have and no row of ours."""
+    raise ValueError(constant)

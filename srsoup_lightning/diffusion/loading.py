@@ -12,15 +12,9 @@ import torch
 from srsoup_lightning.diffusion.adapter import Adapter, Offload
 from srsoup_lightning.diffusion.flow import FlowTransition
 from srsoup_lightning.diffusion.loras import add_loras
-from srsoup_lightning.diffusion.parts import (
-    first_line,
-    is_hub_id,
-    load_part,
-    part_names,
-    require_no_code,
-    require_safetensors,
-)
+from srsoup_lightning.diffusion.parts import first_line, is_hub_id, load_part, part_names
 from srsoup_lightning.diffusion.quiet import without_loading_bars, without_notices
+from srsoup_lightning.diffusion.trust import require_no_code, require_no_url, require_safetensors
 from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.shipped import PIPELINES
 
@@ -80,7 +74,8 @@ class Loading:
         adapter: Import path of your own :class:`~srsoup_lightning.diffusion.adapter.Adapter` for the pipeline's class.
 
     Raises:
-        ValueError: An unknown dtype, transition or offload, or attention kernels from the hub without trust in them.
+        ValueError: An unknown dtype, transition or offload, a URL where a folder or hub id belongs, or attention
+            kernels from the hub without trust in them.
     """
 
     dtype: Precision = "float32"
@@ -108,6 +103,10 @@ class Loading:
             value = getattr(self, name)
             if value not in get_args(choices):
                 raise ValueError(f"{name} {value!r} is unknown: choose from {', '.join(get_args(choices))}")
+        for name in ("network", "vae", "preview_decoder"):
+            require_no_url(name, getattr(self, name))
+        for source in self.loras:
+            require_no_url("a LoRA", source)
         if self.attention is not None and self.attention.endswith("_hub") and not self.trust_remote_code:
             raise ValueError(
                 f"attention {self.attention!r} downloads code from the hub and runs it: name a backend that is "

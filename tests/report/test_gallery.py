@@ -116,7 +116,7 @@ def test_a_broken_picture_is_named(tmp_path: Path, content: bytes) -> None:
     run, out = write_run(tmp_path / "run"), tmp_path / "page.html"
     broken = sorted(Path(run).rglob("*.png"))[-1]
     broken.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is no picture that can be read .*: make it again") as error:
+    with pytest.raises(ValueError, match=r"is torn or no picture .*: remove it, or make it anew") as error:
         gallery([run], str(out))
     assert str(broken) in str(error.value)
     assert not out.exists()
@@ -126,7 +126,7 @@ def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", side=64)
     broken = sorted(Path(run).rglob("*.png"))[0]
     broken.write_bytes(broken.read_bytes()[:-4000])
-    with pytest.raises(ValueError, match="no picture that can be read"):
+    with pytest.raises(ValueError, match="torn or no picture"):
         data_of(run)
 
 
