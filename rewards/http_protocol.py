@@ -19,6 +19,7 @@ PROTOCOL = 1
 HEALTH = "/v1/health"
 Given = TypeVar("Given")
 Read = TypeVar("Read")
+_MARKS = 1000  # commas and brackets that a prompt may have; of values, Python makes much more than their bytes
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -70,6 +71,8 @@ def read_request(content: bytes, limits: Limits) -> tuple[Tensor, list[str]]:
     Raises:
         ValueError: If the body is anything else, or beyond the limits.
     """
+    if sum(map(content.count, (b",", b"[", b"{"))) > _MARKS * (limits.images + 1):
+        raise ValueError(f"the body holds more values than {limits.images} images and prompts have")
     body = _read_object(content)
     prompts, images = _strings(body, "prompts"), _strings(body, "images")
     if len(prompts) != len(images) or not images:

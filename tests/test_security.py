@@ -36,6 +36,7 @@ from srsoup_lightning.terminal import literal, printable
 from tests.diffusion.conftest import tiny_pipeline
 from tests.report.runs import make_run, write_rows
 from tests.rewards.conftest import save_tiny_clip, save_tiny_llava
+from tests.test_cli import MODEL
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2Ja cat\r\x1b[1A\x9b31m"
 TOKEN = "hf_s3cretT0ken"
@@ -72,6 +73,18 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(saved: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Copies of saved models, for an attacker to change."""
     return lambda name: Path(shutil.copytree(saved / name, tmp_path / name))
+
+
+def mixture(folder: Path, **model: object) -> Path:
+    """The config of a small run into the folder."""
+    settings = {
+        "model": MODEL | model,
+        "data": {"prompts": ["a cat"]},
+        "trainer": {"accelerator": "cpu", "default_root_dir": str(folder / "run")},
+    }
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return config
 
 
 def edit(file: Path, **entries: object) -> None:
@@ -153,6 +166,15 @@ def test_a_pickle_with_its_checksum_is_opened_for_tensors_alone(
     refused(lambda: AestheticScore(clip, head=file, sha256=sha256), f"is no .{suffix} file of tensors")
     if suffix != "safetensors":
         refused(lambda: AestheticScore(clip, head=file), "none without a checksum")
+
+
+def test_no_checkpoint_of_lightning_is_unpickled(
+    tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = mixture(tmp_path)
+    torch.save({"state_dict": {}, "epoch": Payload(mark)}, tmp_path / "evil.ckpt")
+    assert main(["predict", "--config", str(config), "--ckpt_path", str(tmp_path / "evil.ckpt")]) == 1
+    assert "Weights only load failed" in capsys.readouterr().err
 
 
 # Code
@@ -260,10 +282,19 @@ def test_a_chat_template_reaches_nothing_outside_itself(copy: Callable[[str], Pa
 def test_yaml_makes_no_objects(tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str], tag: str) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(f"model: {tag.format(mark)}\n")
-    assert main(["predict", "--config", str(config)]) != 0
-    assert main(["score", "--config", str(config)]) != 0
-    RunDirectory(tmp_path).ledger.write_text('{"prompt": "a", "seed": 0}\n')
-    capsys.readouterr()
+    for command in ("predict", "score", "serve-reward"):
+        assert main([command, "--config", str(config)]) != 0
+        assert "python/" in capsys.readouterr().err
+
+
+def test_the_config_in_a_run_directory_makes_no_objects(
+    tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = mixture(tmp_path)
+    assert main(["predict", "--config", str(config)]) == 0
+    RunDirectory(tmp_path / "run").config.write_text(f"model: !!python/object/apply:os.mkdir [{mark}]\n")
+    assert main(["predict", "--config", str(config)]) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 # Files
@@ -468,8 +499,6 @@ def test_no_token_of_the_environment_is_written_or_shown(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from tests.test_cli import MODEL
-
     caplog.set_level(logging.DEBUG)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "JUDGE_TOKEN"):
         monkeypatch.setenv(name, TOKEN)
@@ -478,13 +507,7 @@ def test_no_token_of_the_environment_is_written_or_shown(
         "init_args": {"url": "http://127.0.0.1:9", "reward": "red", "token_variable": "JUDGE_TOKEN", "retries": 0},
     }
     for rewards in (MODEL["rewards"], MODEL["rewards"] | {"red": judge}):
-        settings = {
-            "model": MODEL | {"rewards": rewards},
-            "data": {"prompts": ["a cat"]},
-            "trainer": {"accelerator": "cpu", "default_root_dir": str(tmp_path / "run")},
-        }
-        (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
-        command = ["predict", "--config", str(tmp_path / "c.yaml"), "--writer.overwrite", "true"]
+        command = ["predict", "--config", str(mixture(tmp_path, rewards=rewards)), "--writer.overwrite", "true"]
         main([*command, "--print_config"])
         main(command)
     monkeypatch.setenv("SRSOUP_DEBUG", "1")
@@ -519,16 +542,7 @@ def test_a_url_with_a_token_is_refused_unseen(make: Callable[[], object]) -> Non
 
 
 def test_a_pipeline_s_url_with_a_token_is_written_nowhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from tests.test_cli import MODEL
-
-    settings = {
-        "model": MODEL | {"pipeline": WITH_TOKEN},
-        "data": {"prompts": ["a cat"]},
-        "trainer": {"accelerator": "cpu", "default_root_dir": str(tmp_path / "run")},
-    }
-    config = tmp_path / "c.yaml"
-    config.write_text(yaml.safe_dump(settings))
-    assert main(["predict", "--config", str(config)]) != 0
+    assert main(["predict", "--config", str(mixture(tmp_path, pipeline=WITH_TOKEN))]) != 0
     output = capfd.readouterr()
     assert "pipeline is a URL: give a folder or a hub id" in output.err
     assert TOKEN not in output.out + output.err

@@ -160,4 +160,4 @@ def _number(name: str, given: object, where: str) -> float:
             return float(given)
     except OverflowError:  # a whole number beyond all floats
         pass
-    raise ValueError(f"{where} has {name} {str(given)[:60]}: only finite numbers can be compared")
+    raise ValueError(f"{where} has {name} {str(given)[:60]}: give a finite number")

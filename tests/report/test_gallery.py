@@ -133,16 +133,16 @@ def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([-0.5, 1.5], r"weighs red by -0.5 for .*: weights are 0 or more"),
-        ([float("nan"), 1.0], r"weighs red by nan for .*: weights are 0 or more"),
-        ([0.5, 0.6], r"has weights \{'red': 0.5, 'blue': 0.6\} for .*: they must sum to 1"),
-        ([float("inf"), 1.0], r"has weights .*inf.*: they must sum to 1"),
+        ([-0.5, 1.5], r"run 'run' weighs red by -0.5 for .*: weights are 0 or more"),
+        ([float("nan"), 1.0], r"line 1 has red nan: give a finite number"),
+        ([0.5, 0.6], r"run 'run' has weights \{'red': 0.5, 'blue': 0.6\} for .*: they must sum to 1"),
+        ([float("inf"), 1.0], r"line 1 has red inf: give a finite number"),
     ],
 )
 def test_a_preference_off_the_simplex_is_refused(tmp_path: Path, weights: list[float], message: str) -> None:
     run = write_run(tmp_path / "run")
     change_first_row(Path(run) / "samples.jsonl", preference=dict(zip(["red", "blue"], weights, strict=True)))
-    with pytest.raises(ValueError, match=rf"run 'run' {message}"):
+    with pytest.raises(ValueError, match=message):
         data_of(run)
 
 
