@@ -27,13 +27,14 @@ class BoundedConnection(H11Protocol):
     """
 
     limits: Limits
+    asker = ""
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head, or refuse: one address may have half of all connections."""
         super().connection_made(transport)
-        asker = self._asker()
-        alike = sum(isinstance(each, BoundedConnection) and each._asker() == asker for each in self.connections)
+        self.asker = one_asker(self.client[0]) if self.client else ""
+        alike = sum(getattr(each, "asker", None) == self.asker for each in self.connections)
         if len(self.connections) > self.limits.connections or alike > (self.limits.connections + 1) // 2:
             transport.abort()
         else:
@@ -53,9 +54,6 @@ class BoundedConnection(H11Protocol):
         """Wait no longer."""
         super().connection_lost(exc)
         self._stop_waiting()
-
-    def _asker(self) -> str:
-        return one_asker(self.client[0]) if self.client else ""
 
     def _watch(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:

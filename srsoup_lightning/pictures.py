@@ -88,8 +88,6 @@ def _listed(folder: Path, lines: list[str], table: Path) -> Iterator[tuple[Path,
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height as people see the picture, from the file's header."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no picture {str(path)!r}, which the prompts file names")
     with open_picture(path) as picture:
         turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF's orientations 5 ... 8 swap the sides
         return (picture.height, picture.width) if turned else picture.size
@@ -108,9 +106,9 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
             too, if that reads the pixels.
     """
     if not path.exists():
-        raise FileNotFoundError(f"no picture {str(path)!r}")
+        raise FileNotFoundError(f"no picture {str(path)!r}: make it again, or remove the row that names it")
     if not path.is_file():
-        raise ValueError(f"{str(path)!r} is no file: remove it")
+        raise ValueError(f"{str(path)!r} is a folder, a pipe or a device, no picture: remove it")
     kinds = {kind for suffix, kind in Image.registered_extensions().items() if suffix in SUFFIXES}
     try:
         with warnings.catch_warnings():

@@ -39,7 +39,7 @@ def require_no_code(index: Mapping[str, Any], pipeline: str, folder: Path | None
     from diffusers import pipelines
 
     for name in sorted(part_names(index)):
-        library = index[name][0]
+        library = next(iter(index[name]), None)
         if library is None:
             continue
         file = f"{name}/{library}.py"
