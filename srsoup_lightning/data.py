@@ -9,6 +9,8 @@ from typing import NamedTuple
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from srsoup_lightning.durable import require_text
+
 
 class SoupRequest(NamedTuple):
     """One soup to make; its place in the list says nothing about its random numbers."""
@@ -38,8 +40,7 @@ class PromptDataModule(L.LightningDataModule):
         if any(not prompt.strip() for prompt in self.prompts):
             raise ValueError("a prompt is empty: remove it or describe a picture")
         for prompt in self.prompts:
-            if prompt.encode(errors="replace").decode() != prompt:
-                raise ValueError(f"prompt {prompt!r} holds what is no text in UTF-8: write it in that encoding")
+            require_text(prompt, "the list of prompts")
         for name, values in (("prompt", self.prompts), ("seed", self.seeds)):
             repeated = [value for place, value in enumerate(values) if value in values[:place]]
             if repeated:

@@ -30,6 +30,16 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
+def require_text(prompt: str, where: str) -> None:
+    """Check that a file in UTF-8 can hold a prompt; JSON and command lines can hold halves of letters.
+
+    Raises:
+        ValueError: None can; the message begins with `where`.
+    """
+    if prompt.encode(errors="replace").decode() != prompt:
+        raise ValueError(f"{where} has the prompt {prompt!r}, which is no text in UTF-8: write it in that encoding")
+
+
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows as JSON, a line each."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from srsoup_lightning.durable import require_text
 from srsoup_lightning.run_directory import RunDirectory
 
 SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -68,8 +69,11 @@ def _named(folder: Path, lines: list[str], table: Path, ours: bool) -> Iterator[
             row = json.loads(line)
             image, known = row["image"], {"prompt": row["prompt"], **{key: row[key] for key in KNOWN if key in row}}
             path = folder / image
+            if not isinstance(known["prompt"], str):
+                raise TypeError(known)
         except (ValueError, RecursionError, KeyError, TypeError):
             raise ValueError(f'{table}, row {number} is {line[:80]!r}: want {{"image": …, "prompt": …}}') from None
+        require_text(known["prompt"], f"{table}, row {number}")
         yield (RunDirectory(folder).picture(image) if ours else path), known
 
 

@@ -412,6 +412,14 @@ def test_rows_that_are_none_are_named(run: RunDirectory, row: str) -> None:
         refused(read, "samples.jsonl, line 1 ")
 
 
+@pytest.mark.parametrize(
+    "kind", ["nested deeply", "a number", "a list", "a prompt that is a list", "an image that is an object"]
+)
+def test_rows_that_are_none_are_named_before_anything_is_scored(run: RunDirectory, kind: str) -> None:
+    run.samples.write_text(HOSTILE_ROWS[kind] + "\n")
+    refused(readers(run)[2], "samples.jsonl, row 1 is ")
+
+
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"seconds": NaN}', '{"seconds": -Infinity}', "9" * 5000])
 def test_damaged_rows_of_a_run_are_named(tmp_path: Path, row: str) -> None:
     (tmp_path / "ledger.jsonl").write_text(row + "\n")
@@ -421,6 +429,13 @@ def test_damaged_rows_of_a_run_are_named(tmp_path: Path, row: str) -> None:
 @pytest.mark.parametrize("prompt", ["\ud800", "a cat \udcff"])
 def test_a_prompt_that_no_file_can_hold_is_refused_before_anything(prompt: str) -> None:
     refused(lambda: PromptDataModule([prompt]), "no text in UTF-8")
+
+
+def test_a_prompt_in_a_row_that_no_file_can_hold_is_refused_before_anything(run: RunDirectory) -> None:
+    row = next(run.sample_rows())
+    run.samples.write_text(json.dumps(row | {"prompt": "\ud800"}) + "\n")
+    for read in readers(run)[:3]:
+        refused(read, "samples.jsonl, (line|row) 1 has the prompt .* no text in UTF-8")
 
 
 # What is shown

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from srsoup_lightning.durable import require_text
 from srsoup_lightning.run_directory import RunDirectory
 
 NEEDED = ("prompt", "image", "rewards")
@@ -140,6 +141,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
             raise ValueError(f"{where} lacks {key!r}: rows need prompt, image and rewards")
         if not isinstance(row.get(key, kind()), kind):
             raise ValueError(f"{where} has {str(row[key])[:60]!r} as {key}: give {called}")
+    require_text(row["prompt"], where)
     return row
 
 
