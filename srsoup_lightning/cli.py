@@ -26,6 +26,7 @@ from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.samplers import RewardError
 from srsoup_lightning.shipped import CONFIGS
+from srsoup_lightning.terminal import printable
 from srsoup_lightning.tools import TOOLS, run_tool
 from srsoup_lightning.trainer import SoupTrainer, Unloaded
 from srsoup_lightning.version import __version__
@@ -118,7 +119,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         _run(arguments)
     except ArgumentError as error:
-        return _fail(_innermost(str(error)), 2)
+        return _fail(str(error), 2)
     except SIGTERMException:
         return _fail(STOPPED.format("terminated"), 128 + signal.SIGTERM)
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -179,13 +180,10 @@ def _config_path(name: str) -> str:
     return name
 
 
-def _innermost(message: str) -> str:
-    """The last lines of jsonargparse's nested message, which name the key at fault."""
-    return " ".join(line.strip() for line in message.splitlines() if line.strip())
-
-
 def _fail(message: str, code: int) -> int:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"srsoup: error: {message}", markup=False)
+    """Say what is wrong in one line, whatever lines and control characters another library's message has."""
+    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"srsoup: error: {printable(line)}", markup=False)
     return code
 
 

@@ -15,6 +15,7 @@ from rewards import Reward
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading import Loading, load_backbone
+from srsoup_lightning.diffusion.trust import require_no_url
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
 from srsoup_lightning.samplers.judges import Judges
@@ -36,8 +37,8 @@ class SRSoupModule(L.LightningModule):
         judging: What happens when a reward fails, and whose answers are remembered.
 
     Raises:
-        ValueError: Rewards and preferences or `judging` that name different things, or `loading` for a Backbone, which
-            is there.
+        ValueError: Rewards and preferences or `judging` that name different things, a URL as `pipeline`, or `loading`
+            for a Backbone, which is there.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class SRSoupModule(L.LightningModule):
                 raise ValueError("this Backbone is loaded already: leave out `loading`")
             self.backbone = pipeline
         else:
+            require_no_url("pipeline", pipeline)
             self._load = partial(load_backbone, pipeline, loading)
         self.listeners: list[Listener] = []
         """Callables told after every denoising step; callbacks add themselves."""

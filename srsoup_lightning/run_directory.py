@@ -92,6 +92,20 @@ class RunDirectory:
         """The file that the process that runs here holds."""
         return self.root / ".lock"
 
+    def picture(self, image: str) -> Path:
+        """The file that a row names.
+
+        Raises:
+            ValueError: It lies outside the directory, perhaps by a symbolic link: a directory that somebody else made
+                could have any picture of this machine read and shown.
+        """
+        path = self.root / image
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(
+                f"a row in {self.root} names {image!r}, which lies outside: copy the picture into the directory"
+            )
+        return path
+
     def write(self, soup: Soup) -> None:
         """Write a soup's pictures, then its rows; a soup has its ledger row only when all the rest is there.
 

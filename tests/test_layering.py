@@ -66,6 +66,7 @@ RULES = {
             f"{OURS}.samplers.problem",
             f"{OURS}.diffusion.backbone",
             f"{OURS}.diffusion.loading",
+            f"{OURS}.diffusion.trust",
         ),
     ),
     "srsoup_lightning/data.py": Rule(never=(*ADAPTERS, "rewards", f"{OURS}.samplers", f"{OURS}.diffusion")),

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from srsoup_lightning.pictures import open_picture
 from srsoup_lightning.run_directory import RunDirectory, prompt_slug, save_png
 
 TILE = 128  # pixels a small picture is enlarged to
@@ -38,7 +39,7 @@ def _draw(run: RunDirectory, prompt: str, all_rows: Sequence[Mapping[str, Any]])
     rows = [row for row in all_rows if row["seed"] in seeds]
     preferences = list(dict.fromkeys(tuple(row["preference"].items()) for row in rows))
     names = [name for name, _ in preferences[0]]
-    with Image.open(run.root / rows[0]["image"]) as first:
+    with open_picture(run.picture(rows[0]["image"])) as first:
         scale = max(1, round(TILE / first.width))
         width, height = first.width * scale, first.height * scale
     head, foot = LINE * (1 + len(names)) + GAP, LINE * len(names) + GAP
@@ -51,7 +52,7 @@ def _draw(run: RunDirectory, prompt: str, all_rows: Sequence[Mapping[str, Any]])
     for row in rows:
         left = GAP + preferences.index(tuple(row["preference"].items())) * (width + GAP)
         top = head + seeds.index(row["seed"]) * (height + foot)
-        with Image.open(run.root / row["image"]) as picture:
+        with open_picture(run.picture(row["image"])) as picture:
             sheet.paste(picture.resize((width, height), Image.Resampling.NEAREST), (left, top))
         lines = "\n".join(f"{name} {score:.3f}" for name, score in row["rewards"].items())
         draw.multiline_text((left, top + height), lines, fill="black", font=font, spacing=2)
