@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -42,9 +43,9 @@ class PromptDataModule(L.LightningDataModule):
         for prompt in self.prompts:
             require_text(prompt, "the list of prompts")
         for name, values in (("prompt", self.prompts), ("seed", self.seeds)):
-            repeated = [value for place, value in enumerate(values) if value in values[:place]]
-            if repeated:
-                raise ValueError(f"{name} {repeated[0]!r} is given twice: give it once")
+            if len(set(values)) < len(values):
+                ((repeated, times),) = Counter(values).most_common(1)
+                raise ValueError(f"{name} {repeated!r} is given {times} times: give it once")
         if not self.seeds:
             raise ValueError("no seeds: give at least one, e.g. --data.seeds '[0]'")
         self.allow_zero_length_dataloader_with_multiple_devices = True  # of fewer soups than processes, some have none

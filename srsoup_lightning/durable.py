@@ -93,3 +93,12 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _refuse(constant: str) -> None:
     """Python reads NaN and Infinity, which JSON doesn't have and no row of ours."""
     raise ValueError(constant)
+
+
+def is_torn(path: Path) -> bool:
+    """Whether a crash tore the last line of a .jsonl file; not if there is no such file."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as lines:
+        lines.seek(-1, os.SEEK_END)
+        return lines.read() != b"\n"

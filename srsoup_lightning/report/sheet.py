@@ -1,10 +1,9 @@
-"""One PNG a prompt: preferences from left to right, seeds from top to bottom, scores below each picture."""
+"""One PNG a prompt: preferences from left to right, some seeds from top to bottom, scores below each picture."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -15,23 +14,29 @@ from srsoup_lightning.run_directory import RunDirectory, prompt_slug, save_png
 TILE = 128  # pixels a small picture is enlarged to
 LINE = 15  # pixels of a text line
 GAP = 6
+SEEDS = 16  # the first ones, of prompts that have more: a sheet is to be looked at
 
 
-def write_sheets(run: RunDirectory) -> list[Path]:
-    """Draw the sheet of every prompt in the run and return their paths."""
-    by_prompt: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in run.sample_rows():
+def write_sheets(run: RunDirectory, rows: Iterable[Mapping[str, Any]], changed: Collection[str] | None = None) -> None:
+    """Draw the sheets of prompts in the run.
+
+    Args:
+        run: Where the pictures are and the sheets go.
+        rows: Its rows of samples.jsonl.
+        changed: Prompts whose sheet is to be drawn anew if there is one; None takes all.
+    """
+    by_prompt: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
         by_prompt[row["prompt"]].append(row)
-    paths = []
-    for prompt, rows in by_prompt.items():
+    for prompt, its_rows in by_prompt.items():
         path = run.sheets / f"{prompt_slug(prompt)}.png"
-        save_png(_draw(run, prompt, rows), path)
-        paths.append(path)
-    return paths
+        if changed is None or prompt in changed or not path.is_file():
+            save_png(_draw(run, prompt, its_rows), path)
 
 
-def _draw(run: RunDirectory, prompt: str, rows: Sequence[dict[str, Any]]) -> Image.Image:
-    seeds = sorted({row["seed"] for row in rows})
+def _draw(run: RunDirectory, prompt: str, all_rows: Sequence[Mapping[str, Any]]) -> Image.Image:
+    seeds = sorted({row["seed"] for row in all_rows})[:SEEDS]
+    rows = [row for row in all_rows if row["seed"] in seeds]
     preferences = list(dict.fromkeys(tuple(row["preference"].items()) for row in rows))
     names = [name for name, _ in preferences[0]]
     with open_picture(run.picture(rows[0]["image"])) as first:
