@@ -329,7 +329,7 @@ def readers(run: RunDirectory) -> list[Callable[[], object]]:
         lambda: gallery([str(run.root)], str(out / "gallery.html")),
         lambda: compare([str(run.root)], str(out / "comparison")),
         lambda: score({"light": Brightness()}, str(run.root), out=str(out / "scores.jsonl")),
-        lambda: write_sheets(run),
+        lambda: write_sheets(run, list(run.sample_rows())),
     ]
 
 
