@@ -118,7 +118,8 @@ class _Meter:
 def spent_by(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """What the soups of these rows of ledger.jsonl have spent, by the names of bounds and budgets.
 
-    Of budgets it is an estimate from below: images of soups that were abandoned are in no row.
+    Of budgets it is an estimate: images of soups that were abandoned are in no row, and what preferences share was sent
+    but once.
     """
     spent: Counter[str] = Counter()
     for row in rows:

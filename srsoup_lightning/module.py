@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
+from typing import cast
 
 import lightning as L
 import torch
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from rewards import Reward
-from srsoup_lightning.account import Account, BoundError, budget_of
+from srsoup_lightning.account import BoundError, budget_of
 from srsoup_lightning.bounds import Bounds, metered
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.diffusion.backbone import Backbone
@@ -72,16 +73,13 @@ class SRSoupModule(L.LightningModule):
                 "name the same on both sides"
             )
         self.rewards = nn.ModuleDict({name: rewards[name] for name in preferences.rewards})
-        budgets = {budget_of(name): images for name, images in judging.budgets.items()}
-        self.soup_bounds, self.account = soup_bounds, Account(run_bounds.named("run") | budgets)
         self.judges = Judges(
-            {name: partial(_score, rewards[name]) for name in preferences.rewards},
+            {name: partial(self._score, name) for name in preferences.rewards},
             on_cpu=[name for name in preferences.rewards if rewards[name].on_cpu],
             judging=judging,
-            account=self.account,
+            bounds=run_bounds.named("run"),
         )
-        for name in preferences.rewards:
-            rewards[name].before_repeat = partial(self.account.pay, budget_of(name))
+        self.soup_bounds, self.account = soup_bounds, self.judges.account
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self._most = sys.maxsize  # that memory is known to hold
         self._rehearsed: tuple[Ledger, dict[str, float]] | None = None
@@ -175,7 +173,8 @@ class SRSoupModule(L.LightningModule):
         for listener in self.listeners:
             listener(moment)
 
-
-def _score(reward: Reward, images: Tensor, prompts: list[str]) -> Tensor:
-    with torch.no_grad():
-        return reward.score(images, prompts)
+    def _score(self, name: str, images: Tensor, prompts: list[str]) -> Tensor:
+        reward = cast("Reward", self.rewards[name])
+        reward.before_repeat = partial(self.account.pay, budget_of(name))  # here, for modules may share a reward
+        with torch.no_grad():
+            return reward.score(images, prompts)

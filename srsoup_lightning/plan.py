@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from srsoup_lightning.account import Account, budget_of
+from srsoup_lightning.account import budget_of
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.transition import DDIM, Kernel, Prediction
 from srsoup_lightning.ledger import Ledger
@@ -58,9 +58,9 @@ def rehearse(
         denoiser = stand_in(searched_throughout(sampler), 2 if sampler.guidance_scale > 1 else 1)
     else:
         denoiser = stand_in(model.kernel, model.evaluations)
-    sent = Account({budget_of(name): math.inf for name in rewards})
-    problem = Problem(denoiser, Judges(rewards, account=sent), sampler.max_batch)
-    return sampler.run(problem, preferences, "plan", seed).ledger, sent.spent()
+    judges = Judges(rewards, bounds={budget_of(name): math.inf for name in rewards})
+    soup = sampler.run(Problem(denoiser, judges, sampler.max_batch), preferences, "plan", seed)
+    return soup.ledger, judges.account.spent()
 
 
 def searched_throughout(sampler: Sampler) -> DDIM:

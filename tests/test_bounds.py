@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -18,9 +19,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rewards import Reward
-from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning import Bounds, Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.account import Account, BoundError, Memory, budget_of
-from srsoup_lightning.bounds import Bounds
 from srsoup_lightning.callbacks import RunSummary, SampleWriter
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.plan import rehearse
@@ -165,6 +165,26 @@ def test_kills_cost_a_batch_each_at_most_and_never_exceed_the_budget(tmp_path: P
         assert asked(tmp_path) <= spent <= asked(tmp_path) + 9 * (kill + 1)
     pay_and_ask(tmp_path, kills, 600, 0)
     assert 600 - 9 * (kills + 1) < asked(tmp_path) <= 600
+
+
+def test_where_nothing_can_be_written_nothing_is_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account({RED: 10})
+    account.share(SharedCounts(tmp_path / "spending.json"))
+    account.pay(RED, 4)
+    account.hold({RED: 2})
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for move in MOVES.values():
+        with pytest.raises(OSError, match="No space left"):
+            move(account, 3)
+    monkeypatch.undo()
+    assert account.spent() == {RED: 4}
+    with pytest.raises(BoundError, match="7 more were needed"):
+        account.pay(RED, 7)
+    account.pay(RED, 4)
 
 
 # Runs.

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Judges:
             that of every result's last axis.
         on_cpu: Names of those that work on the CPU wherever the images are, so that the network needn't wait for them.
         judging: What happens when one fails, whose answers are remembered, and how many there may be.
-        account: Where images are counted that are sent to rewards with a budget; None makes one.
+        bounds: What else is counted in the account of the budgets, by name.
 
     Raises:
         ValueError: `judging` remembers the answers of a reward that is none of these, or gives it a budget.
@@ -39,13 +40,12 @@ class Judges:
         rewards: Mapping[str, Score],
         on_cpu: Collection[str] = (),
         judging: Judging = Judging(),
-        account: Account | None = None,
+        bounds: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         for option, names in (("cached", judging.cached), ("budgets", judging.budgets)):
             if unknown := sorted(set(names) - set(rewards)):
                 raise ValueError(f"judging.{option} names {unknown[0]!r}, but the rewards are {', '.join(rewards)}")
-        budgets = {budget_of(name): images for name, images in judging.budgets.items()}
-        self.account = account or Account(budgets)
+        self.account = Account({**bounds, **{budget_of(name): most for name, most in judging.budgets.items()}})
         self.rewards, self.on_cpu, self.judging = dict(rewards), frozenset(on_cpu), judging
         self._known: dict[bytes, float] = {}
 
