@@ -89,7 +89,7 @@ class Account:
 
     def __init__(self, bounds: Mapping[str, float], store: Store | None = None) -> None:
         self.bounds, self.store = dict(bounds), store or Memory()
-        self._held: dict[str, float] = defaultdict(float)  # by this process; changed only while the counts are
+        self._held = defaultdict[str, float](int)  # by this process; changed only while the counts are
 
     def share(self, store: Store) -> None:
         """Count elsewhere from now on, and go on with whatever was ever counted there."""
@@ -168,4 +168,6 @@ class Account:
 def require_room(name: str, bound: float, taken: float, amount: float) -> None:
     """Raise BoundError, with the bound's name, if an amount doesn't fit beside what is taken."""
     if taken + amount > bound:
-        raise BoundError(f"{name} is {bound:,}: {taken:,.10g} are taken, and {amount:,.10g} more were needed")
+        raise BoundError(
+            f"{name} is {bound:,}: {round(taken, 2):,} are taken, and {round(amount, 2):,} more were needed"
+        )

@@ -124,7 +124,7 @@ def cost_lines(run: RunDirectory, bounds: Bounds | None = None) -> str:
 def spending_line(account: Account) -> str:
     """What a run has spent of its bounds and budgets; "" if it has none."""
     spent = ", ".join(
-        f"{amount:,.10g} of {account.bounds[name]:,} {name}"
+        f"{round(amount, 2):,} of {account.bounds[name]:,} {name}"
         for name, amount in account.spent().items()
         if account.bounds[name] < math.inf
     )

@@ -103,7 +103,7 @@ class Judges:
     def _answer(self, name: str, images: Tensor, prompts: list[str], when: str) -> Tensor:
         try:
             scores = within(self.judging.timeout, self.rewards[name], images, prompts)
-        except (torch.OutOfMemoryError, BoundError):  # for a smaller batch there may be room
+        except (torch.OutOfMemoryError, BoundError):  # a smaller batch may have room; what is refused has not failed
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
