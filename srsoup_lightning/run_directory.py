@@ -8,6 +8,7 @@
                                     no score, failed: the names of those whose worst score stands instead
     <root>/ledger.jsonl             a row a soup: prompt, seed, images (their number), queries, hits, failures, nfe,
                                     decodes, seconds, device
+    <root>/spending.json            what bounds and budgets have counted, if there are any
     <root>/sheets/<prompt slug>-<hash>.png
 
 While several processes run, each but the first has tables of its own, ``samples.1.jsonl`` and so on: the run's tables
@@ -86,6 +87,11 @@ class RunDirectory:
     def sheets(self) -> Path:
         """The folder of the sheets, one a prompt."""
         return self.root / "sheets"
+
+    @property
+    def spending(self) -> Path:
+        """What all processes have spent of the run's bounds and budgets."""
+        return self.root / "spending.json"
 
     @property
     def lock(self) -> Path:
@@ -171,7 +177,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what :meth:`write` and the reports made, and nothing else."""
-        for table in chain(self._parts("samples"), self._parts("ledger")):
+        for table in chain(self._parts("samples"), self._parts("ledger"), [self.spending]):
             table.unlink(missing_ok=True)
         for folder in (self.root / "samples", self.sheets):
             shutil.rmtree(folder, ignore_errors=True)

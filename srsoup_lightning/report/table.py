@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from srsoup_lightning.account import Account
 from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.pareto import Hypervolume
 from srsoup_lightning.run_directory import RunDirectory
@@ -117,6 +119,16 @@ def cost_lines(run: RunDirectory, rows: Sequence[Mapping[str, Any]], bounds: Bou
         f"sheets       {run.sheets}",
     ]
     return "\n".join(map(printable, lines))
+
+
+def spending_line(account: Account) -> str:
+    """What a run has spent of its bounds and budgets; "" if it has none."""
+    spent = ", ".join(
+        f"{round(amount, 2):,} of {account.bounds[name]:,} {name}"
+        for name, amount in account.spent().items()
+        if account.bounds[name] < math.inf
+    )
+    return spent and f"spent        {spent}"
 
 
 def _apart(name: str, costs: Sequence[Mapping[str, Any]]) -> str:
