@@ -58,25 +58,26 @@ class SampleWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the soup."""
-        self._run(trainer).write(outputs)
+        self.directory(trainer).write(outputs)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make one table of those of all processes, and let go of the directory."""
         trainer.strategy.barrier("soups are written")
         if trainer.is_global_zero:
-            self._run(trainer).recover()
+            self.directory(trainer).recover()
         self._release()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Let go of the directory."""
         self._release()
 
-    def _run(self, trainer: L.Trainer) -> RunDirectory:
+    def directory(self, trainer: L.Trainer) -> RunDirectory:
+        """Where this process writes."""
         return RunDirectory(self.root or trainer.default_root_dir, trainer.global_rank)
 
     def _take(self, trainer: L.Trainer, module: L.LightningModule) -> list[Key]:
         """Lock and clean the directory; the soups that it holds."""
-        run = self._run(trainer)
+        run = self.directory(trainer)
         run.root.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(run.lock)
         try:

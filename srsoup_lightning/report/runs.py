@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def _read_run(name: str) -> FinishedRun:
 def _pictures(table: Path) -> Iterator[Picture]:
     with table.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            yield _picture(_row(line, f"{table}, line {number}"), table, f"{table}, line {number}")
+            yield _picture(_row(line, f"{table}, line {number}"), table.parent, f"{table}, line {number}")
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
@@ -123,13 +123,22 @@ def _row(line: str, where: str) -> dict[str, Any]:
     return row
 
 
-def _picture(row: dict[str, Any], table: Path, where: str) -> Picture:
+def run_of_rows(name: str, root: Path, rows: Iterable[Mapping[str, Any]]) -> FinishedRun:
+    """A run from rows as in samples.jsonl, at least one, whose images are relative to `root`; costs aside.
+
+    Raises:
+        ValueError: A row has a score that isn't a finite number.
+    """
+    return FinishedRun(name, root, tuple(_picture(row, root, f"row {n} of {name}") for n, row in enumerate(rows, 1)))
+
+
+def _picture(row: Mapping[str, Any], folder: Path, where: str) -> Picture:
     return Picture(
         prompt=row["prompt"],
         seed=int(row.get("seed") or 0),
         preference=dict(row.get("preference") or {}),
         rewards={name: _score(name, score, where) for name, score in row["rewards"].items()},
-        path=table.parent / row["image"],
+        path=folder / row["image"],
         failed=tuple(row.get("failed", ())),
     )
 
