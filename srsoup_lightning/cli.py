@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -33,7 +34,7 @@ from srsoup_lightning.version import __version__
 
 TRAINER_DEFAULTS = {
     "default_root_dir": "runs/default",
-    "logger": True,  # of SoupCLI
+    "logger": True,  # see RunBoard
     "enable_checkpointing": False,
     "enable_model_summary": False,
     "enable_progress_bar": False,
@@ -76,6 +77,18 @@ class SaveRunConfig(SaveConfigCallback):
         return changes(yaml.safe_load(run.config.read_text(encoding="utf-8")), yaml.safe_load(self._dump()))
 
 
+class RunBoard(Callback):
+    """Makes the Trainer log to TensorBoard in the run directory.
+
+    A logger that the Trainer is given opens its files before the callbacks can refuse to go on; this one comes last.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Add the logger."""
+        folder = RunDirectory(trainer.default_root_dir).tensorboard
+        trainer.loggers = [TensorBoardLogger(folder.parent, folder.name, version="", default_hp_metric=False)]
+
+
 class SoupCLI(LightningCLI):
     """``srsoup predict``: the Trainer's own command, with files, progress, charts and summary always on."""
 
@@ -99,11 +112,11 @@ class SoupCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as in the base class
         """Make a Trainer, whose default logger is TensorBoard in the run directory."""
-        options = self._get(self.config_init, "trainer")
-        if options.logger in (True, None):
-            folder = RunDirectory(options.default_root_dir).tensorboard
-            kwargs["logger"] = TensorBoardLogger(folder.parent, folder.name, version="", default_hp_metric=False)
-        return super().instantiate_trainer(**kwargs)
+        if self._get(self.config_init, "trainer.logger") not in (True, None):
+            return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(logger=False, **kwargs)
+        trainer.callbacks.append(RunBoard())  # type: ignore[attr-defined]
+        return trainer
 
     def before_instantiate_classes(self) -> None:
         """Keep a plan from loading rewards that it doesn't probe."""

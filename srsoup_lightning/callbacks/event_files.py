@@ -54,6 +54,8 @@ class SoupLog:
         self.first = self.done = len(costs)
         self._spent, self._means, self._names = _spent(costs), MeanCurves(), PreferenceNames(preferences)
         self._of_soup: SummaryWriter | None = None
+        if not os.path.exists(board.log_dir):  # a run that is overwritten took the open file with it
+            board.close()
         board.add_custom_scalars(layout(preferences.rewards))
         _discard(board, self.done + 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -57,13 +57,14 @@ def _utilities(means: Mapping[Preference, Mapping[str, float]], bounds: Bounds) 
 
 
 def settings_of(method: Any) -> dict[str, Value]:  # noqa: ANN401 - any dataclass
-    """A method's name and those of its settings that decide what it makes, as numbers where they are.
+    """What a method is called, with its parts, and those of its settings that decide what it makes.
 
     What is None or off is left out. TensorBoard sorts by name and shows the first few: "with" comes after "weight".
     """
-    found: dict[str, Value] = {"method": type(method).__name__}
-    for field in fields(method):
-        value = getattr(method, field.name)
-        if value is not None and value is not False and field.name not in HOW:
-            found[f"with/{field.name}"] = value if isinstance(value, int | float | str) else str(value)
-    return found
+    values = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in HOW}
+    parts = [type(value).__name__ for value in values.values() if is_dataclass(value)]
+    return {"method": " ".join([type(method).__name__, *parts])} | {
+        f"with/{name}": value if isinstance(value, int | float | str) else str(value)
+        for name, value in values.items()
+        if value is not None and value is not False
+    }
