@@ -8,9 +8,6 @@ soups' wall time over that. Peak memory is that of a process of its own for each
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -21,12 +18,14 @@ from jsonargparse import auto_cli
 from rich.console import Console
 
 from benchmarks.front import COMMON, jpeg_and_clip
+from benchmarks.machine import describe, peak_memory
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading import load_backbone
 from srsoup_lightning.samplers import FixedSoup, Problem, Soup, SRSoup, WeightedSum
 
 PROMPT = "a lobster"
+SMALL_SOUP = "benchmarks.overhead.make_small_soup"
 SIZES = {  # divisions of the lattice, and candidates of the weighted sum; None is SRSoup's Auto
     "3 preferences, N = 8": (2, 8),
     "21 preferences, N = 8": (20, 8),
@@ -55,10 +54,10 @@ def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 1,
     rates.append(_bare_rates(backbone, max_batch))
     bare = {key: median(rate[key] for rate in rates) for key in rates[0]}
     results = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "machine": describe(),
         "milliseconds": {key: 1_000 * rate for key, rate in bare.items()},
         "overhead": {name: median(_overhead(soup, bare) for soup in made) for name, made in soups.items()},
-        "peak_megabytes": {name: _peak_memory(*size) for name, size in SIZES.items()},
+        "peak_megabytes": {name: peak_memory(SMALL_SOUP, *size) for name, size in SIZES.items()},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=2) + "\n")
@@ -104,21 +103,11 @@ def _overhead(soup: Soup, rates: dict[str, float]) -> float:
     return soup.ledger.seconds / bare
 
 
-def _peak_memory(divisions: int, candidates: int | None) -> float:
-    """Megabytes that a process of its own held at most while it made one soup of three steps."""
-    code = f"from benchmarks.overhead import report_peak; report_peak({divisions}, {candidates})"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return float(done.stdout.splitlines()[-1])
-
-
-def report_peak(divisions: int, candidates: int | None) -> None:
-    """Make one small soup in batches of 16 and print this process's peak memory in megabytes."""
+def make_small_soup(divisions: int, candidates: int | None) -> None:
+    """Make one soup of three steps in batches of 16."""
     options = COMMON | {"num_inference_steps": 3, "max_batch": 16}
     sampler = SRSoup(**options) if candidates is None else WeightedSum(**options, candidates=candidates)
     _soup(load_backbone("tiny-animals"), sampler, divisions, 0)
-    # Not getrusage: its peak is the parent's where that was higher.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(int(status["VmHWM"].split()[0]) / 1024)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ counts. Both take turns, and each pair of timings gives one ratio. Last, what ``
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.front import COMMON, FIRST_UNSTEERED_SEED, runner
+from benchmarks.machine import describe
 from benchmarks.reward_networks import save_aesthetic_head, save_clip
 from rewards import (
     AestheticScore,
@@ -76,7 +76,7 @@ def main(
     pictures = _pictures(seeds)
     images = torch.rand(batch, 3, pixels, pixels, generator=torch.Generator().manual_seed(0))
     results = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "machine": describe(),
         "pictures": f"{len(pictures)} of tiny-animals, {pictures.shape[-1]} pixels",
         "timed": f"{batch} images of {pixels}x{pixels} pixels",
         "values": {name: _values(reward, pictures, images, repeats) for name, reward in WEIGHTLESS.items()},

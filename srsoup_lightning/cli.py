@@ -217,5 +217,10 @@ def _quiet() -> None:
     """Keep the frameworks' advice out of a terminal that shows progress."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for advice in (".*does not have many workers.*", ".*LightningCLI's args parameter.*", ".*LeafSpec.*"):
+    for advice in (
+        ".*does not have many workers.*",
+        ".*LightningCLI's args parameter.*",
+        ".*LeafSpec.*",
+        ".*Total length of .DataLoader. across ranks is zero.*",  # where all soups are finished
+    ):
         warnings.filterwarnings("ignore", message=advice)

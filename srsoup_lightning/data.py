@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -38,9 +39,9 @@ class PromptDataModule(L.LightningDataModule):
         if any(not prompt.strip() for prompt in self.prompts):
             raise ValueError("a prompt is empty: remove it or describe a picture")
         for name, values in (("prompt", self.prompts), ("seed", self.seeds)):
-            repeated = [value for place, value in enumerate(values) if value in values[:place]]
-            if repeated:
-                raise ValueError(f"{name} {repeated[0]!r} is given twice: give it once")
+            if len(set(values)) < len(values):
+                ((repeated, times),) = Counter(values).most_common(1)
+                raise ValueError(f"{name} {repeated!r} is given {times} times: give it once")
         if not self.seeds:
             raise ValueError("no seeds: give at least one, e.g. --data.seeds '[0]'")
         self.allow_zero_length_dataloader_with_multiple_devices = True  # of fewer soups than processes, some have none

@@ -78,3 +78,12 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                     f"{path}, line {number} is damaged: delete that line, and the same command makes its soup again"
                 )
             yield row
+
+
+def is_torn(path: Path) -> bool:
+    """Whether a crash tore the last line of a .jsonl file; not if there is no such file."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as lines:
+        lines.seek(-1, os.SEEK_END)
+        return lines.read() != b"\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from functools import partial
 
@@ -121,7 +122,7 @@ class SRSoupModule(L.LightningModule):
 
     def _tell(self, moment: Moment) -> None:
         if self._trainer is not None and self.trainer.received_sigterm:
-            raise SIGTERMException
+            raise SIGTERMException(128 + signal.SIGTERM)  # the exit code, in a user's own script too
         for listener in self.listeners:
             listener(moment)
 

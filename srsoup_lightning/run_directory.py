@@ -18,6 +18,7 @@ are all of them together, and one again when the run is done or goes on.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections import defaultdict
@@ -31,7 +32,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from srsoup_lightning.durable import append_rows, read_rows, to_lines, write_whole
+from srsoup_lightning.durable import append_rows, is_torn, read_rows, to_lines, write_whole
 from srsoup_lightning.samplers.base import Soup
 
 SLUG_LENGTH = 40
@@ -148,19 +149,23 @@ class RunDirectory:
             ValueError: A table is damaged elsewhere than in its last line.
         """
         pictures: dict[Key, dict[str, Row]] = defaultdict(dict)
-        for row in self.sample_rows():
+        samples, ledger = list(self.sample_rows()), list(self.ledger_rows())
+        for row in samples:
             pictures[row["prompt"], row["seed"]][row["image"]] = row
-        costs = {(row["prompt"], row["seed"]): row for row in self.ledger_rows()}
+        costs = {(row["prompt"], row["seed"]): row for row in ledger}
         finished = {
             key: list(pictures[key].values())
             for key, cost in costs.items()
-            if len(pictures[key]) == cost["images"] and all(_is_whole(self.root / image) for image in pictures[key])
+            if len(pictures[key]) == cost["images"] and all(_is_whole(self.root, image) for image in pictures[key])
         }
-        _replace(RunDirectory(self.root).samples, chain.from_iterable(finished.values()))
-        _replace(RunDirectory(self.root).ledger, (costs[key] for key in finished))
-        for part in chain(self._parts("samples")[1:], self._parts("ledger")[1:]):
-            part.unlink()
+        self._keep("samples", list(chain.from_iterable(finished.values())), len(samples))
+        self._keep("ledger", [costs[key] for key in finished], len(ledger))
         return finished
+
+    def unite(self) -> None:
+        """Make one table of those of all processes; call it while no process writes."""
+        if len(self._parts("samples")) > 1 or len(self._parts("ledger")) > 1:
+            self.recover()
 
     def clear(self) -> None:
         """Remove what :meth:`write` and the reports made, and nothing else."""
@@ -184,6 +189,14 @@ class RunDirectory:
     def _table(self, name: str) -> Path:
         return self.root / (f"{name}.{self.rank}.jsonl" if self.rank else f"{name}.jsonl")
 
+    def _keep(self, name: str, rows: list[Row], found: int) -> None:
+        """Leave these rows, of so many that were found, in one table, which is written only if it isn't there."""
+        first, *others = self._parts(name)
+        if others or len(rows) < found or is_torn(first):
+            write_whole(first, to_lines(rows))
+        for part in others:
+            part.unlink()
+
     def _parts(self, name: str) -> list[Path]:
         return [self.root / f"{name}.jsonl", *sorted(self.root.glob(f"{name}.[0-9]*.jsonl"))]
 
@@ -195,16 +208,11 @@ def save_png(picture: Image.Image, path: Path) -> None:
     write_whole(path, content.getvalue())
 
 
-def _is_whole(picture: Path) -> bool:
+def _is_whole(root: Path, image: str) -> bool:
     try:
-        with picture.open("rb") as file:
-            file.seek(-len(PNG_END), 2)
+        # Runs have hundreds of thousands of pictures: no buffer and no Path for each.
+        with open(os.path.join(root, image), "rb", buffering=0) as file:
+            file.seek(-len(PNG_END), os.SEEK_END)
             return file.read() == PNG_END
     except OSError:
         return False
-
-
-def _replace(table: Path, rows: Iterator[Row]) -> None:
-    content = to_lines(rows)
-    if content != (table.read_bytes() if table.is_file() else b""):
-        write_whole(table, content)

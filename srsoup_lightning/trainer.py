@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import ceil
+from typing import NamedTuple
+
 import lightning as L
 from rich.console import Console
 from rich.table import Table
@@ -37,7 +40,12 @@ class SoupTrainer(L.Trainer):
     """Lightning's Trainer with a dry run."""
 
     def plan(
-        self, model: SRSoupModule, datamodule: PromptDataModule, probe_models: bool = False, like: str | None = None
+        self,
+        model: SRSoupModule,
+        datamodule: PromptDataModule,
+        probe_models: bool = False,
+        like: str | None = None,
+        spread_over: int = 1,
     ) -> Ledger:
         """Say what ``predict`` would cost, before anything is downloaded or run.
 
@@ -46,13 +54,17 @@ class SoupTrainer(L.Trainer):
             datamodule: The prompts and seeds.
             probe_models: Load the pipeline and the rewards, and time a batch of each.
             like: A run directory of the same pipeline and rewards whose seconds to reckon with.
+            spread_over: How many devices of the kind that was timed share the soups, at least 1.
 
         Returns:
             The cost of one soup.
 
         Raises:
             FileNotFoundError: No soups in `like`.
+            ValueError: Fewer than 1 device.
         """
+        if spread_over < 1:
+            raise ValueError(f"spread_over is {spread_over}: give at least 1 device")
         soups = len(datamodule.prompts) * len(datamodule.seeds)
         seconds = None if like is None else _seconds_an_evaluation(RunDirectory(like))
         rates = denoiser = None
@@ -64,7 +76,7 @@ class SoupTrainer(L.Trainer):
         ledgers = [count(model.sampler, model.preferences, model=denoiser, seed=seed) for seed in (0, 1)]
         console = Console()
         console.print(_counts(ledgers, soups, caption=None if probe_models else AT_MOST))
-        for line in _times(ledgers[0], soups, rates, seconds):
+        for line in _times(ledgers[0], Share(soups, spread_over), rates, seconds):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
         return ledgers[0]
 
@@ -83,25 +95,37 @@ def _counts(ledgers: list[Ledger], soups: int, caption: str | None) -> Table:
     return table
 
 
-def _times(ledger: Ledger, soups: int, rates: Rates | None, seconds: float | None) -> list[str]:
+class Share(NamedTuple):
+    """Soups, and the devices that share them."""
+
+    soups: int
+    devices: int
+
+
+def _times(ledger: Ledger, share: Share, rates: Rates | None, seconds: float | None) -> list[str]:
     lines = []
     if seconds is not None:
         each = seconds * ledger.nfe
         lines.append(
-            f"at the measured {1e3 * seconds:.3g} ms a network evaluation, all else in it: {_both(each, soups)}"
+            f"at the measured {1e3 * seconds:.3g} ms a network evaluation, all else in it: {_both(each, share)}"
         )
     if rates is not None:
         queries = ", ".join(f"{1e3 * each:.3g} ms a query of {name}" for name, each in rates.queries.items())
         lines.append(
             f"probe: {1e3 * rates.evaluation:.3g} ms an evaluation, {1e3 * rates.decode:.3g} a decode, {queries}"
         )
-        lines.append(f"at these rates, one after the other: {_both(rates.seconds(ledger), soups)}")
+        lines.append(f"at these rates, one after the other: {_both(rates.seconds(ledger), share)}")
         lines.append(f"memory at its highest: {rates.peak / MIB:,.0f} MiB")
     return lines
 
 
-def _both(each: float, soups: int) -> str:
-    return f"{each:,.1f} s a soup, {each * soups / HOUR:,.2f} h the run on one device"
+def _both(each: float, share: Share) -> str:
+    """What a soup and the run take; a device can't make a part of one."""
+    hours = each * ceil(share.soups / share.devices) / HOUR
+    devices = (
+        "one device" if share.devices == 1 else f"{share.devices:,} devices, {hours * share.devices:,.0f} h in all"
+    )
+    return f"{each:,.1f} s a soup, {hours:,.2f} h the run on {devices}"
 
 
 def _seconds_an_evaluation(run: RunDirectory) -> float:

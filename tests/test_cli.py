@@ -197,7 +197,12 @@ def test_an_interruption_is_no_crash(
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_a_real_ctrl_c_keeps_the_finished_soups_and_says_so(config: Path) -> None:
+@pytest.mark.parametrize(
+    ("stop", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_real_signal_keeps_the_finished_soups_and_says_so(
+    config: Path, stop: signal.Signals, code: int, said: str
+) -> None:
     run = RunDirectory(config.parent / "run")
     command = [sys.executable, "-m", "srsoup_lightning", "predict", "--config", str(config)]
     command += ["--data.seeds", str(list(range(1_000)))]
@@ -207,10 +212,10 @@ def test_a_real_ctrl_c_keeps_the_finished_soups_and_says_so(config: Path) -> Non
         deadline = time.monotonic() + 60
         while not run.ledger.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1].startswith("srsoup: error: interrupted: what was finished is kept")
+    assert process.returncode == code
+    assert errors.splitlines()[-1].startswith(f"srsoup: error: {said}: what was finished is kept")
     assert "Traceback" not in errors
     rows = list(run.sample_rows())
     assert rows

@@ -27,9 +27,9 @@ def test_a_file_has_a_prompt_a_line(tmp_path: Path) -> None:
     [
         ([], [0], "no prompts"),
         (["a cat", " "], [0], "empty"),
-        (["a cat", "a cat"], [0], "'a cat' is given twice"),
+        (["a cat", "a cat"], [0], "'a cat' is given 2 times"),
         (["a cat"], [], "no seeds"),
-        (["a cat"], [1, 1], "seed 1 is given twice"),
+        (["a cat"], [1, 1], "seed 1 is given 2 times"),
     ],
 )
 def test_what_makes_no_soups_is_refused(prompts: list[str], seeds: list[int], message: str) -> None:

@@ -129,6 +129,20 @@ def test_the_command_reckons_with_a_run_s_seconds(config: Path, capsys: pytest.C
     assert f"20 ms a network evaluation, all else in it: {0.02 * nfe:.1f} s a soup" in shown
 
 
+def test_devices_share_whole_soups(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = config.parent / "other"
+    other.mkdir()
+    (other / "ledger.jsonl").write_text('{"prompt": "a", "seed": 0, "nfe": 100, "seconds": 360000.0}\n')
+    options = ["plan", "--config", str(config), "--like", str(other), "--data.prompts", "[a, b, c]"]
+    nfe = count(
+        SRSoup(num_inference_steps=5, candidates=4, sharing=FixedSoup()), Preferences.lattice(["r", "b"], 2)
+    ).nfe
+    assert main([*options, "--spread_over", "2"]) == 0  # an hour an evaluation, and the first device makes two soups
+    assert f"{2 * nfe:,}.00 h the run on 2 devices, {4 * nfe:,} h in all" in capsys.readouterr().out
+    assert main([*options, "--spread_over", "0"]) == 1
+    assert "spread_over is 0: give at least 1 device" in capsys.readouterr().err
+
+
 def test_a_run_without_soups_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--config", str(config), "--like", str(config.parent)]) == 1
     assert "no soups in" in capsys.readouterr().err

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,8 @@ from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.durable import append_rows, read_rows, write_whole
 from srsoup_lightning.run_directory import RunDirectory
 from tests.callbacks.test_callbacks import predict
-from tests.kills import SOUPS_A_KILL, make_all
+from tests.kills import seeds_for
+from tests.processes import make_all
 from tests.test_run_directory import make_soup
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +46,7 @@ def check_kills(tmp_path: Path, kills: int) -> None:
     command = [sys.executable, "-m", "tests.kills", str(tmp_path / "killed"), str(kills)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    make_all(tmp_path / "whole", SOUPS_A_KILL * kills)
+    make_all(tmp_path / "whole", seeds_for(kills))
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert not list(tmp_path.rglob("*.part"))
 
@@ -168,3 +171,35 @@ def test_a_line_that_is_still_being_written_is_no_row(tmp_path: Path) -> None:
     table.write_text('{"a": 1}\n{"b": 2}')
     assert list(read_rows(table)) == [{"a": 1}]
     assert list(read_rows(tmp_path / "none.jsonl")) == []
+
+
+def test_a_disk_that_fills_up_keeps_what_was_finished(
+    module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [10]  # pictures: one soup of six, and a part of the next
+
+    def full(handle: int) -> None:
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict(module, tmp_path / "full", [SampleWriter()], ["a cat"])
+    monkeypatch.undo()
+    assert [row["seed"] for row in RunDirectory(tmp_path / "full").ledger_rows()] == [0]
+    for place in ("full", "roomy"):
+        predict(module, tmp_path / place, [SampleWriter()], ["a cat"])
+    assert contents(tmp_path / "full") == contents(tmp_path / "roomy")
+
+
+def test_a_clock_that_is_set_back_changes_nothing(
+    module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(module, tmp_path / "steady", [SampleWriter()], ["a cat"])
+    hours = itertools.count()
+    monkeypatch.setattr(time, "time", lambda: -3_600.0 * next(hours))
+    predict(module, tmp_path / "set back", [SampleWriter()], ["a cat"])
+    predict(module, tmp_path / "set back", [SampleWriter()], ["a cat"])
+    assert contents(tmp_path / "steady") == contents(tmp_path / "set back")
+    assert all(row["seconds"] > 0 for row in RunDirectory(tmp_path / "set back").ledger_rows())

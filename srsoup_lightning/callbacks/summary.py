@@ -6,6 +6,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
+from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.sheet import write_sheets
 from srsoup_lightning.report.table import cost_lines, hypervolume_box, rewards_table
@@ -42,7 +43,15 @@ class RunSummary(Callback):
         run = RunDirectory(self.root or trainer.default_root_dir)
         rows = list(run.sample_rows())
         if rows:
-            write_sheets(run)
+            write_sheets(run, rows, _prompts_with_new_soups(trainer))
             console = Console()
             console.print(rewards_table(rows))
-            console.print(cost_lines(run, self.bounds), soft_wrap=True, markup=False, highlight=False)
+            console.print(cost_lines(run, rows, self.bounds), soft_wrap=True, markup=False, highlight=False)
+
+
+def _prompts_with_new_soups(trainer: L.Trainer) -> set[str] | None:
+    """The prompts that this run, in any of its processes, made soups of; None where nobody knows."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, PromptDataModule):
+        return None
+    return {request.prompt for request in data.requests if request not in data.finished}

@@ -42,7 +42,8 @@ class ParetoLogger(Callback):
                 raise ValueError(f"{name} is {value}: give 0 or more")
         self.sheets, self.curves, self.bounds = sheets, curves, bounds
         self._log: SoupLog | None = None
-        self._made: tuple[list[Row], list[Row]] = ([], [])
+        self._made_rows: list[Row] = []
+        self._made_costs: list[Row] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse bounds that don't fit the rewards before anything is sampled.
@@ -52,14 +53,13 @@ class ParetoLogger(Callback):
         """
         if self.bounds is not None and isinstance(pl_module, SRSoupModule):
             hypervolume_box(list(pl_module.rewards), self.bounds)
-        self._log, self._made = None, ([], [])
+        self._log, self._made_rows, self._made_costs = None, [], []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go on where an earlier attempt ended."""
         board = _board(trainer)
         if board is not None and trainer.is_global_zero and isinstance(pl_module, SRSoupModule):
-            _, costs = self._tables(trainer)
-            self._log = SoupLog(board.experiment, pl_module.preferences, costs, self.curves)
+            self._log = SoupLog(board.experiment, pl_module.preferences, self._costs(trainer), self.curves)
             pl_module.listeners.append(self._log.look)
 
     def on_predict_batch_start(
@@ -87,9 +87,8 @@ class ParetoLogger(Callback):
         if self._log is None:
             return
         if _writer(trainer) is None:
-            rows, costs = self._made
-            rows += sample_rows_of(outputs)
-            costs.append(ledger_row_of(outputs))
+            self._made_rows += sample_rows_of(outputs)
+            self._made_costs.append(ledger_row_of(outputs))
         soups = sum(trainer.num_predict_batches)
         due = self.sheets > 0 and batch_idx % -(-soups // self.sheets) == 0
         self._log.end(outputs, with_pictures=due)
@@ -110,19 +109,22 @@ class ParetoLogger(Callback):
         trainer.strategy.barrier("soups are written")
         if not trainer.is_global_zero:
             return
-        rows, costs = self._tables(trainer)
+        costs = self._costs(trainer)
         if self._log is not None:
             self._log.finish(costs)
         if costs:
-            log_front(board.experiment, rows, costs, pl_module.preferences, settings_of(pl_module.sampler), self.bounds)
+            rows, settings = self._rows(trainer), settings_of(pl_module.sampler)
+            log_front(board.experiment, rows, costs, pl_module.preferences, settings, self.bounds)
 
-    def _tables(self, trainer: L.Trainer) -> tuple[list[Row], list[Row]]:
-        """Rows of samples and of the ledger: of the run so far, or if nobody writes them, of the soups made here."""
+    def _costs(self, trainer: L.Trainer) -> list[Row]:
+        """Rows of the ledger: of the run so far, or if nobody writes them, of the soups made here."""
         writer = _writer(trainer)
-        if writer is None:
-            return self._made
-        run = writer.directory(trainer)
-        return list(run.sample_rows()), list(run.ledger_rows())
+        return self._made_costs if writer is None else list(writer.directory(trainer).ledger_rows())
+
+    def _rows(self, trainer: L.Trainer) -> list[Row]:
+        """Rows of the samples, likewise."""
+        writer = _writer(trainer)
+        return self._made_rows if writer is None else list(writer.directory(trainer).sample_rows())
 
     def _stop(self, module: L.LightningModule) -> None:
         if self._log is not None:

@@ -64,7 +64,7 @@ class SampleWriter(Callback):
         """Make one table of those of all processes, and let go of the directory."""
         trainer.strategy.barrier("soups are written")
         if trainer.is_global_zero:
-            self.directory(trainer).recover()
+            self.directory(trainer).unite()
         self._release()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

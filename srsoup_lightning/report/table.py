@@ -96,17 +96,18 @@ def scores_table(rows: Sequence[Mapping[str, Any]], ledger: Ledger) -> Table:
     return table
 
 
-def cost_lines(run: RunDirectory, bounds: Bounds | None = None) -> str:
+def cost_lines(run: RunDirectory, rows: Sequence[Mapping[str, Any]], bounds: Bounds | None = None) -> str:
     """What a run with at least one soup came to: hypervolume, mean cost of a soup, and where the pictures are.
 
     Args:
         run: The run.
+        rows: Its rows of samples.jsonl.
         bounds: {reward: [low, high]}, the box of the hypervolume; None takes the run's own extremes.
 
     Raises:
         ValueError: Bounds that leave out a reward.
     """
-    rows, costs = list(run.sample_rows()), list(run.ledger_rows())
+    costs = list(run.ledger_rows())
 
     def mean(values: Iterable[float]) -> float:
         return sum(values) / len(costs)

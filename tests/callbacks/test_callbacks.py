@@ -8,9 +8,11 @@ from PIL import Image
 
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupProgress
-from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.report.sheet import SEEDS, write_sheets
+from srsoup_lightning.run_directory import RunDirectory, prompt_slug
 from srsoup_lightning.samplers import RewardError
 from tests.conftest import Broken, Channel, make_module
+from tests.test_run_directory import make_soup
 
 
 def predict(module: SRSoupModule, root: Path, callbacks: list[L.Callback], prompts: list[str]) -> None:
@@ -105,3 +107,26 @@ def test_a_sheet_has_a_column_a_preference_and_a_row_a_seed(module: SRSoupModule
         # The first picture of the first seed, enlarged without smoothing, stands below the heading.
         colours = {colour for _, colour in sheet.convert("RGB").getcolors(width * height)}
         assert {colour for _, colour in picture.getcolors(64)} <= colours
+
+
+def test_only_sheets_with_something_new_are_drawn_again(module: SRSoupModule, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    predict(module, tmp_path, [SampleWriter(), RunSummary()], ["a cat", "a dog", "a cow"])
+    cat, dog, cow = (run.sheets / f"{prompt_slug(prompt)}.png" for prompt in ("a cat", "a dog", "a cow"))
+    before = {sheet: sheet.stat().st_mtime_ns for sheet in (cat, dog)}
+    (tmp_path / next(row["image"] for row in run.sample_rows() if row["prompt"] == "a dog")).unlink()
+    cow.unlink()
+    predict(module, tmp_path, [SampleWriter(), RunSummary()], ["a cat", "a dog", "a cow"])
+    assert cow.is_file()
+    assert {sheet: sheet.stat().st_mtime_ns > time for sheet, time in before.items()} == {cat: False, dog: True}
+
+
+def test_a_sheet_of_many_seeds_shows_the_first(tmp_path: Path) -> None:
+    run, shown = RunDirectory(tmp_path), []
+    for seeds in (SEEDS, SEEDS + 1):
+        run.clear()
+        for seed in reversed(range(seeds)):
+            run.write(make_soup(seed=seed))
+        write_sheets(run, run.sample_rows())
+        shown.append(next(run.sheets.iterdir()).read_bytes())
+    assert shown[0] == shown[1]

@@ -151,7 +151,8 @@ def test_latents_of_a_batch_are_predicted_as_they_are_alone(family: str) -> None
     denoiser = bound(adapter, WAYS.get(family, Way()))
     x = torch.randn(3, *adapter.latent_shape, generator=torch.Generator().manual_seed(0))
     alone = torch.cat([denoiser.predict(each[None], 1).x0 for each in x])
-    torch.testing.assert_close(denoiser.predict(x, 1).x0, alone, rtol=0, atol=1e-4)
+    # Z-Image's random network predicts numbers of up to 36, which rounding moves by more than 1e-4 on some CPUs.
+    torch.testing.assert_close(denoiser.predict(x, 1).x0, alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=["short", "longer"])
