@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -27,15 +29,18 @@ from srsoup_lightning.samplers import Judging, Moment, RewardError, Soup, Weight
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module
 
 BOX = {"red": (-0.5, 1.0), "blue": (-0.5, 1.5)}
-LOBSTERS = ["a lobster", "a snail"]
+ROOT = Path(__file__).resolve().parents[2]
+NUMBERS = ("one", "two")
+PROMPTS = ["a lobster", "a snail"]
 
 
 def predict(
     module: SRSoupModule,
     root: Path,
     callbacks: list[L.Callback],
-    prompts: list[str] = LOBSTERS,
+    prompts: list[str] = PROMPTS,
     loggers: Logger | list[Logger] | bool | None = None,
+    **options: object,
 ) -> list[Soup]:
     trainer = L.Trainer(
         accelerator="cpu",
@@ -45,6 +50,7 @@ def predict(
         enable_model_summary=False,
         default_root_dir=root,
         callbacks=callbacks,
+        **options,
     )
     return trainer.predict(module, PromptDataModule(prompts, [0, 1]))
 
@@ -151,7 +157,7 @@ def test_curves_are_of_what_rewards_answered_at_each_step(tmp_path: Path) -> Non
     told: list[tuple[int, int, int]] = []
     module.listeners.append(lambda moment: told.append((moment.step, moment.ledger.nfe, moment.ledger.queries["red"])))
     predict(module, tmp_path, [ParetoLogger(curves=3)])
-    folders = [Path(prompt_slug(prompt), str(seed)) for prompt in LOBSTERS for seed in (0, 1)]
+    folders = [Path(prompt_slug(prompt), str(seed)) for prompt in PROMPTS for seed in (0, 1)]
     found = [Events(tmp_path / "tensorboard" / "denoising" / folder).scalars() for folder in folders[:3]]
     assert not (tmp_path / "tensorboard" / "denoising" / folders[3]).exists()
     expected = [_expected_curves(rewards, soup) for soup in range(4)]
@@ -184,7 +190,7 @@ def test_closeness_falls_from_one_between_bounds(module: SRSoupModule, tmp_path:
 
     module.listeners.append(look)
     predict(module, tmp_path, [ParetoLogger(curves=1)])
-    curves = Events(tmp_path / "tensorboard" / "denoising" / prompt_slug(LOBSTERS[0]) / "0").scalars()
+    curves = Events(tmp_path / "tensorboard" / "denoising" / prompt_slug(PROMPTS[0]) / "0").scalars()
     for step, near in enumerate(seen[:5], 1):
         pairs = [float(near[p, q]) for p in range(6) for q in range(p)]
         for tag, value in (("mean of all pairs", fmean(pairs)), ("lowest", min(pairs)), ("highest", max(pairs))):
@@ -277,7 +283,7 @@ def test_a_resumed_run_counts_on(tmp_path: Path) -> None:
         assert Events(folder / "front" / "red1-blue0").scalars()["reward/red"] == {4: pytest.approx(red)}
         first, resumed, third = (
             Events(folder / "denoising" / name).scalars()["red of candidates/red1-blue0"]
-            for name in (f"{prompt_slug(LOBSTERS[0])}/0", "mean from soup 3 on", f"{prompt_slug(LOBSTERS[1])}/0")
+            for name in (f"{prompt_slug(PROMPTS[0])}/0", "mean from soup 3 on", f"{prompt_slug(PROMPTS[1])}/0")
         )
         assert list(first) == list(resumed) == list(third) == [1, 2, 3, 4, 5]
         predict(patient, tmp_path / "torn", [SampleWriter(), ParetoLogger()])
@@ -295,7 +301,7 @@ def test_overwriting_leaves_nothing_of_the_old_charts(module: SRSoupModule, tmp_
     predict(module, tmp_path, [SampleWriter(), ParetoLogger()])
     soups = predict(module, tmp_path, [SampleWriter(overwrite=True), ParetoLogger()], ["a cow"])
     check_costs(tmp_path / "tensorboard", soups)
-    assert not (tmp_path / "tensorboard" / "denoising" / prompt_slug(LOBSTERS[0])).exists()
+    assert not (tmp_path / "tensorboard" / "denoising" / prompt_slug(PROMPTS[0])).exists()
 
 
 def test_what_other_processes_made_counts_in_the_end(module: SRSoupModule, tmp_path: Path) -> None:
@@ -309,6 +315,27 @@ def test_what_other_processes_made_counts_in_the_end(module: SRSoupModule, tmp_p
     check_costs(tmp_path / "tensorboard", [*ours, other])
     reds = Events(tmp_path / "tensorboard" / "front" / "red1-blue0").scalars()["reward/red"]
     assert reds == {5: pytest.approx(fmean(float(soup.rewards[0, 0]) for soup in [*ours, other]))}
+
+
+def make_in_two_processes(root: Path) -> None:
+    module = make_module({"red": Channel(0), "blue": Channel(2)})
+    predict(module, root, [SampleWriter(), ParetoLogger()], devices=2, strategy="ddp_fork")
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_first_logs(module: SRSoupModule, tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from tests.callbacks.test_tensorboard import make_in_two_processes\n"
+    code += "make_in_two_processes(Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "two")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    predict(module, tmp_path / "one", [SampleWriter(), ParetoLogger()])
+    one, two = (
+        Events(tmp_path / name / "tensorboard").scalars()["cost so far/network evaluations"] for name in NUMBERS
+    )
+    assert two == {step: one[step] for step in (1, 2, 4)}  # two of its own, and all in the end
+    one, two = (Events(tmp_path / name / "tensorboard/front/red1-blue0").scalars()["reward/red"] for name in NUMBERS)
+    assert two == one
+    assert len(list((tmp_path / "two" / "tensorboard").glob("events*"))) == 1
 
 
 def test_failures_are_counted_and_the_worst_stands_in(tmp_path: Path) -> None:
