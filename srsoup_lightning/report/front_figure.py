@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.patches import PathPatch
 
 ONE_PLACE = 1e-3  # of a run's interval: preferences closer than that are one point to the eye
+BLOCKS = 50  # of resamples, one after the other: thousands of prompts at once would take gigabytes
 DIRECTIONS = 64  # in which hulls are drawn; a corner sharper than 6 degrees may be cut
 
 
@@ -69,9 +70,9 @@ def _means_and_ends(
     places = np.array(
         [[run.places[weights][prompt].numpy()[list(pair)] for prompt in prompts] for weights in preferences]
     )
-    draws = resampled(len(prompts))
-    ends = [np.quantile(of_one[draws].mean(1), LEVELS, axis=0) for of_one in places]  # all at once take much memory
-    low, high = np.stack(ends, axis=1)
+    blocks = np.array_split(resampled(len(prompts)), BLOCKS)
+    resamples = [np.concatenate([of_one[block].mean(1) for block in blocks]) for of_one in places]
+    low, high = np.quantile(resamples, LEVELS, axis=1)
     return places.mean(1), low, high
 
 
