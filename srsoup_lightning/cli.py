@@ -14,12 +14,14 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from srsoup_lightning.account import BoundError
-from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupProgress
+from srsoup_lightning.callbacks import ParetoLogger, RunSummary, SampleWriter, SoupProgress
 from srsoup_lightning.config_changes import changes
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.durable import write_whole
@@ -35,7 +37,7 @@ from srsoup_lightning.version import __version__
 
 TRAINER_DEFAULTS = {
     "default_root_dir": "runs/default",
-    "logger": False,
+    "logger": True,  # see RunBoard
     "enable_checkpointing": False,
     "enable_model_summary": False,
     "enable_progress_bar": False,
@@ -79,14 +81,28 @@ class SaveRunConfig(SaveConfigCallback):
         return changes(yaml.safe_load(run.config.read_text(encoding="utf-8")), yaml.safe_load(self._dump()))
 
 
+class RunBoard(Callback):
+    """Makes the Trainer log to TensorBoard in the run directory.
+
+    A logger that the Trainer is given opens its files before the callbacks can refuse to go on; this one comes last.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Add the logger."""
+        folder = RunDirectory(trainer.default_root_dir).tensorboard
+        trainer.loggers = [TensorBoardLogger(folder.parent, folder.name, version="", default_hp_metric=False)]
+
+
 class SoupCLI(LightningCLI):
-    """``srsoup predict``: the Trainer's own command, with files, progress and summary always on."""
+    """``srsoup predict``: the Trainer's own command, with files, progress, charts and summary always on."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks' options as ``--writer``, ``--summary`` and ``--progress``."""
+        """Add the callbacks' options as ``--writer``, ``--progress``, ``--tensorboard`` and ``--summary``."""
         parser.add_lightning_class_args(SampleWriter, "writer")
         parser.add_lightning_class_args(SoupProgress, "progress")
+        parser.add_lightning_class_args(ParetoLogger, "tensorboard")
         parser.add_lightning_class_args(RunSummary, "summary")
+        parser.link_arguments("summary.bounds", "tensorboard.bounds")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -97,6 +113,14 @@ class SoupCLI(LightningCLI):
         super()._add_subcommands(parser, **kwargs)
         # Pictures go to files; a long run must not keep them all in memory too.
         self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as in the base class
+        """Make a Trainer, whose default logger is TensorBoard in the run directory."""
+        if self._get(self.config_init, "trainer.logger") not in (True, None):
+            return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(logger=False, **kwargs)
+        trainer.callbacks.append(RunBoard())  # type: ignore[attr-defined]
+        return trainer
 
     def before_instantiate_classes(self) -> None:
         """Keep a plan from loading rewards that it doesn't probe."""

@@ -47,8 +47,8 @@ class SampleWriter(Callback):
         finished, fault = trainer.strategy.broadcast(found)
         if fault is not None:
             raise fault
-        if isinstance(pl_module, SRSoupModule) and self._run(trainer).spending.is_file():
-            pl_module.account.share(SharedCounts(self._run(trainer).spending))
+        if isinstance(pl_module, SRSoupModule) and self.directory(trainer).spending.is_file():
+            pl_module.account.share(SharedCounts(self.directory(trainer).spending))
         if (data := _prompts(trainer)) is not None:
             data.finished = frozenset(SoupRequest(*key) for key in finished)
 
@@ -62,25 +62,26 @@ class SampleWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the soup."""
-        self._run(trainer).write(outputs)
+        self.directory(trainer).write(outputs)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make one table of those of all processes, and let go of the directory."""
         trainer.strategy.barrier("soups are written")
         if trainer.is_global_zero:
-            self._run(trainer).unite()
+            self.directory(trainer).unite()
         self._release()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Let go of the directory."""
         self._release()
 
-    def _run(self, trainer: L.Trainer) -> RunDirectory:
+    def directory(self, trainer: L.Trainer) -> RunDirectory:
+        """Where this process writes."""
         return RunDirectory(self.root or trainer.default_root_dir, trainer.global_rank)
 
     def _take(self, trainer: L.Trainer, module: L.LightningModule) -> list[Key]:
         """Lock and clean the directory; the soups that it holds."""
-        run = self._run(trainer)
+        run = self.directory(trainer)
         run.root.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(run.lock)
         try:

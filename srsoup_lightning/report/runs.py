@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,18 @@ def _row(line: str, where: str) -> dict[str, Any]:
     return row
 
 
-def _picture(row: dict[str, Any], path: Path, where: str) -> Picture:
+def run_of_rows(name: str, root: Path, rows: Iterable[Mapping[str, Any]]) -> FinishedRun:
+    """A run from rows as in samples.jsonl, at least one, whose images are relative to `root`; costs aside.
+
+    Raises:
+        ValueError: A row has a score that isn't a finite number.
+    """
+    return FinishedRun(
+        name, root, tuple(_picture(row, root / row["image"], f"row {n} of {name}") for n, row in enumerate(rows, 1))
+    )
+
+
+def _picture(row: Mapping[str, Any], path: Path, where: str) -> Picture:
     return Picture(
         prompt=row["prompt"],
         seed=row.get("seed", 0),

@@ -17,21 +17,30 @@ from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.terminal import literal, printable
 
 Bounds = Mapping[str, Sequence[float]]
+Preference = tuple[tuple[str, float], ...]  # pairs of reward and weight
+
+
+def mean_rewards(rows: Sequence[Mapping[str, Any]]) -> dict[Preference, dict[str, float]]:
+    """Each preference's mean rewards {name: score} over its pictures, from the rows of samples.jsonl."""
+    groups: dict[Preference, list[dict[str, float]]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row["preference"].items())].append(row["rewards"])
+    return {
+        preference: {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
+        for preference, scores in groups.items()
+    }
 
 
 def rewards_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Preference by mean reward, from the rows of samples.jsonl (at least one)."""
-    names = list(rows[0]["rewards"])
-    groups: dict[tuple[tuple[str, float], ...], list[dict[str, float]]] = defaultdict(list)
-    for row in rows:
-        groups[tuple(row["preference"].items())].append(row["rewards"])
-    table = Table(title=f"mean over {len(rows) // len(groups)} soups")
+    means = mean_rewards(rows)
+    table = Table(title=f"mean over {len(rows) // len(means)} soups")
     table.add_column("preference")
-    for name in names:
+    for name in rows[0]["rewards"]:
         table.add_column(literal(name), justify="right")
-    for preference, scores in groups.items():
+    for preference, scores in means.items():
         label = ", ".join(f"{name} {weight:.3g}" for name, weight in preference)
-        table.add_row(literal(label), *(f"{sum(score[name] for score in scores) / len(scores):.3f}" for name in names))
+        table.add_row(literal(label), *(f"{scores[name]:.3f}" for name in rows[0]["rewards"]))
     return table
 
 
