@@ -8,6 +8,7 @@
                                     no score, failed: the names of those whose worst score stands instead
     <root>/ledger.jsonl             a row a soup: prompt, seed, images (their number), queries, hits, failures, nfe,
                                     decodes, seconds, device
+    <root>/spending.json            what bounds and budgets have counted, if there are any
     <root>/sheets/<prompt slug>-<hash>.png
     <root>/tensorboard/             event files
 
@@ -116,6 +117,11 @@ class RunDirectory:
         return self.root / "sheets"
 
     @property
+    def spending(self) -> Path:
+        """What all processes have spent of the run's bounds and budgets."""
+        return self.root / "spending.json"
+
+    @property
     def tensorboard(self) -> Path:
         """The folder of TensorBoard's event files."""
         return self.root / "tensorboard"
@@ -124,6 +130,20 @@ class RunDirectory:
     def lock(self) -> Path:
         """The file that the process that runs here holds."""
         return self.root / ".lock"
+
+    def picture(self, image: str) -> Path:
+        """The file that a row names.
+
+        Raises:
+            ValueError: It lies outside the directory, perhaps by a symbolic link: a directory that somebody else made
+                could have any picture of this machine read and shown.
+        """
+        path = self.root / image
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(
+                f"a row in {self.root} names {image!r}, which lies outside: copy the picture into the directory"
+            )
+        return path
 
     def write(self, soup: Soup) -> None:
         """Write a soup's pictures, then its rows; a soup has its ledger row only when all the rest is there.
@@ -169,7 +189,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what :meth:`write` and the reports made, and nothing else."""
-        for table in chain(self._parts("samples"), self._parts("ledger")):
+        for table in chain(self._parts("samples"), self._parts("ledger"), [self.spending]):
             table.unlink(missing_ok=True)
         for folder in (self.root / "samples", self.sheets, self.tensorboard):
             shutil.rmtree(folder, ignore_errors=True)

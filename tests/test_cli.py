@@ -123,6 +123,11 @@ def test_the_saved_config_makes_the_same_run_again(config: Path) -> None:
         (["--model.preferences.init_args.divisions", "0"], "divisions is 0"),
         (["--model.preferences.init_args.rewards", "[red, green]"], "green"),
         (["--summary.bounds", "{red: [0, 1]}"], "bounds"),
+        (["--model.run_bounds.max_queries", "0"], "max_queries is 0: give a number above 0"),
+        (["--model.soup_bounds.max_seconds", "-1"], "max_seconds is -1.0: give a number above 0"),
+        (["--model.run_bounds.max_nfe", "many"], "many"),
+        (["--model.judging.budgets", "{red: 0}"], "the budget of 'red' is 0"),
+        (["--model.judging.budgets", "{green: 9}"], "judging.budgets names 'green', but the rewards are red, blue"),
     ],
 )
 def test_misuse_gets_one_line_before_any_sampling(

@@ -12,8 +12,9 @@ import torch
 from srsoup_lightning.diffusion.adapter import Adapter, Offload
 from srsoup_lightning.diffusion.flow import FlowTransition
 from srsoup_lightning.diffusion.loras import add_loras
-from srsoup_lightning.diffusion.parts import first_line, is_hub_id, load_part, part_names, require_safetensors
+from srsoup_lightning.diffusion.parts import first_line, is_hub_id, load_part, part_names
 from srsoup_lightning.diffusion.quiet import without_loading_bars, without_notices
+from srsoup_lightning.diffusion.trust import require_no_code, require_no_url, require_safetensors
 from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.shipped import PIPELINES
 
@@ -68,10 +69,13 @@ class Loading:
             does; None takes the default.
         channels_last: Keep convolutions' memory in the order that GPUs prefer.
         compile: Compile the network's repeated blocks by ``torch.compile``: a minute at the start, faster after it.
+        trust_remote_code: Run code that comes with the pipeline, its parts' own classes, and attention kernels from the
+            hub (backends named "..._hub"). It can do all that you can: read it first, and pin ``revision``.
         adapter: Import path of your own :class:`~srsoup_lightning.diffusion.adapter.Adapter` for the pipeline's class.
 
     Raises:
-        ValueError: An unknown dtype, transition or offload.
+        ValueError: An unknown dtype, transition or offload, a URL where a folder or hub id belongs, or attention
+            kernels from the hub without trust in them.
     """
 
     dtype: Precision = "float32"
@@ -91,6 +95,7 @@ class Loading:
     attention: str | None = None
     channels_last: bool = False
     compile: bool = False
+    trust_remote_code: bool = False
     adapter: str | None = None
 
     def __post_init__(self) -> None:
@@ -98,6 +103,15 @@ class Loading:
             value = getattr(self, name)
             if value not in get_args(choices):
                 raise ValueError(f"{name} {value!r} is unknown: choose from {', '.join(get_args(choices))}")
+        for name in ("network", "vae", "preview_decoder"):
+            require_no_url(name, getattr(self, name))
+        for source in self.loras:
+            require_no_url("a LoRA", source)
+        if self.attention is not None and self.attention.endswith("_hub") and not self.trust_remote_code:
+            raise ValueError(
+                f"attention {self.attention!r} downloads code from the hub and runs it: name a backend that is "
+                "installed, or write loading.trust_remote_code: true"
+            )
 
 
 def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
@@ -109,17 +123,20 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
 
     Raises:
         FileNotFoundError: No such pipeline, or no such weights among the options.
-        ValueError: A pipeline class without adapter, a pickle where safetensors are expected, a size that the model
-            can't draw, a part or LoRA of another model, a preview decoder of other latents, or an option that the
-            pipeline has no part for.
+        ValueError: A pipeline class without adapter, a pickle where safetensors are expected, code of the pipeline's
+            own, a size that the model can't draw, a part or LoRA of another model, a preview decoder of other latents,
+            or an option that the pipeline has no part for.
     """
     source = str(PIPELINES.find(pipeline) or pipeline)
     with without_notices():
         index = _index(source, pipeline, loading.revision)
         kind = str(index.get("_class_name"))
         adapter = _adapter(pipeline, kind, loading.adapter)
-        if Path(source).is_dir():
-            require_safetensors(Path(source), part_names(index) - {*loading.omit, *CENSORS})
+        folder = Path(source) if Path(source).is_dir() else None
+        if not loading.trust_remote_code:
+            require_no_code(index, pipeline, folder)
+        if folder is not None:
+            require_safetensors(folder, part_names(index) - {*loading.omit, *CENSORS})
         parts, preview = _other_parts(index, loading), loading.preview_decoder
         preview_decoder = (
             None if preview is None else load_part("AutoencoderTiny", "preview decoder", preview, DTYPES[loading.dtype])
@@ -206,7 +223,12 @@ def _load_pipeline(
 ) -> DiffusionPipeline:
     import diffusers
 
-    options = {"revision": loading.revision, "variant": loading.variant, "use_safetensors": True}
+    options = {
+        "revision": loading.revision,
+        "variant": loading.variant,
+        "use_safetensors": True,
+        "trust_remote_code": loading.trust_remote_code,
+    }
     if any(name in index for name in CENSORS):
         options["requires_safety_checker"] = False
     try:

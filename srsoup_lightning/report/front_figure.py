@@ -14,6 +14,7 @@ from srsoup_lightning.report.figure_style import Style, legend, panels, style
 from srsoup_lightning.report.measures import Measured, Weights, places_of
 from srsoup_lightning.report.runs import FinishedRun
 from srsoup_lightning.report.scaling import own_units
+from srsoup_lightning.terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +37,8 @@ def draw_fronts(comparison: Comparison) -> Figure:
     for (i, j), panel in zip(pairs, drawn, strict=True):
         for number, run in enumerate(comparison.runs):
             _front(panel, run, (i, j), style(number))
-        panel.set(xlabel=rewards[i], ylabel=rewards[j])
-    figure.suptitle(f"means over prompts, in {comparison.scaling.unit}", fontsize="medium")
+        panel.set(xlabel=printable(rewards[i]), ylabel=printable(rewards[j]))
+    figure.suptitle(printable(f"means over prompts, in {comparison.scaling.unit}"), fontsize="medium")
     legend(figure, [run.name for run in comparison.runs])
     return figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from math import ceil, sqrt
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from srsoup_lightning.pictures import open_picture
 from srsoup_lightning.run_directory import RunDirectory, prompt_slug, sample_rows_of, save_png, to_picture
 from srsoup_lightning.samplers.base import Soup
 
@@ -26,7 +28,7 @@ SEEDS = 16  # the first ones, of prompts that have more: a sheet is to be looked
 class Tile(NamedTuple):
     """A picture on a sheet, opened when it is drawn, and the lines above and below it."""
 
-    open: Callable[[], Image.Image]
+    open: Callable[[], AbstractContextManager[Image.Image]]
     above: Sequence[str]
     below: Sequence[str]
 
@@ -55,7 +57,7 @@ def _by_seed(run: RunDirectory, all_rows: Sequence[Mapping[str, Any]]) -> list[l
     grid: list[list[Tile | None]] = [[None] * len(preferences) for _ in seeds]
     for row in rows:
         line, column = seeds.index(row["seed"]), preferences.index(tuple(row["preference"].items()))
-        grid[line][column] = _tile(row, partial(Image.open, run.root / row["image"]), labelled=line == 0)
+        grid[line][column] = _tile(row, partial(open_picture, run.picture(row["image"])), labelled=line == 0)
     return grid
 
 
@@ -75,11 +77,9 @@ def _thumbnail(image: Tensor) -> Image.Image:
     return picture
 
 
-def _tile(row: Mapping[str, Any], open_picture: Callable[[], Image.Image], labelled: bool) -> Tile:
+def _tile(row: Mapping[str, Any], opened: Callable[[], AbstractContextManager[Image.Image]], labelled: bool) -> Tile:
     weights = [f"{name} {weight:.3g}" for name, weight in row["preference"].items()]
-    return Tile(
-        open_picture, weights if labelled else (), [f"{name} {score:.3f}" for name, score in row["rewards"].items()]
-    )
+    return Tile(opened, weights if labelled else (), [f"{name} {score:.3f}" for name, score in row["rewards"].items()])
 
 
 def draw_sheet(title: str, rows: Sequence[Sequence[Tile | None]]) -> Image.Image:

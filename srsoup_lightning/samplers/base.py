@@ -128,6 +128,7 @@ class Sampler(abc.ABC):
 
         Raises:
             RewardError: A reward failed.
+            BoundError: The soup is abandoned, for what would come next goes beyond a bound.
         """
         noise = NoiseSource(prompt, seed, problem.shape, problem.device, self.antithetic_noise)
         with problem.ledger.timed():
