@@ -3,13 +3,13 @@
 The demo's soups are made through a Trainer whose ParetoLogger has a clock around each of its hooks and around the
 listener, so that the time it took is a share of the very run it took part in. The first soup is left out: it imports
 and opens what the others use. ``python -m benchmarks.charts screenshot`` makes the picture in docs/tensorboard.md, of
-what ``srsoup predict --config`` made of ``animals`` and ``animals_auto``.
+two runs of 10 steps in runs/FixedSoup and runs/Auto: ``animals`` with 4 candidates and 4 steps of soup, and
+``animals_auto`` with 5 divisions, 3 candidates, 6 previews and a pool of 24.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import re
 import subprocess
 import sys
@@ -17,12 +17,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import lightning as L
-import torch
 from jsonargparse import auto_cli
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from rich.console import Console
 from selenium.webdriver import Chrome
 from selenium.webdriver.remote.webelement import WebElement
@@ -30,12 +31,14 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from benchmarks.browser import open_browser, prefer, resize
 from benchmarks.front import COMMON
+from benchmarks.machine import describe
 from rewards import CLIPScore, JPEGCompressibility
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
 from srsoup_lightning.samplers import FixedSoup, Soup, SRSoup
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
+COLOURS = 128  # of the picture, which makes it a third of its size
 PROMPTS = ["a snail", "a lobster", "an octopus"]
 # Elements by their text, whichever shadow tree they are in.
 FIND = """
@@ -43,7 +46,7 @@ const found = [];
 const look = (node) => {
   if (node.shadowRoot) look(node.shadowRoot);
   for (const child of node.children ?? []) look(child);
-  if (node.childElementCount === 0 && node.textContent.trim() === arguments[0]) found.push(node);
+  if (!node.childElementCount && node.textContent.trim().toLowerCase() === arguments[0].toLowerCase()) found.push(node);
 };
 look(document.body);
 return found;
@@ -74,10 +77,10 @@ class Clocked(ParetoLogger):
         self._timed(super().on_predict_batch_end, *arguments)
         self.soups.append(0.0)
 
-    def teardown(self, *arguments: object) -> None:
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Log the front."""
         start = time.perf_counter()
-        super().teardown(*arguments)
+        super().teardown(trainer, pl_module, stage)
         self.end = time.perf_counter() - start
 
     def _timed(self, call: Callable[..., None], *arguments: object) -> None:
@@ -114,7 +117,7 @@ def measure(out: Path = Path("benchmarks/results/charts.json")) -> None:
         size = sum(file.stat().st_size for file in Path(root, "tensorboard").rglob("events*"))
     of_soups = sum(soup.ledger.seconds for soup in soups[1:])
     results = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "machine": describe(),
         "soups": len(soups) - 1,
         "seconds a soup": of_soups / (len(soups) - 1),
         "percent of it for charts": 100 * sum(clocked.soups[1 : len(soups)]) / of_soups,
@@ -129,7 +132,7 @@ def measure(out: Path = Path("benchmarks/results/charts.json")) -> None:
 
 def screenshot(
     runs: Path = Path("runs"),
-    tab: str = "custom_scalars",
+    tab: str = "custom_scalars&regexInput=mean",
     view: str = "",
     out: Path = Path("docs/images/tensorboard.png"),
 ) -> None:
@@ -137,18 +140,19 @@ def screenshot(
 
     Args:
         runs: The folder of the run directories.
-        tab: The page, as in its address.
+        tab: The page, as in its address, with the runs in view.
         view: The view to choose on it, by its name.
         out: The PNG file.
     """
     with _tensorboard(runs) as address, open_browser() as browser:
         prefer(browser, color_scheme="light")
-        resize(browser, 1280, 900)
+        resize(browser, 1280, 745)
         browser.get(f"{address}#{tab}")
         if view:
             _element(browser, view).click()
         time.sleep(5)  # charts draw themselves in their own time
-        browser.save_screenshot(str(out))
+        picture = Image.open(BytesIO(browser.get_screenshot_as_png()))
+        picture.convert("RGB").quantize(COLOURS).save(out, optimize=True)
 
 
 def _element(browser: Chrome, text: str) -> WebElement:

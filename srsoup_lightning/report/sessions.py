@@ -57,13 +57,13 @@ def _utilities(means: Mapping[Preference, Mapping[str, float]], bounds: Bounds) 
 
 
 def settings_of(method: Any) -> dict[str, Value]:  # noqa: ANN401 - any dataclass
-    """What a method is called, with its parts, and those of its settings that decide what it makes.
+    """What a method is called, with its first part (a soup's policy), and those settings that decide what it makes.
 
     What is None or off is left out. TensorBoard sorts by name and shows the first few: "with" comes after "weight".
     """
     values = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in HOW}
     parts = [type(value).__name__ for value in values.values() if is_dataclass(value)]
-    return {"method": " ".join([type(method).__name__, *parts])} | {
+    return {"method": " ".join([type(method).__name__, *parts[:1]])} | {
         f"with/{name}": value if isinstance(value, int | float | str) else str(value)
         for name, value in values.items()
         if value is not None and value is not False
