@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.reward_networks import image_reward_weights, save_aesthetic_head, save_bert
-from benchmarks.reward_throughput import bare_forward, score
+from benchmarks.reward_throughput import _row, bare_forward, score
 from rewards import AestheticScore, CLIPScore, HPSv2, ImageReward, PickScore, Reward, VQAScore
 from tests.rewards.conftest import BLIP, SIZE, WIDTH, save_tiny_clip, save_tiny_llava, save_tiny_siglip
 
@@ -62,3 +62,8 @@ def test_the_same_layers_over_the_same_shapes(tmp_path: Path, make: Callable[[Pa
     expected = work(lambda: score(reward, images), layers)
     assert len(expected) > 10
     assert work(lambda: bare_forward(reward, 3)(images), layers) == expected
+
+
+def test_a_row_by_hand() -> None:
+    row = _row([(0.2, 0.25), (0.3, 0.24), (0.21, 0.42)], count=4)
+    assert row == pytest.approx({"ratio": 0.2 / 0.24, "least": 0.5, "most": 1.25, "milliseconds": 60})
