@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,8 +30,6 @@ class Reward(Metric, abc.ABC):
     losses call ``score``; ``update`` and ``compute`` report the mean score of all images seen, over all processes.
 
     A reward stays in eval mode, and its sums keep their precision whatever dtype the surrounding module is cast to.
-    In a ``MetricCollection`` pass ``compute_groups=False``: torchmetrics otherwise merges rewards whose sums
-    happen to be equal after the first batch.
 
     Args:
         *networks: Modules that the score needs, found again as the tuple ``self.networks``. They are frozen and
@@ -62,6 +61,7 @@ class Reward(Metric, abc.ABC):
 
     total: Tensor
     images: Tensor
+    identity: Tensor
 
     def __init__(self, *networks: nn.Module) -> None:
         super().__init__()
@@ -69,6 +69,8 @@ class Reward(Metric, abc.ABC):
         self.networks = tuple(network.eval().requires_grad_(False) for network in networks)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+        # A MetricCollection takes metrics for one whose states are close after the first batch: these never are.
+        self.add_state("identity", torch.tensor(secrets.randbits(62)), dist_reduce_fx="max")
 
     @abc.abstractmethod
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:

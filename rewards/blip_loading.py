@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rewards.linear_head import linear_head
-from rewards.loading import require_finite
-from rewards.source import quiet_loading
-from rewards.weight_file import require_keys, require_shapes
+from rewards.loading import network_of
+from rewards.weight_file import require_keys
 
 if TYPE_CHECKING:
     from transformers import BlipTextModel, BlipVisionModel
@@ -58,9 +57,9 @@ def blip_scorer(weights: dict[str, Tensor], dtype: torch.dtype, name: str) -> Bl
 
     vision, text, head = (_part(weights, prefix, name) for prefix in (_VISION, _TEXT, _HEAD))
     vision = {_renamed(key): weight for key, weight in vision.items()}
-    seeing = _encoder(BlipVisionModel, _vision_config(vision, name), vision, dtype, name)
+    seeing = network_of(BlipVisionModel, _vision_config(vision, name), vision, dtype, name)
     config = _text_config(text, seeing.config.hidden_size, name)
-    reading = _encoder(BlipTextModel, config, text, dtype, name, add_pooling_layer=False)
+    reading = network_of(BlipTextModel, config, text, dtype, name, add_pooling_layer=False)
     layers = linear_head(head, reading.config.hidden_size, name)
     return BlipScorer(seeing, reading, layers.to(torch.promote_types(dtype, torch.float32)))
 
@@ -133,22 +132,3 @@ def _heads(width: int, name: str) -> int:
     if width % _HEAD_WIDTH:
         raise ValueError(f"{name} has a network of width {width}: BLIP's attention heads have {_HEAD_WIDTH} each.")
     return width // _HEAD_WIDTH
-
-
-def _encoder(
-    kind: Any,  # noqa: ANN401
-    config: object,
-    weights: dict[str, Tensor],
-    dtype: torch.dtype,
-    name: str,
-    **options: bool,
-) -> Any:  # noqa: ANN401
-    with torch.device("meta"):
-        wanted = {key: weight.shape for key, weight in kind(config, **options).state_dict().items()}
-    require_shapes(weights, wanted, name)
-    fitting = {key: weights[key] for key in wanted}
-    with quiet_loading():
-        # Unlike load_state_dict it takes the tensors as they are, with no network of random weights made before.
-        network = kind.from_pretrained(None, config=config, state_dict=fitting, dtype=dtype, **options)
-    require_finite(network, name)
-    return network

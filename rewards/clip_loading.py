@@ -50,12 +50,18 @@ def load_clip(
         ModuleNotFoundError: If transformers, or what the tokenizer needs, is not installed.
     """
     config = load_config(model, allowed)
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
-    network = load_network(AutoModel, model, dtype, config)
-    tokenizer = load_preprocessing(AutoTokenizer, processor or model)
-    tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
-    return LoadedCLIP(network, tokenizer, _pixels(processor or model, config.model_type))
+    return with_processor(load_network(AutoModel, model, dtype, config), processor or model)
+
+
+def with_processor(network: CLIPModel | SiglipModel, processor: Source) -> LoadedCLIP:
+    """The network with tokenizer and image preprocessing from elsewhere; errors as in :func:`load_clip`."""
+    from transformers import AutoTokenizer
+
+    tokenizer = load_preprocessing(AutoTokenizer, processor)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, network.config.text_config.max_position_embeddings)
+    return LoadedCLIP(network, tokenizer, _pixels(processor, network.config.model_type))
 
 
 def load_clip_vision(model: Source, dtype: Dtype) -> LoadedCLIPVision:

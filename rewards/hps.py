@@ -8,6 +8,9 @@ from typing import Literal, get_args
 from rewards.clip_loading import CLIP_H
 from rewards.clip_reward import CLIPReward, load_clip_from
 from rewards.loading import Dtype
+from rewards.open_clip_loading import load_open_clip
+from rewards.source import Source
+from rewards.weight_file import is_weight_file
 
 Fit = Literal["pad", "crop"]
 
@@ -26,23 +29,31 @@ class HPSv2(CLIPReward):
     keep: by less than 0.01 points with "tiny-clip". For 3:2 images of random colours, the same network's scores moved
     by 9 points on average and by 23 at most.
 
-    The published weights are a CLIP ViT-H/14 under Apache-2.0, so far as known; the default is a conversion by a third
-    party, of a version that its name doesn't say. If it holds only a pickle, convert that once to safetensors. None of
-    this was compared with these weights, only with the published formula on random ones.
+    The published weights are a CLIP ViT-H/14 under Apache-2.0, so far as known. Versions 2.0 and 2.1 differ in nothing
+    else, and the authors' files of both are read as they are: "xswu/HPSv2/HPS_v2_compressed.pt" and
+    "xswu/HPSv2/HPS_v2.1_compressed.pt". The default is a conversion by a third party, of a version that its name
+    doesn't say. None of this was compared with these weights, only with the published formula on random ones, in both
+    formats.
 
     Args:
-        model: Hub id or local folder of a ``CLIPModel`` with safetensors weights, or the name of a shipped checkpoint.
+        model: Hub id or local folder of a ``CLIPModel`` with safetensors weights, or the name of a shipped checkpoint;
+            or a file with open_clip's keys, ``.safetensors`` or the official ``.pt``, here or as
+            "organisation/repository/file" on the hub.
         dtype: Precision of the network; autocast around a call doesn't change it. Scores are float32.
         revision: Commit, tag or branch of the model on the hub; by default its main branch as of today.
-        processor: Hub id or folder of tokenizer and image preprocessing. By default a local model's own, and for models
-            of the hub that of the network it was trained from, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K".
+        processor: Hub id or folder of tokenizer and image preprocessing, and for a file of the configuration too. By
+            default a local model's own, and for models of the hub and for files that of the network it was trained
+            from, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K".
         processor_revision: Commit, tag or branch of the processor on the hub.
         fit: "pad" as the authors, "crop" as CLIP.
+        sha256: A file's checksum. A ``.pt``, being a pickle, is opened only with it, and then for tensors alone. Get it
+            by ``sha256sum FILE`` of a copy you trust; the hub shows it on a file's page.
 
     Raises:
         FileNotFoundError: If there is no such model, or no preprocessing.
         ValueError: If the folder is no CLIP model with complete, finite safetensors weights, or the dtype or the fit is
-            none of those, or a revision is given for a folder.
+            none of those, or a revision is given for a folder; if a file has no or another checksum, lacks keys, or has
+            other shapes than the configuration says.
         ModuleNotFoundError: If transformers is not installed.
 
     Example:
@@ -59,10 +70,18 @@ class HPSv2(CLIPReward):
         processor: str | Path | None = None,
         processor_revision: str | None = None,
         fit: Fit = "pad",
+        sha256: str | None = None,
     ) -> None:
         if fit not in get_args(Fit):
             raise ValueError(f"fit is {fit!r}: choose one of {', '.join(get_args(Fit))}.")
-        super().__init__(load_clip_from(model, dtype, revision, processor, processor_revision, CLIP_H))
+        if is_weight_file(str(model)):
+            source = Source(str(processor or CLIP_H), processor_revision)
+            loaded = load_open_clip(str(model), sha256, revision, dtype, source)
+        else:
+            if sha256 is not None:
+                raise ValueError(f"sha256 is for a file, but model is {str(model)!r}: leave it out, or name a file.")
+            loaded = load_clip_from(model, dtype, revision, processor, processor_revision, CLIP_H)
+        super().__init__(loaded)
         if fit == "pad":
             self._pixels = self._pixels.padded(self._clip.config.vision_config.image_size)
 

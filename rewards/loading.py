@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rewards.source import Source, first_line, quiet_loading
+from rewards.weight_file import require_shapes
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 
@@ -22,15 +23,13 @@ def load_config(model: Source, allowed: Collection[str] | None = None) -> Any:  
 
     Raises:
         FileNotFoundError: If there is no such model.
-        ValueError: If it is of another type, or if its folder has no safetensors weights.
+        ValueError: If it is of another type.
         ModuleNotFoundError: If transformers is not installed.
     """
     try:
         from transformers import AutoConfig
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError("rewards with networks need transformers: pip install transformers") from missing
-    if model.folder is not None and not any(model.folder.glob("*.safetensors")):
-        raise model.only_pickles()
     try:
         # SigLIP's configurations name marks that are not in its vocabulary, and transformers warns of them.
         with quiet_loading():
@@ -70,6 +69,8 @@ def load_network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:
     """
     from safetensors import SafetensorError
 
+    if model.folder is not None and not any(model.folder.glob("*.safetensors")):
+        raise model.only_pickles()
     options = {"config": config, "dtype": torch_dtype(dtype), "use_safetensors": True, "output_loading_info": True}
     try:
         with quiet_loading():
@@ -84,6 +85,38 @@ def load_network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:
     if report["missing_keys"]:
         raise ValueError(f"{model.name} lacks weights, {min(report['missing_keys'])} among them: export it anew.")
     require_finite(network, model.name)
+    return network
+
+
+def network_of(
+    kind: Any,  # noqa: ANN401
+    config: object,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    name: str,
+    **options: bool,
+) -> Any:  # noqa: ANN401
+    """Make a network of that transformers class from weights that have its keys, others left out.
+
+    Args:
+        kind: The class.
+        config: Its configuration.
+        weights: Its weights, by transformers' keys.
+        dtype: Precision of the network.
+        name: Where the weights are from, for errors.
+        **options: Further arguments of the class.
+
+    Raises:
+        ValueError: If weights are missing, of other shapes or not finite.
+    """
+    with torch.device("meta"):
+        wanted = {key: weight.shape for key, weight in kind(config, **options).state_dict().items()}
+    require_shapes(weights, wanted, name)
+    fitting = {key: weights[key] for key in wanted}
+    with quiet_loading():
+        # Unlike load_state_dict it takes the tensors as they are, with no network of random weights made before.
+        network = kind.from_pretrained(None, config=config, state_dict=fitting, dtype=dtype, **options)
+    require_finite(network, name)
     return network
 
 

@@ -15,13 +15,21 @@ from rewards.source import first_line
 _PICKLES = (".pth", ".pt")
 
 
-def read_weights(name: str, sha256: str | None = None, revision: str | None = None) -> dict[str, Tensor]:
+def is_weight_file(name: str) -> bool:
+    """Whether this names a file of weights and no folder or hub id."""
+    return name.endswith((".safetensors", *_PICKLES)) and not Path(name).expanduser().is_dir()
+
+
+def read_weights(
+    name: str, sha256: str | None = None, revision: str | None = None, within: str | None = None
+) -> dict[str, Tensor]:
     """Read a dictionary of tensors.
 
     Args:
         name: Local file, or "organisation/repository/file" on the hub: .safetensors, or a pickle, .pth or .pt.
         sha256: Checksum of the file, required for pickles, which are opened for tensors alone.
         revision: Commit, tag or branch on the hub.
+        within: The key under which the file may have the dictionary, beside notes of how it was trained.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -37,6 +45,8 @@ def read_weights(name: str, sha256: str | None = None, revision: str | None = No
             "copy that you trust, or give a .safetensors file."
         )
     weights = _read(file, name, sha256)
+    if within is not None and isinstance(weights, dict):
+        weights = weights.get(within, weights)
     if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
         raise ValueError(f"{name} holds no dictionary of tensors: save the network's state_dict() alone.")
     return weights

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from rewards import Reward
-from srsoup_lightning.durable import append_rows, read_rows
+from srsoup_lightning.durable import append_rows, is_torn, read_rows, to_lines, write_whole
 from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.pictures import Entry, batches, find_entries, load_images
 from srsoup_lightning.report.table import scores_table
@@ -35,7 +35,8 @@ def score(
     """Score pictures into a file with a JSON row each, and show a table.
 
     A row has prompt, rewards and image (relative to the file), and the seed and the preference where the prompts file
-    says them. What is scored is kept, whatever comes after: the same command again scores what is missing.
+    says them. What is scored is kept, whatever comes after: the same command again scores what is missing. It knows
+    rewards by their names and pictures by their paths: where something else is behind them now, start anew.
 
     Args:
         rewards: Name to reward.
@@ -48,29 +49,29 @@ def score(
         retries: How often a reward is asked again about pictures that it failed on.
         timeout: Seconds after which a call to a reward has failed; None waits.
         device: Where rewards with networks run; None takes a GPU if there is one.
-        overwrite: Start `out` anew.
+        overwrite: Start `out` anew, once all else is found to be in order.
 
     Returns:
         The rows of `out`.
 
     Raises:
         FileNotFoundError: No pictures, no prompts, or a picture that the prompts file names and that isn't there.
-        ValueError: A file that is no picture, other numbers of lines and pictures, or an `out` of other rewards.
+        ValueError: A file that is no picture, other numbers of lines and pictures, an `out` of other rewards, or an
+            argument that is none of those.
+        OSError: `out` can't be written.
         RewardError: Rewards gave some pictures no score; all others are in `out`.
     """
+    if not rewards:
+        raise ValueError("rewards are empty: name at least one")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: give at least 1")
+    judging, place = Judging("worst", retries, timeout, cached=list(rewards)), _device(device)
     entries, table = find_entries(Path(images), None if prompts is None else Path(prompts)), Path(out)
-    if overwrite:
-        table.unlink(missing_ok=True)
-    missing = _not_in(table, entries, list(rewards))
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    missing = entries if overwrite else _not_in(table, entries, list(rewards))
     for reward in rewards.values():
         reward.check()
-    judges = Judges(
-        {name: reward.to(place).score for name, reward in rewards.items()},
-        judging=Judging("worst", retries, timeout, cached=list(rewards)),
-    )
+    judges = Judges({name: reward.to(place).score for name, reward in rewards.items()}, judging=judging)
+    _make_ready(table, overwrite)
     ledger, failed = Ledger.of(rewards), 0
     with Progress() as progress, torch.inference_mode():
         task = progress.add_task("scoring", total=len(entries), completed=len(entries) - len(missing))
@@ -83,8 +84,38 @@ def score(
     if found:
         Console().print(scores_table(found, ledger))
     if failed:
-        raise RewardError(f"{failed} pictures have no score; {table} has all others: the same command asks again")
+        raise RewardError(
+            f"{failed} of {len(missing)} pictures have no score: {table} has the others; the same command asks again"
+        )
     return found
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: Torch can't use it.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"device is {name!r}, which can't be used here ({reason}): give another, such as cpu"
+        ) from None
+
+
+def _make_ready(table: Path, overwrite: bool) -> None:
+    """Start a table anew, or leave its whole rows, so that further ones can be added; without any it becomes empty.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    if overwrite or is_torn(table):
+        write_whole(table, b"" if overwrite else to_lines(read_rows(table)))
+    else:
+        append_rows(table, [])
 
 
 def _not_in(table: Path, entries: list[Entry], rewards: list[str]) -> list[Entry]:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from safetensors.torch import save_file
 
+from benchmarks.reward_networks import save_aesthetic_head
 from srsoup_lightning.cli import SoupCLI, main
 from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.shipped import CONFIGS
 from tests.diffusion.conftest import tiny_pipeline
 from tests.diffusion.pipelines import make
-from tests.rewards.conftest import save_tiny_clip, tiny_head
+from tests.rewards.conftest import WIDTH, save_tiny_clip
 
 QUICK = ["--data.prompts", "[a lobster]", "--model.sampler.num_inference_steps", "4", "--model.sampler.candidates", "2"]
 
@@ -64,7 +64,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         pipeline.save_pretrained(root / name)
     pipelines["sdxl"].vae.save_pretrained(root / "vae")
     save_tiny_clip(root / "clip")
-    save_file(tiny_head(), root / "head.safetensors")
+    save_aesthetic_head(root, WIDTH)
     return {name: str(root / name) for name in (*pipelines, "vae", "clip", "head.safetensors")}
 
 

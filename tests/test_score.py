@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -108,7 +110,7 @@ def test_what_is_there_is_not_scored_again(folder: Path, tmp_path: Path) -> None
 def test_pictures_without_a_score_are_left_out_and_tried_again(folder: Path, tmp_path: Path) -> None:
     paint(folder / "d.png", 255, mode="L")
     out, lines, judge = tmp_path / "o.jsonl", prompts_file(folder, "x"), Blind()
-    with pytest.raises(RewardError, match=f"1 pictures have no score; {out} has all others"):
+    with pytest.raises(RewardError, match=f"1 of 4 pictures have no score: {out} has the others"):
         score({"blind": judge}, str(folder), lines, str(out))
     assert len(out.read_text().splitlines()) == 3
     judge.cured = True
@@ -179,6 +181,51 @@ def test_scores_of_other_rewards_are_not_mixed(folder: Path, tmp_path: Path) -> 
         score({"red": Channel(0)}, str(folder), lines, out)
 
 
+def test_a_row_that_a_crash_tore_is_made_again(folder: Path, tmp_path: Path) -> None:
+    out, lines, judge = tmp_path / "o.jsonl", prompts_file(folder, "x"), Length()
+    score({"length": judge}, str(folder), lines, str(out))
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-9])
+    for _ in range(2):
+        score({"length": judge}, str(folder), lines, str(out))
+        assert out.read_bytes() == whole
+    assert judge.asked == 5
+
+
+REFUSED = {
+    "no rewards": ({"rewards": {}}, ValueError, "rewards are empty"),
+    "device": ({"device": "gpu"}, ValueError, "device is 'gpu', which can't be used here"),
+    "retries": ({"retries": -1}, ValueError, "retries is -1"),
+    "timeout": ({"timeout": 0.0}, ValueError, "timeout is 0.0"),
+    "prompts": ({"prompts": "nowhere.txt"}, FileNotFoundError, "no prompts file"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_overwrites_nothing(
+    folder: Path, tmp_path: Path, wrong: dict, error: type[Exception], message: str
+) -> None:
+    arguments = {"rewards": {"length": Length()}, "images": str(folder), "prompts": prompts_file(folder, "x")}
+    out = tmp_path / "o.jsonl"
+    score(**arguments, out=str(out))
+    before = out.read_bytes()
+    with pytest.raises(error, match=message) as caught:
+        score(**arguments | wrong, out=str(out), overwrite=True)
+    assert "\n" not in str(caught.value)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_table_that_cannot_be_written_is_found_before_anything_is_scored(
+    folder: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    (tmp_path / "taken").mkdir()
+    judge = Length()
+    with pytest.raises(IsADirectoryError):
+        score({"length": judge}, str(folder), prompts_file(folder, "x"), str(tmp_path / "taken"), overwrite=overwrite)
+    assert judge.asked == 0
+
+
 def test_a_torn_picture_is_named_and_the_others_are_kept(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "a.png").read_bytes()
     paint(folder / "z.png", 77, (64, 64))
@@ -199,6 +246,36 @@ def test_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert main(["score", "--rewards", "{a: Nothing}", "--images", "x"]) == 2
     assert main(["scoer"]) == 2
     assert "no command 'scoer': choose one of predict, plan, score" in capsys.readouterr().err
+
+
+def test_from_a_config_file(folder: Path, tmp_path: Path) -> None:
+    metric = {"class_path": "torchmetrics.image.TotalVariation", "init_args": {"reduction": "mean"}}
+    settings = {
+        "rewards": {
+            "red": {
+                "class_path": "rewards.FunctionReward",
+                "init_args": {"function": "tests.rewards.conftest.redness"},
+            },
+            "smooth": {"class_path": "rewards.MetricReward", "init_args": {"metric": metric}},
+        },
+        "images": str(folder),
+        "prompts": prompts_file(folder, "x"),
+        "out": str(tmp_path / "o.jsonl"),
+    }
+    (tmp_path / "score.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["score", "--config", str(tmp_path / "score.yaml"), "--batch_size", "2"]) == 0
+    rows = [json.loads(line)["rewards"] for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [row["red"] for row in rows] == pytest.approx([0, 0.2, 0.4, 1])
+    assert [row["smooth"] for row in rows] == [0, 0, 0, 0]
+
+
+def test_a_picture_seen_before_costs_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(folder / "a.png", folder / "again.png")
+    judge = Length()
+    rows = score({"length": judge}, str(folder), prompts_file(folder, "x"), str(tmp_path / "o.jsonl"))
+    assert (len(rows), judge.asked) == (5, 4)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "length" in line)
+    assert [cell.strip() for cell in line.split("│")[-4:-1]] == ["4", "1", "0"]
 
 
 def test_help_names_every_argument(capsys: pytest.CaptureFixture[str]) -> None:

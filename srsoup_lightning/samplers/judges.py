@@ -106,7 +106,7 @@ class Judges:
         except (torch.OutOfMemoryError, BoundError):  # a smaller batch may have room; what is refused has not failed
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".: ")
             raise RewardError(f"reward {name!r} failed {when}: {reason}") from error
         if not isinstance(scores, Tensor) or scores.shape != (len(images),):
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__

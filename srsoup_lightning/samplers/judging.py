@@ -82,12 +82,12 @@ def patient_scores(ask: Callable[[Tensor], Tensor], count: int, judging: Judging
     scores = torch.full((count,), torch.nan)
     missing = torch.arange(count)
     fault: RewardError | None = None
-    for _ in range(1 + judging.retries):
+    for left in reversed(range(1 + judging.retries)):
         fault = _attempt(ask, missing, scores)
         missing = (~scores.isfinite()).nonzero().flatten()
         if not len(missing):
             return scores
-        if fault is not None:
+        if fault is not None and (left or judging.failing == "worst"):  # the last is raised otherwise
             logger.warning("%s", fault)
     if fault is None:
         return scores

@@ -26,6 +26,6 @@ def test_every_name_is_the_class_s() -> None:
 
 
 def test_the_head_is_the_official_format(tmp_path: Path) -> None:
-    path = save_aesthetic_head(tmp_path)
+    path = save_aesthetic_head(tmp_path, 512)
     layers = linear_head(read_weights(str(path)), 512, str(path))
     assert layers(torch.rand(2, 512)).shape == (2, 1)

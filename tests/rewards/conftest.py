@@ -12,11 +12,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from torchmetrics.image import TotalVariation
 from transformers import (
-    BertTokenizer,
     CLIPConfig,
     CLIPModel,
     CLIPProcessor,
@@ -25,17 +23,25 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
-    LlavaProcessor,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    Siglip2Tokenizer,
     SiglipConfig,
     SiglipModel,
-    SiglipProcessor,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from benchmarks.reward_networks import (
+    CHAT,
+    LETTERS,
+    SIGLIP_TOKENS,
+    BlipSize,
+    head_weights,
+    image_reward_weights,
+    save_bert,
+    save_llava,
+    save_siglip,
+    speaker,
+)
 from rewards import (
     AestheticScore,
     Brightness,
@@ -59,7 +65,6 @@ from tests.rewards.judges import asking, colourful_judge
 
 SIZE, LENGTH, WIDTH = 16, 8, 8
 PROMPTS = ["a cat", "cat", "a dog", "zebra in the fog at noon with a hat"]
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def tiny_tokenizer() -> CLIPTokenizer:
@@ -101,95 +106,15 @@ def save_tiny_clip(folder: Path, **processor_options: object) -> str:
 
 
 def save_tiny_siglip(folder: Path, **processor_options: object) -> str:
-    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *LETTERS, "ca", "cat"]
-    tokenizer = Siglip2Tokenizer(
-        vocab={token: index for index, token in enumerate(tokens)},
-        merges=[("c", "a"), ("ca", "t")],
-        padding_side="right",
-    )
-    text = TOWER | {"vocab_size": len(tokens), "max_position_embeddings": LENGTH}
+    text = TOWER | {"vocab_size": len(SIGLIP_TOKENS), "max_position_embeddings": LENGTH}
     vision = TOWER | {"image_size": SIZE, "patch_size": 4, "attention_dropout": 0.5}
     torch.manual_seed(0)
-    spread(SiglipModel(SiglipConfig(text_config=text, vision_config=vision))).save_pretrained(folder)
-    options = {"size": {"height": SIZE, "width": SIZE}} | processor_options
-    SiglipProcessor(SiglipImageProcessorPil(**options), tokenizer).save_pretrained(folder)
+    network = spread(SiglipModel(SiglipConfig(text_config=text, vision_config=vision)))
+    save_siglip(folder, network, **processor_options)
     return str(folder)
 
 
-BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "in", "the", "cat", "dog", "zebra", "fog", "##s"]
-
-
-def save_tiny_bert(folder: Path) -> str:
-    BertTokenizer(vocab={token: index for index, token in enumerate(BERT)}).save_pretrained(folder)
-    return str(folder)
-
-
-def tiny_image_reward() -> dict[str, Tensor]:
-    """The official file's keys, for an image encoder of width 128 and a text encoder of 64, with 2 layers each."""
-    rng = torch.Generator().manual_seed(0)
-    weights: dict[str, Tensor] = {}
-
-    def matrix(key: str, *shape: int) -> None:
-        weights[key] = 0.2 * torch.randn(shape, generator=rng)
-
-    def linear(key: str, outs: int, *ins: int) -> None:
-        matrix(f"{key}.weight", outs, *ins)
-        matrix(f"{key}.bias", outs)
-
-    def norm(key: str, width: int) -> None:
-        linear(key, width)
-        weights[f"{key}.weight"] += 1
-
-    vision, text, patch, feed = 128, 64, 4, 48
-    matrix("blip.visual_encoder.cls_token", 1, 1, vision)
-    matrix("blip.visual_encoder.pos_embed", 1, 1 + (SIZE // patch) ** 2, vision)
-    linear("blip.visual_encoder.patch_embed.proj", vision, 3, patch, patch)
-    norm("blip.visual_encoder.norm", vision)
-    matrix("blip.text_encoder.embeddings.word_embeddings.weight", len(BERT) + 2, text)
-    matrix("blip.text_encoder.embeddings.position_embeddings.weight", 40, text)
-    weights["blip.text_encoder.embeddings.position_ids"] = torch.arange(40)[None]
-    norm("blip.text_encoder.embeddings.LayerNorm", text)
-    for index in range(2):
-        block, layer = f"blip.visual_encoder.blocks.{index}", f"blip.text_encoder.encoder.layer.{index}"
-        norm(f"{block}.norm1", vision)
-        norm(f"{block}.norm2", vision)
-        linear(f"{block}.attn.qkv", 3 * vision, vision)
-        linear(f"{block}.attn.proj", vision, vision)
-        linear(f"{block}.mlp.fc1", feed, vision)
-        linear(f"{block}.mlp.fc2", vision, feed)
-        for attention, seen in {"attention": text, "crossattention": vision}.items():
-            linear(f"{layer}.{attention}.self.query", text, text)
-            linear(f"{layer}.{attention}.self.key", text, seen)
-            linear(f"{layer}.{attention}.self.value", text, seen)
-            linear(f"{layer}.{attention}.output.dense", text, text)
-            norm(f"{layer}.{attention}.output.LayerNorm", text)
-        linear(f"{layer}.intermediate.dense", feed, text)
-        linear(f"{layer}.output.dense", text, feed)
-        norm(f"{layer}.output.LayerNorm", text)
-    linear("blip.vision_proj", 8, vision)
-    linear("blip.text_proj", 8, text)
-    return weights | {f"mlp.{key}": weight for key, weight in tiny_head(text).items()}
-
-
-CHAT = (
-    "{{ bos_token }}{% for message in messages %}{{ message['role'] }} {% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }} {% endif %}{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}assistant{% endif %}"
-)
-
-
-def tiny_speaker(*special: str) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of letters in which "Yes" is one token, and " Yes" another."""
-    tokens = ["<pad>", "<s>", "</s>", "<unk>", *LETTERS, "Y", "\u0120", "Ye", "Yes", "\u0120Yes"]
-    merges = [("Y", "e"), ("Ye", "s"), ("\u0120", "Yes")]
-    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges, unk_token="<unk>"))
-    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
-    tokenizer.add_tokens(list(special), special_tokens=True)
-    return tokenizer
+BLIP = BlipSize(edge=SIZE, patch=4, vision=128, text=64, feed=48, layers=2, std=0.2)
 
 
 def outspoken(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -203,7 +128,7 @@ EYE = TOWER | {"image_size": SIZE, "patch_size": 4}
 
 
 def save_tiny_llava(folder: Path, chat_template: str | None = CHAT) -> str:
-    tokenizer = tiny_speaker("<image>")
+    tokenizer = speaker("<image>")
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**EYE),
         text_config=LlamaConfig(vocab_size=len(tokenizer), **SPEAKER),
@@ -211,15 +136,7 @@ def save_tiny_llava(folder: Path, chat_template: str | None = CHAT) -> str:
         vision_feature_layer=-1,
     )
     torch.manual_seed(0)
-    outspoken(LlavaForConditionalGeneration(config), tokenizer).save_pretrained(folder)
-    LlavaProcessor(
-        CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}),
-        tokenizer,
-        patch_size=4,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=chat_template,
-    ).save_pretrained(folder)
+    save_llava(folder, outspoken(LlavaForConditionalGeneration(config), tokenizer), tokenizer, chat_template)
     return str(folder)
 
 
@@ -232,16 +149,6 @@ def make_legacy(folder: str) -> None:
     }  # fmt: skip
     (Path(folder) / "processor_config.json").unlink(missing_ok=True)
     (Path(folder) / "preprocessor_config.json").write_text(json.dumps(legacy))
-
-
-def tiny_head(width: int = WIDTH) -> dict[str, Tensor]:
-    """The official file's keys and shapes, for embeddings of another width."""
-    rng, widths = torch.Generator().manual_seed(0), (width, 1024, 128, 64, 16, 1)
-    head = {}
-    for index, ins, outs in zip((0, 2, 4, 6, 7), widths, widths[1:], strict=False):
-        head[f"layers.{index}.weight"] = 1.5 * torch.randn(outs, ins, generator=rng) / ins**0.5
-        head[f"layers.{index}.bias"] = torch.randn(outs, generator=rng)
-    return head
 
 
 class Files(NamedTuple):
@@ -270,13 +177,15 @@ def llava_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def blip_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("blip") / "ImageReward.safetensors"
-    save_file(tiny_image_reward(), file)
+    save_file(image_reward_weights(BLIP), file)
     return str(file)
 
 
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny_bert(tmp_path_factory.mktemp("bert"))
+    folder = tmp_path_factory.mktemp("bert")
+    save_bert(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")
@@ -292,7 +201,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def head_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("head") / "linearMSE.safetensors"
-    save_file(tiny_head(), file)
+    save_file(head_weights(WIDTH), file)
     return str(file)
 
 

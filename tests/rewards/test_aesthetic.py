@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from benchmarks.reward_networks import head_weights
 from rewards import AestheticScore
 from tests.rewards.conftest import (
     PROMPTS,
@@ -23,10 +24,9 @@ from tests.rewards.conftest import (
     raw_embeddings,
     save_tiny_clip,
     smooth,
-    tiny_head,
 )
 
-HEAD = tiny_head()
+HEAD = head_weights(WIDTH)
 
 
 class OfficialMLP(nn.Module):
@@ -181,7 +181,7 @@ def test_other_suffixes(clip_folder: str, head_file: str, tmp_path: Path) -> Non
 
 
 WRONG = {
-    "width": (tiny_head(WIDTH + 1), r"layers\.0\.weight of shape \(1024, 9\), want \(1024, 8\)"),
+    "width": (head_weights(WIDTH + 1), r"layers\.0\.weight of shape \(1024, 9\), want \(1024, 8\)"),
     "lacking": ({key: HEAD[key] for key in HEAD if key != "layers.4.bias"}, r"lacks layers\.4\.bias"),
     "other keys": ({f"mlp.{key}": HEAD[key] for key in HEAD}, r"lacks layers\.0\.weight"),
     "more": (HEAD | {"layers.9.bias": torch.ones(1)}, r"has the unknown key layers\.9\.bias"),

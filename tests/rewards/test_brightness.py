@@ -46,6 +46,15 @@ def test_autocast_costs_no_precision() -> None:
     torch.testing.assert_close(inside, brightness(images), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("target", [None, 0.2])
+def test_gradient_by_finite_differences(target: float | None) -> None:
+    image = smooth(4, 5, 1).double().requires_grad_()
+    assert torch.autograd.gradcheck(brightness, (image,))
+    (gradient,) = torch.autograd.grad(Brightness(target).score(image, [""]).sum(), image)
+    (slope,) = torch.autograd.grad(brightness(image).sum(), image)
+    torch.testing.assert_close(gradient, slope if target is None else -slope)  # it is brighter than that
+
+
 @pytest.mark.parametrize("target", [-0.1, 1.1, 128, float("nan")])
 def test_bad_target(target: float) -> None:
     with pytest.raises(ValueError, match=rf"target is {target}: give a mean luma from 0 \(black\) to 1"):

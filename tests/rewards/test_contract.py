@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 import rewards
-from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
+from rewards import CLIPScore, Colorfulness, Contrast, JPEGCompressibility, Reward
 from rewards.base import require_batch, require_images
 
 WORDS = ["a cat", "a dog", "cat", "some long prompt of many words"]
@@ -108,10 +108,33 @@ def test_merged_states_give_the_mean_over_processes(reward: Reward) -> None:
 
 def test_collection_of_rewards(clip_folder: str) -> None:
     members = {"low": JPEGCompressibility(10), "high": JPEGCompressibility(), "clip": CLIPScore(clip_folder)}
-    collection = MetricCollection(dict(members), compute_groups=False)
+    collection = MetricCollection(dict(members))
     collection.update(*batch(3))
     for name, value in collection.compute().items():
         torch.testing.assert_close(value, members[name].score(*batch(3)).mean())
+
+
+def test_a_collection_keeps_rewards_apart_that_begin_alike() -> None:
+    collection = MetricCollection({"colour": Colorfulness(), "contrast": Contrast()})
+    collection.update(torch.full((2, 3, 8, 8), 0.5), ["", ""])
+    images, prompts = batch(3)
+    collection.update(images, prompts)
+    for name, judge in {"colour": Colorfulness(), "contrast": Contrast()}.items():
+        torch.testing.assert_close(collection.compute()[name], judge.score(images, prompts).sum() / 5)
+
+
+def test_processes_report_the_mean_over_the_images_of_all(reward: Reward) -> None:
+    other = copy.deepcopy(reward)
+    first, second = batch(2, seed=1), batch(5, seed=2)
+    reward.update(*first)
+    other.update(*second)
+    expected = (2 * reward.compute() + 5 * other.compute()) / 7
+    theirs = iter([getattr(other, name) for name in other.metric_state])
+    reward.distributed_available_fn = lambda: True
+    reward.dist_sync_fn = lambda state, group: [state, next(theirs)]
+    reward._computed = None
+    torch.testing.assert_close(reward.compute(), expected)
+    assert reward.images == 2
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r)), Reward.clone])

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from benchmarks.reward_networks import BERT_TOKENS, image_reward_weights
 from rewards import ImageReward
-from tests.rewards.conftest import BERT, SIZE, check_gradient, pictures, smooth, tiny_image_reward
+from tests.rewards.conftest import BLIP, SIZE, check_gradient, pictures, smooth
 
-WEIGHTS = tiny_image_reward()
+WEIGHTS = image_reward_weights(BLIP)
 PROMPTS = ["a cat", "dogs in the fog", "Zebra", "the unheard-of"]
 IDS = [[2, 5, 8, 3], [2, 9, 12, 6, 7, 11, 3], [2, 10, 3], [2, 7, 1, 1, 1, 3]]
 
@@ -103,7 +104,7 @@ def test_the_published_formula(blip_file: str, bert_folder: str, shape: tuple[in
 def test_tokens_are_those_of_bert_and_two_marks(blip_file: str, bert_folder: str) -> None:
     tokenizer = ImageReward(blip_file, tokenizer=bert_folder)._tokenizer
     assert tokenizer(PROMPTS)["input_ids"] == IDS
-    assert tokenizer.convert_tokens_to_ids(["[DEC]", "[ENC]"]) == [len(BERT), len(BERT) + 1]
+    assert tokenizer.convert_tokens_to_ids(["[DEC]", "[ENC]"]) == [len(BERT_TOKENS), len(BERT_TOKENS) + 1]
 
 
 def test_prompts_are_cut_after_35_tokens(blip_file: str, bert_folder: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from jsonargparse import ArgumentParser
 
 import rewards
 from rewards import Reward
+from srsoup_lightning.cli import main
+from srsoup_lightning.samplers import Judging
 from tests.rewards.conftest import pictures, smooth
 
 ROOT = Path(__file__).parents[2]
@@ -65,11 +69,28 @@ def judges_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_yaml_makes_rewards_that_score() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--rewards", type=dict[str, Reward])
-    shown = blocks("yaml")
+    shown = [settings for settings in map(yaml.safe_load, blocks("yaml")) if "rewards" in settings]
     assert len(shown) == 3
-    for text in shown:
-        settings = yaml.safe_load(text)
+    for settings in shown:
         made = parser.instantiate(parser.parse_object(settings)).rewards
         assert made.keys() == settings["rewards"].keys()
         for reward in made.values():
             assert reward.score(smooth(24, 20), ["a lobster"] * 4).shape == (4,)
+
+
+def test_the_judging_is_one() -> None:
+    (settings,) = (settings for settings in map(yaml.safe_load, blocks("yaml")) if "judging" in settings)
+    assert Judging(**settings["judging"]) == Judging("worst", retries=2, timeout=60, cached=["clip"])
+
+
+def test_the_command_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (command,) = blocks("bash")
+    (tmp_path / "pictures").mkdir()
+    pictures(smooth(24, 20)[:1])[0].save(tmp_path / "pictures" / "a.png")
+    (tmp_path / "prompts.txt").write_text("a lobster\n")
+    monkeypatch.chdir(tmp_path)
+    program, *arguments = shlex.split(command.replace("\\\n", ""))
+    assert program == "srsoup"
+    assert main(arguments) == 0
+    (row,) = map(json.loads, (tmp_path / "scores.jsonl").read_text().splitlines())
+    assert row["rewards"].keys() == {"clip", "light"}

@@ -25,9 +25,9 @@ from transformers import (
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from benchmarks.reward_networks import CHAT, speaker
 from rewards import VQAScore
 from tests.rewards.conftest import (
-    CHAT,
     EYE,
     PROMPTS,
     SIZE,
@@ -36,7 +36,6 @@ from tests.rewards.conftest import (
     pictures,
     save_tiny_llava,
     smooth,
-    tiny_speaker,
 )
 
 QUESTION = 'Does this figure show "{prompt}"? Please answer yes or no.'
@@ -44,7 +43,7 @@ QUESTION = 'Does this figure show "{prompt}"? Please answer yes or no.'
 
 def save_tiny_idefics3(folder: Path) -> str:
     places = [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)]
-    tokenizer = tiny_speaker("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *places)
+    tokenizer = speaker("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *places)
     config = Idefics3Config(
         vision_config=EYE,
         text_config=LlamaConfig(vocab_size=len(tokenizer), **SPEAKER),
@@ -60,7 +59,7 @@ def save_tiny_idefics3(folder: Path) -> str:
 
 
 def save_tiny_paligemma(folder: Path) -> str:
-    tokenizer = tiny_speaker()
+    tokenizer = speaker()
     pixels = SiglipImageProcessorPil(size={"height": SIZE, "width": SIZE})
     pixels.image_seq_length = 16
     processor = PaliGemmaProcessor(pixels, tokenizer)

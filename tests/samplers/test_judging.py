@@ -76,6 +76,12 @@ def test_one_failure_more_than_retries_ends_the_run(way: Callable) -> None:
         asked(Flaky(3, way), [0.1, 0.7], retries=2)
 
 
+def test_what_ends_the_run_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(RewardError, match=r"reward 'a' failed now: ConnectionError: gone$"):
+        asked(Flaky(9, raising), [0.1, 0.7], retries=1)
+    assert [record.message for record in caplog.records] == ["reward 'a' failed now: ConnectionError: gone"]
+
+
 def test_only_the_pictures_without_a_score_are_asked_about_again() -> None:
     def dim(images: Tensor, prompts: list[str]) -> Tensor:
         seen.append(len(images))
