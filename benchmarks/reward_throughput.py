@@ -3,8 +3,8 @@
 The networks have random weights, since the ratio is what counts, and sizes near ViT-B/32's. The bare forward is over
 pixels that are ready for it, with the tokens ready too where the network reads and looks at once; elsewhere a reward
 keeps the prompt's embedding from the first call on, as during a soup. The calls take turns on one thread, every other
-round backwards, and are timed in processor seconds. The ratio is that of the quickest calls, which other processes have
-disturbed least; the ratios within the rounds say how much they disturb.
+round backwards, and each round gives one ratio of processor seconds: on a busy machine many short rounds agree better
+than few long ones.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from time import process_time
 
 import torch
@@ -48,17 +49,17 @@ Forward = Callable[[Tensor], object]
 
 
 @torch.inference_mode()
-def throughput(images: Tensor, repeats: int) -> dict[str, dict[str, Row]]:
+def throughput(images: Tensor, rounds: int) -> dict[str, dict[str, Row]]:
     """The bare forward's time over the reward's, by the images' size: the network's own, and that of those given.
 
     Args:
         images: ``(B, 3, H, W)`` in ``[0, 1]``, which the rewards resize.
-        repeats: Rounds of timings of each reward.
+        rounds: Rounds of timings of each reward.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        rows = {name: _ratios(reward, images, repeats) for name, reward in _rewards(Path(folder))}
+        rows = {name: _ratios(reward, images, rounds) for name, reward in _rewards(Path(folder))}
     torch.set_num_threads(threads)
     return rows
 
@@ -150,7 +151,7 @@ def _llava(folder: Path) -> Path:
     return folder
 
 
-def _ratios(reward: Reward, images: Tensor, repeats: int) -> dict[str, Row]:
+def _ratios(reward: Reward, images: Tensor, rounds: int) -> dict[str, Row]:
     ready = torch.rand(len(images), 3, EDGE, EDGE, generator=torch.Generator().manual_seed(0))
     forward = bare_forward(reward, len(images))
     calls: dict[str, Callable[[], object]] = {
@@ -160,8 +161,8 @@ def _ratios(reward: Reward, images: Tensor, repeats: int) -> dict[str, Row]:
     }
     for call in calls.values():
         call()
-    rounds = [_round(calls, backwards=bool(index % 2)) for index in range(repeats)]
-    return {size: _row([(turn["bare"], turn[size]) for turn in rounds], len(images)) for size in list(calls)[1:]}
+    turns = [_round(calls, backwards=bool(index % 2)) for index in range(rounds)]
+    return {size: _row([(turn["bare"], turn[size]) for turn in turns], len(images)) for size in list(calls)[1:]}
 
 
 def _round(calls: dict[str, Callable[[], object]], backwards: bool) -> dict[str, float]:
@@ -177,10 +178,9 @@ def _round(calls: dict[str, Callable[[], object]], backwards: bool) -> dict[str,
 def _row(pairs: list[tuple[float, float]], count: int) -> Row:
     """What pairs of seconds, of the bare forward and of a reward over so many images, come to."""
     ratios = [forward / whole for forward, whole in pairs]
-    forward, whole = (min(seconds) for seconds in zip(*pairs, strict=True))
     return {
-        "ratio": forward / whole,
+        "ratio": median(ratios),
         "least": min(ratios),
         "most": max(ratios),
-        "milliseconds": 1_000 * whole / count,
+        "milliseconds": 1_000 * median(whole for _, whole in pairs) / count,
     }
