@@ -68,6 +68,7 @@ WAYS = {
     "PixArt-α": OWN_SIZE,
 }
 DRAWN = [family for family in FAMILIES if family != "LCM"]
+GUIDED = [family for family in DRAWN if WAYS.get(family, Way()).evaluations == 2]
 
 
 def adapted(pipeline: DiffusionPipeline, **options: object) -> Adapter:
@@ -156,7 +157,7 @@ def test_latents_of_a_batch_are_predicted_as_they_are_alone(family: str) -> None
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=["short", "longer"])
-@pytest.mark.parametrize("family", [family for family in DRAWN if WAYS.get(family, Way()).evaluations == 2])
+@pytest.mark.parametrize("family", GUIDED)
 def test_an_unguided_prediction_is_that_of_a_model_without_guidance(family: str, prompt: str) -> None:
     way, adapter = WAYS.get(family, Way()), sized(family)
     guided, plain = (bound(adapter, way._replace(guidance_scale=scale), prompt) for scale in (way.guidance_scale, 0.0))
@@ -165,6 +166,15 @@ def test_an_unguided_prediction_is_that_of_a_model_without_guidance(family: str,
     expected = plain.predict(x, 1).x0
     torch.testing.assert_close(guided.predict_unguided(x, 1).x0, expected, rtol=0, atol=1e-4)
     assert (guided.predict(x, 1).x0 - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_without_a_negative_prompt_guidance_leads_away_from_what_it_does_in_the_pipeline(family: str) -> None:
+    """Of Stable Diffusion XL, zeros, which are not the empty prompt's embedding."""
+    way, adapter = WAYS.get(family, Way())._replace(negative_prompt=""), sized(family)
+    asked = way if family == "Qwen-Image" else way._replace(names=way.names[:1])  # which needs a word to be guided
+    expected = by_pipeline(make(family), adapter, asked)
+    torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
 
 
 def test_z_image_is_guided_at_scales_below_one() -> None:
