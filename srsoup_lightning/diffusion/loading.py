@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from srsoup_lightning.diffusion.adapter import Adapter, Offload
 from srsoup_lightning.diffusion.flow import FlowTransition
+from srsoup_lightning.diffusion.index import read_index
 from srsoup_lightning.diffusion.loras import add_loras
-from srsoup_lightning.diffusion.parts import first_line, is_hub_id, load_part, part_names, require_safetensors
-from srsoup_lightning.diffusion.quiet import without_loading_bars, without_notices
+from srsoup_lightning.diffusion.parts import first_line, load_part, part_names, require_safetensors
+from srsoup_lightning.diffusion.quiet import overheard, without_loading_bars, without_notices
 from srsoup_lightning.diffusion.tuning import tune
+from srsoup_lightning.diffusion.whole import require_whole
 from srsoup_lightning.shipped import PIPELINES
 
 if TYPE_CHECKING:
@@ -108,14 +111,14 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
         loading: How.
 
     Raises:
-        FileNotFoundError: No such pipeline, or no such weights among the options.
-        ValueError: A pipeline class without adapter, a pickle where safetensors are expected, a size that the model
-            can't draw, a part or LoRA of another model, a preview decoder of other latents, or an option that the
-            pipeline has no part for.
+        FileNotFoundError: No such pipeline, one that lacks files, or no such weights among the options.
+        ValueError: A damaged pipeline, a class without adapter, a pickle where safetensors are expected, a size that
+            the model can't draw, a part or LoRA of another model, a preview decoder of other latents, or an option that
+            the pipeline has no part for.
     """
     source = str(PIPELINES.find(pipeline) or pipeline)
     with without_notices():
-        index = _index(source, pipeline, loading.revision)
+        index = read_index(source, pipeline, loading.revision)
         kind = str(index.get("_class_name"))
         adapter = _adapter(pipeline, kind, loading.adapter)
         if Path(source).is_dir():
@@ -124,6 +127,8 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
         preview_decoder = (
             None if preview is None else load_part("AutoencoderTiny", "preview decoder", preview, DTYPES[loading.dtype])
         )
+        if Path(source).is_dir():
+            require_whole(Path(source), index, part_names(index) - set(parts))
         loaded = _load_pipeline(source, kind, index, parts, loading)
         add_loras(loaded, loading.loras)
         made = adapter(
@@ -144,26 +149,6 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
             regional_compile=loading.compile,
         )
         return made
-
-
-def _index(source: str, pipeline: str, revision: str | None) -> dict[str, Any]:
-    """The pipeline's index: its class, and the class of each part."""
-    from diffusers import DiffusionPipeline
-
-    folder = Path(source).is_dir()
-    if not folder and not is_hub_id(source):
-        raise _not_found(pipeline, "there is no such folder")
-    try:
-        return dict(DiffusionPipeline.load_config(source, revision=revision))
-    except (OSError, ValueError) as error:
-        raise _not_found(pipeline, "no model_index.json in it" if folder else "the hub has no such id") from error
-
-
-def _not_found(pipeline: str, reason: str) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"no pipeline {pipeline!r} ({reason}): give a hub id, a local folder in diffusers' format or the name of a "
-        f"shipped checkpoint ({', '.join(PIPELINES.names()) or 'none'})"
-    )
 
 
 def _adapter(pipeline: str, kind: str, given: str | None) -> type[Adapter]:
@@ -205,15 +190,22 @@ def _load_pipeline(
     source: str, kind: str, index: dict[str, Any], parts: dict[str, ModelMixin | None], loading: Loading
 ) -> DiffusionPipeline:
     import diffusers
+    from safetensors import SafetensorError
 
     options = {"revision": loading.revision, "variant": loading.variant, "use_safetensors": True}
     if any(name in index for name in CENSORS):
         options["requires_safety_checker"] = False
-    try:
-        with without_loading_bars():
-            return getattr(diffusers, kind).from_pretrained(source, dtype=DTYPES[loading.dtype], **options, **parts)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"no weights for pipeline {source!r} ({first_line(error)}): where all of them are of a variant, "
-            "such as fp16, name it as loading.variant"
-        ) from error
+    with without_loading_bars(), overheard() as warnings:
+        try:
+            made = getattr(diffusers, kind).from_pretrained(source, dtype=DTYPES[loading.dtype], **options, **parts)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"no weights for pipeline {source!r} ({first_line(error)}): where all of them are of a variant, "
+                "such as fp16, name it as loading.variant, and else get it anew"
+            ) from error
+        except (RuntimeError, SafetensorError, ValueError) as error:
+            said = "; ".join(first_line(each) for each in (*warnings, error))  # of which part, a warning may say
+            raise ValueError(f"pipeline {source!r} can't be loaded: {shorten(said, 300)}") from error
+    if holes := [first_line(warning) for warning in warnings if "newly initialized" in warning]:  # at random
+        raise ValueError(f"pipeline {source!r} lacks weights, get it anew: {shorten(holes[0], 300)}")
+    return made

@@ -18,8 +18,8 @@ def is_hub_id(source: str) -> bool:
     return source.count("/") == 1 and not source.startswith((".", "~", "/"))
 
 
-def first_line(error: Exception) -> str:
-    """What another library's error says at first."""
+def first_line(error: Exception | str) -> str:
+    """What another library's error or warning says at first."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+LIBRARIES = ("diffusers", "transformers")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
@@ -39,3 +44,22 @@ def without_loading_bars() -> Iterator[None]:
         transformers_logging.set_tqdm_hook(hook)
         if shown:
             diffusers_logging.enable_progress_bar()
+
+
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """What diffusers and transformers warn of, in plain text; the terminal doesn't hear it."""
+    heard: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(COLOUR.sub("", record.getMessage()))  # type: ignore[method-assign]
+    loggers = [logging.getLogger(name) for name in LIBRARIES]
+    before = [(logger.handlers, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.handlers = [handler]
+        logger.setLevel(logging.WARNING)
+    try:
+        yield heard
+    finally:
+        for logger, (handlers, level) in zip(loggers, before, strict=True):
+            logger.handlers = handlers
+            logger.setLevel(level)
