@@ -14,7 +14,7 @@ from srsoup_lightning.diffusion.adapter import Adapter, Offload
 from srsoup_lightning.diffusion.flow import FlowTransition
 from srsoup_lightning.diffusion.index import read_index
 from srsoup_lightning.diffusion.loras import add_loras
-from srsoup_lightning.diffusion.parts import first_line, load_part, part_names, require_safetensors
+from srsoup_lightning.diffusion.parts import change_scheduler, first_line, load_part, part_names, require_safetensors
 from srsoup_lightning.diffusion.quiet import overheard, without_loading_bars, without_notices
 from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.diffusion.whole import require_whole
@@ -59,6 +59,8 @@ class Loading:
         vae: Another autoencoder of the same latents, such as madebyollin/sdxl-vae-fp16-fix.
         preview_decoder: An ``AutoencoderTiny`` that decodes what only rewards see, such as madebyollin/taesd for
             Stable Diffusion 1.x and 2.x; None takes the pipeline's own decoder.
+        scheduler: Entries that replace those of the pipeline's ``scheduler_config.json``, ``_class_name`` among them:
+            {"_class_name": "LCMScheduler"} for a consistency LoRA, {"timestep_spacing": "trailing"} for Lightning's.
         loras: LoRAs in diffusers' or peft's format, each to its weight; they are merged into the networks.
         transition: How fresh noise comes into a rectified flow: "ancestral", as DDIM's eta brings it into a diffusion;
             "sde", the stochastic differential equation of Flow-GRPO; or "cps", coefficient-preserving sampling.
@@ -86,6 +88,7 @@ class Loading:
     network: str | None = None
     vae: str | None = None
     preview_decoder: str | None = None
+    scheduler: dict[str, Any] = field(default_factory=dict)
     loras: dict[str, float] = field(default_factory=dict)
     transition: FlowTransition = "ancestral"
     offload: Offload = "none"
@@ -130,6 +133,7 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
         if Path(source).is_dir():
             require_whole(Path(source), index, part_names(index) - set(parts))
         loaded = _load_pipeline(source, kind, index, parts, loading)
+        change_scheduler(loaded, loading.scheduler)
         add_loras(loaded, loading.loras)
         made = adapter(
             loaded,

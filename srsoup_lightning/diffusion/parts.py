@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from srsoup_lightning.diffusion.quiet import without_loading_bars
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import ModelMixin
+    from diffusers import DiffusionPipeline, ModelMixin
 
 
 def is_hub_id(source: str) -> bool:
@@ -73,3 +74,29 @@ def load_part(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMix
     if lacking := report["missing_keys"]:  # diffusers would draw them at random
         raise ValueError(f"{name} {source!r} is no {kind}: it lacks {len(lacking)} weights, such as {min(lacking)}")
     return part
+
+
+def change_scheduler(pipeline: DiffusionPipeline, entries: Mapping[str, Any]) -> None:
+    """Put other entries into the config of a pipeline's scheduler.
+
+    Args:
+        pipeline: A diffusers pipeline.
+        entries: As in ``scheduler_config.json``; ``_class_name`` takes another of diffusers' classes.
+
+    Raises:
+        ValueError: A class that diffusers hasn't, or an entry that the class hasn't.
+    """
+    import diffusers
+
+    if not entries:
+        return
+    name = entries.get("_class_name", type(pipeline.scheduler).__name__)
+    kind = getattr(diffusers, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise ValueError(f"scheduler names the class {name!r}: give one of diffusers', such as LCMScheduler")
+    changed = {entry: value for entry, value in entries.items() if entry != "_class_name"}
+    known = [entry for entry in signature(kind).parameters if entry != "self"]
+    for entry in changed:
+        if entry not in known:
+            raise ValueError(f"scheduler has no {entry!r}: the entries of a {name} are {', '.join(known)}")
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **changed)

@@ -132,6 +132,15 @@ def stable_diffusion_xl() -> StableDiffusionXLPipeline:
     )
 
 
+def velocity_stable_diffusion_xl() -> StableDiffusionXLPipeline:
+    """Of zero terminal SNR: the first level has no signal."""
+    pipeline = stable_diffusion_xl()
+    pipeline.scheduler = EulerDiscreteScheduler(
+        **SCHEDULE, timestep_spacing="trailing", rescale_betas_zero_snr=True, prediction_type="v_prediction"
+    )
+    return pipeline
+
+
 def playground() -> StableDiffusionXLPipeline:
     """Latents standardised by the autoencoder's own moments."""
     pipeline = stable_diffusion_xl()
@@ -217,6 +226,7 @@ def pixart(kind: type[DiffusionPipeline], sample_size: int) -> DiffusionPipeline
 FAMILIES: dict[str, Callable[[], DiffusionPipeline]] = {
     "LCM": latent_consistency,
     "SDXL": stable_diffusion_xl,
+    "SDXL of velocity": velocity_stable_diffusion_xl,
     "SDXL with moments": playground,
     "SD 3": stable_diffusion_3,
     "SD 3 without T5": lambda: stable_diffusion_3(t5_too=False),

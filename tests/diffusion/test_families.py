@@ -31,6 +31,7 @@ from tests.diffusion.pipelines_recent import RECENT
 
 PROMPT, SEED, STEPS = "a cat", 3, 4
 PROMPTS = ["a", "a photo of a cat and a dog"]  # shorter and longer than the negative prompt
+FLOW = "flow_prediction"
 LONG = "cat " * 200  # more than any pipeline keeps
 TINY = {
     "encoder_block_out_channels": (8, 8),
@@ -227,6 +228,18 @@ def test_a_diffusion_of_times_from_end_to_end_takes_first_order_steps_between_th
     times = adapter.schedule(STEPS, 0.0).times
     assert times == (999, 666, 333, 0)
     expected = by_pipeline(judge, adapter, way, timesteps=list(times))
+    torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
+
+
+def test_a_flow_s_multistep_solver_makes_its_own_times() -> None:
+    way = WAYS["FLUX.1 dev"]
+    ours, judge = make("FLUX.1 dev"), make("FLUX.1 dev")
+    for pipeline in (ours, judge):
+        pipeline.scheduler = DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, use_dynamic_shifting=True, time_shift_type="exponential", prediction_type=FLOW
+        )
+    adapter = adapted(ours, height=way.size[0], width=way.size[1])
+    expected = by_pipeline(judge, adapter, way)
     torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
 
 

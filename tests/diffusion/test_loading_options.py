@@ -12,6 +12,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
+    LCMScheduler,
     ModelMixin,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
@@ -23,6 +24,7 @@ from srsoup_lightning.diffusion import loading
 from srsoup_lightning.diffusion.adapter import Adapter, Condition
 from srsoup_lightning.diffusion.loading import Loading, load_backbone
 from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
+from srsoup_lightning.diffusion.transition import Renoising
 from tests.diffusion.conftest import prediction, tiny_pipeline
 from tests.diffusion.pipelines import FAMILIES, make
 from tests.diffusion.test_families import adapted
@@ -169,6 +171,33 @@ def test_a_variant_of_the_weights_is_loaded_where_it_is_named(pipeline_folder: P
     torch.testing.assert_close(prediction(variant), prediction(load_backbone(str(pipeline_folder))))
     refused(str(tmp_path), FileNotFoundError, "no weights for pipeline .* name it as loading.variant")
     refused(str(pipeline_folder), ValueError, "variant=fp16", variant="fp16")
+
+
+def times(folder: Path, **scheduler: object) -> tuple[float, ...]:
+    return load_backbone(str(folder), Loading(scheduler=scheduler)).schedule(4, 1.0).times
+
+
+def test_entries_of_the_scheduler_s_config_are_replaced_and_the_others_stay(pipeline_folder: Path) -> None:
+    assert times(pipeline_folder) == (751, 501, 251, 1)
+    assert times(pipeline_folder, timestep_spacing="trailing") == (999, 749, 499, 249)
+    assert times(pipeline_folder, steps_offset=0) == (750, 500, 250, 0)
+
+
+def test_another_scheduler_makes_consistency_steps(pipeline_folder: Path) -> None:
+    """As over a consistency LoRA, whose pipeline is that of the model below it."""
+    backbone = load_backbone(str(pipeline_folder), Loading(scheduler={"_class_name": "LCMScheduler"}))
+    schedule, judge = backbone.schedule(4, 1.0), LCMScheduler.from_config(tiny_pipeline().scheduler.config)
+    judge.set_timesteps(4)
+    assert schedule.times == tuple(judge.timesteps.tolist())
+    assert isinstance(schedule.kernel, Renoising)
+
+
+def test_a_scheduler_that_isn_t_one_is_named(pipeline_folder: Path) -> None:
+    for name in ("LCM", "UNet2DConditionModel", 3):
+        message = f"scheduler names the class {name!r}: give one of diffusers'"
+        refused(str(pipeline_folder), ValueError, message, scheduler={"_class_name": name})
+    message = "scheduler has no 'spacing': the entries of a DDIMScheduler are .*timestep_spacing"
+    refused(str(pipeline_folder), ValueError, message, scheduler={"spacing": "trailing"})
 
 
 def test_a_revision_of_a_hub_id_is_asked_for_of_index_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
