@@ -29,9 +29,12 @@ def drawn(eta: float, guidance_scale: float, negative_prompt: str, rng: torch.Ge
         return denoiser.decode(x)
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+# At eta 1, sigma comes from differences of signal powers near 0, which diffusers has in float32.
+@pytest.mark.parametrize(("eta", "tolerance"), [(0.0, 1e-4), (1.0, 1e-3)])
 @pytest.mark.parametrize(("guidance_scale", "negative_prompt"), [(1.0, ""), (5.0, ""), (5.0, "a snail")])
-def test_tiny_animals_draws_what_diffusers_draws(eta: float, guidance_scale: float, negative_prompt: str) -> None:
+def test_tiny_animals_draws_what_diffusers_draws(
+    eta: float, tolerance: float, guidance_scale: float, negative_prompt: str
+) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(PIPELINES.find("tiny-animals"), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     assert isinstance(pipeline.scheduler, DDIMScheduler)
@@ -46,4 +49,4 @@ def test_tiny_animals_draws_what_diffusers_draws(eta: float, guidance_scale: flo
     ).images
     assert expected.std() > 0.05
     found = drawn(eta, guidance_scale, negative_prompt, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
