@@ -14,7 +14,14 @@ from srsoup_lightning.diffusion.adapter import Adapter, Offload
 from srsoup_lightning.diffusion.flow import FlowTransition
 from srsoup_lightning.diffusion.index import read_index
 from srsoup_lightning.diffusion.loras import add_loras
-from srsoup_lightning.diffusion.parts import change_scheduler, first_line, load_part, part_names, require_safetensors
+from srsoup_lightning.diffusion.parts import (
+    change_scheduler,
+    first_line,
+    load_part,
+    part_names,
+    require_safetensors,
+    scheduler_class,
+)
 from srsoup_lightning.diffusion.quiet import overheard, without_loading_bars, without_notices
 from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.diffusion.whole import require_whole
@@ -126,6 +133,8 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
         adapter = _adapter(pipeline, kind, loading.adapter)
         if Path(source).is_dir():
             require_safetensors(Path(source), part_names(index) - {*loading.omit, *CENSORS})
+        if loading.scheduler:
+            scheduler_class(index["scheduler"][1], loading.scheduler)
         parts, preview = _other_parts(index, loading), loading.preview_decoder
         preview_decoder = (
             None if preview is None else load_part("AutoencoderTiny", "preview decoder", preview, DTYPES[loading.dtype])
@@ -133,7 +142,8 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
         if Path(source).is_dir():
             require_whole(Path(source), index, part_names(index) - set(parts))
         loaded = _load_pipeline(source, kind, index, parts, loading)
-        change_scheduler(loaded, loading.scheduler)
+        if loading.scheduler:
+            change_scheduler(loaded, loading.scheduler)
         add_loras(loaded, loading.loras)
         made = adapter(
             loaded,
@@ -156,10 +166,16 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
 
 
 def _adapter(pipeline: str, kind: str, given: str | None) -> type[Adapter]:
+    import diffusers
+
     if given is None and kind not in ADAPTERS:
         raise ValueError(
             f"pipeline {pipeline!r} is a {kind}, which has no adapter: use {', '.join(ADAPTERS)}, or write an adapter "
             "(docs/adding-a-model.md) and name it as loading.adapter"
+        )
+    if not hasattr(diffusers, kind):
+        raise ValueError(
+            f"pipeline {pipeline!r} is a {kind}, which diffusers {diffusers.__version__} doesn't have: update it"
         )
     module, _, name = (ADAPTERS[kind] if given is None else given).rpartition(".")
     try:

@@ -11,7 +11,7 @@ from srsoup_lightning.diffusion.quiet import without_loading_bars
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import DiffusionPipeline, ModelMixin
+    from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 
 
 def is_hub_id(source: str) -> bool:
@@ -76,11 +76,11 @@ def load_part(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMix
     return part
 
 
-def change_scheduler(pipeline: DiffusionPipeline, entries: Mapping[str, Any]) -> None:
-    """Put other entries into the config of a pipeline's scheduler.
+def scheduler_class(present: str, entries: Mapping[str, Any]) -> type[SchedulerMixin]:
+    """The class that a scheduler has with other entries in its config.
 
     Args:
-        pipeline: A diffusers pipeline.
+        present: Its class in diffusers without them.
         entries: As in ``scheduler_config.json``; ``_class_name`` takes another of diffusers' classes.
 
     Raises:
@@ -88,15 +88,26 @@ def change_scheduler(pipeline: DiffusionPipeline, entries: Mapping[str, Any]) ->
     """
     import diffusers
 
-    if not entries:
-        return
-    name = entries.get("_class_name", type(pipeline.scheduler).__name__)
+    name = entries.get("_class_name", present)
     kind = getattr(diffusers, str(name), None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise ValueError(f"scheduler names the class {name!r}: give one of diffusers', such as LCMScheduler")
-    changed = {entry: value for entry, value in entries.items() if entry != "_class_name"}
     known = [entry for entry in signature(kind).parameters if entry != "self"]
-    for entry in changed:
-        if entry not in known:
+    for entry in entries:
+        if entry not in ("_class_name", *known):
             raise ValueError(f"scheduler has no {entry!r}: the entries of a {name} are {', '.join(known)}")
-    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **changed)
+    return kind
+
+
+def change_scheduler(pipeline: DiffusionPipeline, entries: Mapping[str, Any]) -> None:
+    """Put other entries into the config of a pipeline's scheduler.
+
+    Raises:
+        ValueError: See :func:`scheduler_class`; or a value that the class doesn't take.
+    """
+    kind = scheduler_class(type(pipeline.scheduler).__name__, entries)
+    changed = {entry: value for entry, value in entries.items() if entry != "_class_name"}
+    try:
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **changed)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(f"scheduler {dict(entries)} makes no {kind.__name__}: {first_line(error)}") from error

@@ -46,19 +46,28 @@ def without_loading_bars() -> Iterator[None]:
             diffusers_logging.enable_progress_bar()
 
 
+class _Listener(logging.Handler):
+    """Keeps what is said, in plain text."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(COLOUR.sub("", record.getMessage()))
+
+
 @contextmanager
 def overheard() -> Iterator[list[str]]:
-    """What diffusers and transformers warn of, in plain text; the terminal doesn't hear it."""
-    heard: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(COLOUR.sub("", record.getMessage()))  # type: ignore[method-assign]
+    """What diffusers and transformers warn of meanwhile, in a list instead of the terminal."""
+    listener = _Listener()
     loggers = [logging.getLogger(name) for name in LIBRARIES]
     before = [(logger.handlers, logger.level) for logger in loggers]
     for logger in loggers:
-        logger.handlers = [handler]
+        logger.handlers = [listener]
         logger.setLevel(logging.WARNING)
     try:
-        yield heard
+        yield listener.heard
     finally:
         for logger, (handlers, level) in zip(loggers, before, strict=True):
             logger.handlers = handlers

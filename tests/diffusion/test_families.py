@@ -14,15 +14,20 @@ from diffusers import (
     DDIMScheduler,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
     SchedulerMixin,
 )
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor, nn
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.adapter import Adapter
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.flux2 import empirical_shift
 from srsoup_lightning.diffusion.loading import ADAPTERS
+from srsoup_lightning.diffusion.schedule import dynamic_shift
 from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.samplers import BaseModel, Judges, Problem
 from srsoup_lightning.search.noise import NoiseSource
@@ -280,3 +285,23 @@ def test_an_sdxl_autoencoder_that_overflows_in_float16_is_run_in_float32(
     adapter = adapted(pipeline)
     assert {weight.dtype for weight in adapter.pipeline.vae.parameters()} == {expected}
     assert adapter.network.dtype == torch.float16
+
+
+@pytest.mark.parametrize("tokens", [64, 1024, 4096, 4300, 4301, 16_384])
+@pytest.mark.parametrize("steps", [4, 28, 50])
+def test_flux_2_s_shift_is_that_of_diffusers_at_every_size(tokens: int, steps: int) -> None:
+    assert empirical_shift(tokens, steps) == pytest.approx(compute_empirical_mu(tokens, steps), abs=1e-9)
+
+
+@pytest.mark.parametrize("tokens", [64, 256, 1024, 4096, 16_384])
+def test_the_shift_by_size_is_that_of_diffusers(tokens: int) -> None:
+    config = {"base_shift": 0.5, "max_shift": 0.9, "base_image_seq_len": 256, "max_image_seq_len": 8192}
+    expected = calculate_shift(tokens, 256, 8192, 0.5, 0.9)
+    assert dynamic_shift(FlowMatchEulerDiscreteScheduler(**config), tokens) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("family", ["LCM", "SDXL", "FLUX.1 schnell", "FLUX.2 klein", "Z-Image Turbo"])
+def test_of_few_steps_all_but_the_last_draw_noise_to_search(family: str, steps: int) -> None:
+    kernel = sized(family).schedule(steps, 1.0).kernel
+    assert [kernel.sigma(step) > 0 for step in range(steps)] == [True] * (steps - 1) + [False]

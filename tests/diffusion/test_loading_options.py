@@ -61,6 +61,17 @@ def test_a_part_is_replaced_and_the_others_stay(
     torch.testing.assert_close(getattr(backbone, kept).state_dict(), getattr(tiny_pipeline(), kept).state_dict())
 
 
+def test_sdxl_s_autoencoder_that_is_safe_in_float16_stays_there(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    """As madebyollin/sdxl-vae-fp16-fix says of itself; the pipeline's own is run in float32."""
+    vae = make("SDXL").vae
+    vae.register_to_config(force_upcast=False)
+    vae.save_pretrained(tmp_path)
+    for options, expected in (({"vae": str(tmp_path)}, torch.float16), ({}, torch.float32)):
+        backbone = load_backbone(str(saved("SDXL")), Loading(dtype="float16", **options))
+        assert {weight.dtype for weight in backbone.pipeline.vae.parameters()} == {expected}
+        assert backbone.network.dtype == torch.float16
+
+
 @pytest.mark.parametrize("option", ["network", "vae", "preview_decoder"])
 def test_a_replacement_that_isn_t_one_is_named_before_the_pipeline_is_loaded(
     option: str, pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -146,6 +157,8 @@ def test_a_user_s_own_adapter_is_taken(pipeline_folder: Path, tmp_path: Path) ->
     backbone = load_backbone(str(folder), own)
     assert type(backbone) is OfThisFile
     assert type(backbone.pipeline) is StableDiffusionImg2ImgPipeline
+    change_index(folder, _class_name="NextYearsPipeline")
+    refused(str(folder), ValueError, "is a NextYearsPipeline, which diffusers .* doesn't have: update it", **vars(own))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +205,11 @@ def test_another_scheduler_makes_consistency_steps(pipeline_folder: Path) -> Non
     assert isinstance(schedule.kernel, Renoising)
 
 
-def test_a_scheduler_that_isn_t_one_is_named(pipeline_folder: Path) -> None:
+def test_a_scheduler_that_isn_t_one_is_named_before_the_pipeline_is_loaded(
+    pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(str(pipeline_folder), ValueError, "makes no DDIMScheduler: wave", scheduler={"beta_schedule": "wave"})
+    monkeypatch.setattr(loading, "_load_pipeline", lambda *_: pytest.fail("the pipeline was loaded"))
     for name in ("LCM", "UNet2DConditionModel", 3):
         message = f"scheduler names the class {name!r}: give one of diffusers'"
         refused(str(pipeline_folder), ValueError, message, scheduler={"_class_name": name})
