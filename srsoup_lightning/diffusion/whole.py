@@ -56,7 +56,7 @@ def _needed(library: str, kind: str) -> Iterator[tuple[str, ...]]:
         yield ("*.safetensors",)
         return
     with suppress(ImportError):  # of a class whose packages aren't installed, which says so when it is loaded
-        if library == "diffusers" and hasattr(found, "config_name"):
-            yield (found.config_name,)
+        if library == "diffusers" and (config := getattr(found, "config_name", None)):
+            yield (config,)
         elif words := getattr(found, "vocab_files_names", None):
             yield (*sorted(words.values()), "*.model")
