@@ -41,6 +41,9 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.closeness_report
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.rewards
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks.charts measure
 	$(BIN)/python -m benchmarks.gallery measure
 
 clean:

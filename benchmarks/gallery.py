@@ -10,12 +10,10 @@ makes the picture in docs/gallery.md, of what ``srsoup predict --config`` made o
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 from pathlib import Path
 from statistics import median, quantiles
 
-import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 from selenium.webdriver import Chrome
@@ -23,11 +21,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
 from benchmarks.browser import open_browser, prefer, resize, show
+from benchmarks.machine import describe
+from benchmarks.noise import write_noise
 from srsoup_lightning import Preferences
-from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.report.gallery import gallery
-from srsoup_lightning.run_directory import RunDirectory
-from srsoup_lightning.samplers import Soup
 
 RUNS, PREFERENCES, PROMPTS, SEEDS, SIDE = 2, 25, 5, 2, 64
 MOVES = 200
@@ -78,7 +75,7 @@ def measure(out: Path = Path("benchmarks/results/gallery.json")) -> None:
         processor = _processor_seconds(browser) - before
         prompts = browser.execute_script(TIME_PROMPTS)
         results = {
-            "machine": f"{platform.machine()}, Chromium {browser.capabilities['browserVersion']}, headless, no GPU",
+            "machine": f"{describe()}, Chromium {browser.capabilities['browserVersion']}, headless, no GPU",
             "pictures": RUNS * PREFERENCES * PROMPTS * SEEDS,
             "megabytes": page.stat().st_size / 1e6,
             "milliseconds": {
@@ -120,27 +117,12 @@ def _processor_seconds(browser: Chrome) -> float:
     return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
 
 
-def _noise(root: Path, seed: int) -> str:
-    preferences, random = Preferences.lattice(["red", "blue"], PREFERENCES - 1), torch.Generator().manual_seed(seed)
-    for prompt in range(PROMPTS):
-        for soup in range(SEEDS):
-            images = torch.rand(PREFERENCES, 3, SIDE, SIDE, generator=random)
-            scores = preferences.weights + 0.1 * torch.rand(PREFERENCES, 2, generator=random)
-            ledger, failed = Ledger.of(preferences.rewards), torch.zeros(PREFERENCES, 2, dtype=torch.bool)
-            names = tuple(preferences.names)
-            made = Soup(
-                f"prompt {prompt}",
-                soup,
-                preferences.rewards,
-                names,
-                preferences.weights,
-                images,
-                scores,
-                failed,
-                ledger,
-            )
-            RunDirectory(root).write(made)
-    return str(root)
+def _noise(root: Path, number: int) -> str:
+    preferences, prompts = (
+        Preferences.lattice(["red", "blue"], PREFERENCES - 1),
+        [f"prompt {n}" for n in range(PROMPTS)],
+    )
+    return write_noise(root, preferences, prompts, SEEDS, SIDE, number)
 
 
 if __name__ == "__main__":

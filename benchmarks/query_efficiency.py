@@ -75,6 +75,7 @@ METHODS: dict[str, Sampler] = {
         **COMMON, candidates=[4, 5, 5, 6], sharing=Pooled(), surrogate=Surrogate()
     ),
     **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (Auto.candidates, 10)},
+    f"Auto() with unguided previews, N = {Auto.candidates}": SRSoup(**COMMON, preview="unguided"),
 }
 
 

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from benchmarks.query_efficiency import METHODS, RESULTS
 from srsoup_lightning.pareto import interval, ratio_interval
 
-Rows = dict[str, dict[str, dict[str, list[float]]]]  # method -> measure -> prompt -> a value a seed
+Values = dict[str, dict[int, float]]  # prompt -> seed -> value
+Rows = dict[str, dict[str, Values]]  # method -> measure -> values
 UNSTEERED = "BaseModel"
 COSTS = {"queries": "reward queries a soup", "nfe": "network evaluations a soup"}
 
@@ -46,13 +47,28 @@ def main(
 
 
 def _load(path: Path) -> dict[str, Rows]:
-    settings: dict[str, Rows] = defaultdict(lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list))))
+    settings: dict[str, Rows] = defaultdict(lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(dict))))
     for line in path.read_text().splitlines():
         row = json.loads(line)
         for measure, value in row.items():
             if isinstance(value, int | float) and measure not in ("seed", "threads"):
-                settings[row["setting"]][row["method"]][measure][row["prompt"]].append(value)
+                settings[row["setting"]][row["method"]][measure][row["prompt"]][row["seed"]] = value
     return settings
+
+
+def _mean(values: Values) -> dict[str, float]:
+    return interval({prompt: list(by_seed.values()) for prompt, by_seed in values.items()})
+
+
+def ratio(above: Values, below: Values) -> dict[str, float]:
+    """Ratio of two methods' means with its interval, over the soups of the same prompts and seeds."""
+    both = {prompt: above[prompt].keys() & below[prompt].keys() for prompt in above.keys() & below.keys()}
+    shared = {prompt: sorted(both[prompt]) for prompt in below if both.get(prompt)}
+    numerator, denominator = (
+        {prompt: [values[prompt][seed] for seed in seeds] for prompt, seeds in shared.items()}
+        for values in (above, below)
+    )
+    return ratio_interval(numerator, denominator)
 
 
 def in_order(rows: Rows) -> list[str]:
@@ -77,11 +93,11 @@ def as_markdown(rows: Rows, baselines: list[str]) -> str:
     for method in in_order(rows):
         found = rows[method]
         cells = [str(sum(map(len, found["queries"].values())))]
-        cells += [_spread(interval(found[measure]), 3) for measure in ("utility", "hypervolume")]
-        cells += [f"{interval(found[cost])['mean']:,.0f}" for cost in COSTS]
-        cells.append(f"{interval(found['smoothness'])['mean']:.3f}")
+        cells += [_spread(_mean(found[measure]), 3) for measure in ("utility", "hypervolume")]
+        cells += [f"{_mean(found[cost])['mean']:,.0f}" for cost in COSTS]
+        cells.append(f"{_mean(found['smoothness'])['mean']:.3f}")
         cells += [
-            _spread(ratio_interval(found[measure], rows[baseline][measure]), 2) if baseline in rows else ""
+            _spread(ratio(found[measure], rows[baseline][measure]), 2) if baseline in rows else ""
             for baseline in baselines
             for measure in ("utility", "hypervolume")
         ]
@@ -109,8 +125,8 @@ def _panel(panel: Axes, rows: Rows, cost: str, baseline: str) -> None:
     """One line a family of methods that differ in their number of candidates alone; the unsteered model is a level."""
     families: dict[str, list[tuple[float, dict[str, float]]]] = defaultdict(list)
     for method in in_order(rows):
-        share = ratio_interval(rows[method]["hypervolume"], rows[baseline]["hypervolume"])
-        families[method.split(", N")[0]].append((interval(rows[method][cost])["mean"], share))
+        share = ratio(rows[method]["hypervolume"], rows[baseline]["hypervolume"])
+        families[method.split(", N")[0]].append((_mean(rows[method][cost])["mean"], share))
     for number, (family, points) in enumerate(families.items()):
         points.sort(key=lambda point: point[0])
         if family == UNSTEERED:

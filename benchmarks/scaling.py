@@ -12,8 +12,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from statistics import median
@@ -21,21 +19,21 @@ from time import perf_counter
 from unittest.mock import patch
 
 import lightning as L
-import torch
 from jsonargparse import auto_cli
+from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
 from benchmarks.front import COMMON
 from benchmarks.machine import describe, peak_memory
+from benchmarks.noise import write_noise
 from benchmarks.overhead import SIZES, SMALL_SOUP
 from rewards import Brightness, Contrast
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.durable import write_whole
-from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.run_directory import RunDirectory, prompt_slug
-from srsoup_lightning.samplers import BaseModel, Soup, WeightedSum
+from srsoup_lightning.samplers import BaseModel, WeightedSum
 
 PROCESSES = (1, 2)
 PICTURE = 16  # pixels of the finished soups' pictures, which are looked at, not opened
@@ -104,24 +102,33 @@ class Nothing(Backbone):
         raise RuntimeError(f"the soup of {prompt!r} should have been there")
 
 
+class Clock(Callback):
+    """When everything was ready for the first soup, which comes after what finds out which soups are there."""
+
+    ready = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Look at the clock."""
+        self.ready = perf_counter()
+
+
 def _resume(finished: int, repeats: int) -> dict[str, float]:
-    """Seconds of a run with nothing left to make, against one soup in the directory; both with table and sheets."""
-    seeds = 10
+    """Seconds that so many finished soups add to a run, before its first soup and in the summary at its end."""
+    few, seeds = 10, 10
     with tempfile.TemporaryDirectory() as folder:
-        seconds = {}
-        for soups in (seeds, finished):
-            root = Path(folder) / str(soups)
-            prompts, times = [f"prompt {number}" for number in range(soups // seeds)], []
-            _write_soups(root, prompts, seeds)
-            for _ in range(repeats):
-                start = perf_counter()
-                _go_on(root, prompts, seeds)
-                times.append(perf_counter() - start)
-            seconds[soups] = median(times)
+        starts, ends = {}, {}
+        for soups in (few, finished):
+            root, prompts = Path(folder) / str(soups), [f"prompt {number}" for number in range(soups // seeds)]
+            write_noise(root, _preferences(), prompts, seeds, PICTURE)
+            for prompt in prompts:  # sheets that are there are not drawn again, even if they are empty
+                write_whole(RunDirectory(root).sheets / f"{prompt_slug(prompt)}.png", b"")
+            times = [_go_on(root, prompts, seeds) for _ in range(repeats)]
+            starts[soups], ends[soups] = (median(column) for column in zip(*times, strict=True))
     return {
         "finished_soups": finished,
         "pictures": finished * len(_preferences()),
-        "seconds": seconds[finished] - seconds[seeds],
+        "seconds_before_the_first_soup": starts[finished] - starts[few],
+        "seconds_of_summary": ends[finished] - ends[few],
     }
 
 
@@ -129,12 +136,16 @@ def _preferences() -> Preferences:
     return Preferences.lattice(["brightness", "contrast"], 5)
 
 
-def _go_on(root: Path, prompts: list[str], seeds: int) -> None:
-    rewards = {"brightness": Brightness(), "contrast": Contrast()}
-    _predict(SRSoupModule(Nothing(), rewards, BaseModel(), _preferences()), root, prompts, seeds)
+def _go_on(root: Path, prompts: list[str], seeds: int) -> tuple[float, float]:
+    """Seconds before the first soup, and after it: there is none left to make."""
+    clock, rewards = Clock(), {"brightness": Brightness(), "contrast": Contrast()}
+    module = SRSoupModule(Nothing(), rewards, BaseModel(), _preferences())
+    start = perf_counter()
+    _predict(module, root, prompts, seeds, [SampleWriter(), clock, RunSummary()])
+    return clock.ready - start, perf_counter() - clock.ready
 
 
-def _predict(module: SRSoupModule, root: Path, prompts: list[str], seeds: int) -> None:
+def _predict(module: SRSoupModule, root: Path, prompts: list[str], seeds: int, callbacks: list[Callback]) -> None:
     trainer = L.Trainer(
         accelerator="cpu",
         logger=False,
@@ -142,40 +153,10 @@ def _predict(module: SRSoupModule, root: Path, prompts: list[str], seeds: int) -
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=root,
-        callbacks=[SampleWriter(), RunSummary()],
+        callbacks=callbacks,
     )
     with patch("sys.stdout", StringIO()):
         trainer.predict(module, PromptDataModule(prompts, list(range(seeds))), return_predictions=False)
-
-
-def _write_soups(root: Path, prompts: list[str], seeds: int) -> None:
-    """Finished soups of noise; their sheets are empty files, which nobody draws again."""
-    run, preferences = RunDirectory(root), _preferences()
-    count = len(preferences)
-    images = torch.rand(count, 3, PICTURE, PICTURE, generator=torch.Generator().manual_seed(0))
-    with _unsafe_disk():
-        for prompt in prompts:
-            write_whole(run.sheets / f"{prompt_slug(prompt)}.png", b"")
-            for seed in range(seeds):
-                soup = Soup(
-                    prompt=prompt,
-                    seed=seed,
-                    reward_names=preferences.rewards,
-                    preference_names=tuple(preferences.names),
-                    preferences=preferences.weights,
-                    images=images,
-                    rewards=torch.rand(count, 2),
-                    failed=torch.zeros(count, 2, dtype=torch.bool),
-                    ledger=Ledger.of(preferences.rewards),
-                )
-                run.write(soup)
-
-
-@contextmanager
-def _unsafe_disk() -> Iterator[None]:
-    """Writes that wait for no disk: tens of thousands of pictures that nobody will miss."""
-    with patch("os.fsync", lambda handle: None):
-        yield
 
 
 def make_soups_of(count: int) -> None:
@@ -184,7 +165,7 @@ def make_soups_of(count: int) -> None:
     rewards = {"brightness": Brightness(), "contrast": Contrast()}
     module = SRSoupModule("tiny-animals", rewards, WeightedSum(**options, candidates=8), _preferences())
     with tempfile.TemporaryDirectory() as root:
-        _predict(module, Path(root), [f"a lobster {number}" for number in range(count)], 1)
+        _predict(module, Path(root), [f"a lobster {n}" for n in range(count)], 1, [SampleWriter(), RunSummary()])
 
 
 if __name__ == "__main__":

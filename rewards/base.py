@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 _SLACK = 1e-3
 
 
+def _nothing(images: int) -> None:
+    pass
+
+
 class Reward(Metric, abc.ABC):
     """A judge of images: ``score`` gives one number per image, higher is better.
 
@@ -52,6 +56,9 @@ class Reward(Metric, abc.ABC):
     higher_is_better: bool | None = True
     is_differentiable: bool | None = False
     on_cpu: ClassVar[bool] = False
+
+    before_repeat: Callable[[int], None] = staticmethod(_nothing)
+    """Called by a reward that sends images again of its own accord, with their number, before it does; may raise."""
 
     total: Tensor
     images: Tensor

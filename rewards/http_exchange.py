@@ -19,6 +19,10 @@ class Judge:
     retries: int
 
 
+def _nothing() -> None:
+    pass
+
+
 class Request(NamedTuple):
     """One exchange with a judge.
 
@@ -27,9 +31,11 @@ class Request(NamedTuple):
         write: Makes the body to POST; None makes it a GET.
         read: Reads the answer's body, and raises ValueError if it is not what it should be.
         limit: Bytes that the answer's body may have.
+        before_repeat: Called before each attempt after the first.
     """
 
     path: str
     write: Callable[[], bytes] | None
     read: Callable[[bytes], Any]
     limit: int
+    before_repeat: Callable[[], None] = _nothing

@@ -76,7 +76,12 @@ def _trust(ca_file: str | None) -> ssl.SSLContext:
 
 
 async def _persist(client: httpx2.AsyncClient, judge: Judge, request: Request, body: bytes | None) -> Any:  # noqa: ANN401
+    def before(state: RetryCallState) -> None:
+        if state.attempt_number > 1:
+            request.before_repeat()
+
     attempts = AsyncRetrying(
+        before=before,
         retry=retry_if_exception(lambda error: isinstance(error, AttemptError) and error.passing),
         wait=_pause,
         stop=stop_after_attempt(judge.retries + 1),

@@ -19,6 +19,7 @@ PROTOCOL = 1
 HEALTH = "/v1/health"
 Given = TypeVar("Given")
 Read = TypeVar("Read")
+_MARKS = 1000  # commas and brackets that a prompt may have; of values, Python makes much more than their bytes
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -36,7 +37,9 @@ class Limits:
         pixels: Pixels of all images in a request together.
         bytes: Bytes of a request's body.
         waiting: Requests that may wait while one is judged; with their bodies, they bound the memory.
-        seconds: Seconds in which a request's body must arrive.
+        seconds: Seconds in which a request's head must arrive, and then its body.
+        requests: Requests a minute of one address; ten seconds' worth may come at once.
+        connections: Open connections; one address may have half of them.
 
     Raises:
         ValueError: If one is no whole number of at least 1, or 0 for ``waiting``.
@@ -47,6 +50,8 @@ class Limits:
     bytes: int = 2**26
     waiting: int = 32
     seconds: int = 60
+    requests: int = 12_000
+    connections: int = 256
 
     def __post_init__(self) -> None:
         for name, limit in asdict(self).items():
@@ -66,6 +71,8 @@ def read_request(content: bytes, limits: Limits) -> tuple[Tensor, list[str]]:
     Raises:
         ValueError: If the body is anything else, or beyond the limits.
     """
+    if sum(map(content.count, (b",", b"[", b"{"))) > _MARKS * (limits.images + 1):
+        raise ValueError(f"the body holds more values than {limits.images} images and prompts have")
     body = _read_object(content)
     prompts, images = _strings(body, "prompts"), _strings(body, "images")
     if len(prompts) != len(images) or not images:

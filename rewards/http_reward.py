@@ -132,7 +132,8 @@ class HTTPReward(Reward):
 
     def _request(self, pixels: np.ndarray, prompts: list[str]) -> Request:
         write, read = partial(write_request, pixels, prompts), partial(read_scores, count=len(prompts))
-        return Request(scores_path(self.reward), write, read, _ANSWER_BYTES + _SCORE_BYTES * len(prompts))
+        limit, before_repeat = _ANSWER_BYTES + _SCORE_BYTES * len(prompts), partial(self.before_repeat, len(prompts))
+        return Request(scores_path(self.reward), write, read, limit, before_repeat)
 
     def _ask(self, requests: list[Request]) -> list[Any]:
         token = read_token(self.token_variable)

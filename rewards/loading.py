@@ -68,12 +68,19 @@ def load_network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:
         FileNotFoundError: If there is no such model.
         ValueError: If its safetensors weights are missing, incomplete or not finite, or the dtype is unknown.
     """
+    from safetensors import SafetensorError
+
     options = {"config": config, "dtype": torch_dtype(dtype), "use_safetensors": True, "output_loading_info": True}
     try:
         with quiet_loading():
             network, report = model.load(kind, **options)
     except OSError as error:
         raise (model.only_pickles() if "safetensors" in str(error) else model.not_found(error)) from None
+    except SafetensorError as error:
+        raise ValueError(
+            f"{model.name} has no safetensors weights, whatever its files are called ({first_line(error)}): "
+            "get it anew."
+        ) from None
     if report["missing_keys"]:
         raise ValueError(f"{model.name} lacks weights, {min(report['missing_keys'])} among them: export it anew.")
     require_finite(network, model.name)

@@ -55,7 +55,7 @@ def serve(
         ) from None
     app = make_app(rewards, read_token(token_variable), device, limits)
     with suppress(KeyboardInterrupt):
-        make_server(app, host, port, certificate, key).run()
+        make_server(app, host, port, certificate, key, limits).run()
 
 
 def _require_names(rewards: dict[str, Reward]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ from starlette.requests import ClientDisconnect
 
 from rewards.base import Reward
 from rewards.http_protocol import HEALTH, Limits, read_request, scores_path, write_health, write_scores
+from rewards.server_connection import bounded
+from rewards.server_limits import Meter, one_asker
 
 _GRACE = 10  # seconds that requests have to end when the server is stopped
 _log = logging.getLogger(__name__)
@@ -31,7 +34,9 @@ def make_app(rewards: dict[str, Reward], token: str | None, device: str, limits:
     return app
 
 
-def make_server(app: FastAPI, host: str, port: int, certificate: Path | None, key: Path | None) -> uvicorn.Server:
+def make_server(
+    app: FastAPI, host: str, port: int, certificate: Path | None, key: Path | None, limits: Limits
+) -> uvicorn.Server:
     """The server that runs the application, the same whatever optional packages are installed."""
     config = uvicorn.Config(
         app,
@@ -40,7 +45,7 @@ def make_server(app: FastAPI, host: str, port: int, certificate: Path | None, ke
         ssl_certfile=certificate,
         ssl_keyfile=key,
         loop="asyncio",
-        http="h11",
+        http=bounded(limits),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -63,6 +68,7 @@ class Desk:
         self.rewards, self.token, self.device, self.limits = rewards, token, device, limits
         self.places = limits.waiting + 1
         self.turn = asyncio.Lock()
+        self.meter = Meter(limits.requests)
 
     async def health(self, request: Request) -> Response:
         """Whom one can ask, and how much at once."""
@@ -84,6 +90,10 @@ class Desk:
         return Response(answer, media_type="application/json")
 
     def _authorise(self, request: Request) -> None:
+        # First of all, so that nobody can try out tokens fast.
+        if wait := self.meter.wait(one_asker(request.client.host if request.client else "")):
+            reason = f"more than {self.limits.requests} requests a minute from one address"
+            raise HTTPException(429, reason, {"Retry-After": str(math.ceil(wait))})
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if self.token is None:
             return

@@ -21,13 +21,15 @@ class Source:
 
     Raises:
         FileNotFoundError: If the name can be none of these.
-        ValueError: If a folder comes with a revision.
+        ValueError: If a folder comes with a revision, or the name is a URL, which the message doesn't show.
     """
 
     name: str
     revision: str | None = None
 
     def __post_init__(self) -> None:
+        if "://" in self.name:
+            raise ValueError("a model is given by a URL: give a hub id or a folder, and a token by HF_TOKEN.")
         if self.folder is None and (self.name.startswith((".", "~", "/")) or self.name.count("/") != 1):
             raise self.not_found("there is no such folder")
         if self.folder is not None and self.revision is not None:

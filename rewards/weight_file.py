@@ -74,6 +74,8 @@ def _find(name: str, revision: str | None) -> Path:
         if revision is not None:
             raise ValueError(f"{name} is a file on this machine and has no revision {revision!r}: leave that out.")
         return file
+    if "://" in name:
+        raise ValueError("weights are given by a URL: give a file or organisation/repository/file on the hub.")
     if name.startswith((".", "~", "/")) or name.count("/") < 2:
         raise _not_found(name, "there is no such file")
     from huggingface_hub import hf_hub_download

@@ -14,30 +14,36 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
-from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupProgress
+from srsoup_lightning.account import BoundError
+from srsoup_lightning.callbacks import ParetoLogger, RunSummary, SampleWriter, SoupProgress
 from srsoup_lightning.config_changes import changes
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.durable import write_whole
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.samplers import RewardError
+from srsoup_lightning.shared_counts import SharedCounts
 from srsoup_lightning.shipped import CONFIGS
+from srsoup_lightning.terminal import printable
 from srsoup_lightning.tools import TOOLS, run_tool
 from srsoup_lightning.trainer import SoupTrainer, Unloaded
 from srsoup_lightning.version import __version__
 
 TRAINER_DEFAULTS = {
     "default_root_dir": "runs/default",
-    "logger": False,
+    "logger": True,  # see RunBoard
     "enable_checkpointing": False,
     "enable_model_summary": False,
     "enable_progress_bar": False,
 }
 COMMANDS = {"predict": LightningCLI.subcommands()["predict"], "plan": {"model", "datamodule"}}  # of the Trainer
+REACHED = 3  # exit code
 STOPPED = "{}: what was finished is kept, and the same command goes on from there"
 EXPECTED = (ValueError, OSError, ModuleNotFoundError, RewardError)  # their messages say what is wrong and what to do
 UNLOADED = f"{Unloaded.__module__}.{Unloaded.__qualname__}"
@@ -75,14 +81,28 @@ class SaveRunConfig(SaveConfigCallback):
         return changes(yaml.safe_load(run.config.read_text(encoding="utf-8")), yaml.safe_load(self._dump()))
 
 
+class RunBoard(Callback):
+    """Makes the Trainer log to TensorBoard in the run directory.
+
+    A logger that the Trainer is given opens its files before the callbacks can refuse to go on; this one comes last.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Add the logger."""
+        folder = RunDirectory(trainer.default_root_dir).tensorboard
+        trainer.loggers = [TensorBoardLogger(folder.parent, folder.name, version="", default_hp_metric=False)]
+
+
 class SoupCLI(LightningCLI):
-    """``srsoup predict``: the Trainer's own command, with files, progress and summary always on."""
+    """``srsoup predict``: the Trainer's own command, with files, progress, charts and summary always on."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks' options as ``--writer``, ``--summary`` and ``--progress``."""
+        """Add the callbacks' options as ``--writer``, ``--progress``, ``--tensorboard`` and ``--summary``."""
         parser.add_lightning_class_args(SampleWriter, "writer")
         parser.add_lightning_class_args(SoupProgress, "progress")
+        parser.add_lightning_class_args(ParetoLogger, "tensorboard")
         parser.add_lightning_class_args(RunSummary, "summary")
+        parser.link_arguments("summary.bounds", "tensorboard.bounds")
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -94,11 +114,33 @@ class SoupCLI(LightningCLI):
         # Pictures go to files; a long run must not keep them all in memory too.
         self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as in the base class
+        """Make a Trainer, whose default logger is TensorBoard in the run directory."""
+        if self._get(self.config_init, "trainer.logger") not in (True, None):
+            return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(logger=False, **kwargs)
+        trainer.callbacks.append(RunBoard())  # type: ignore[attr-defined]
+        return trainer
+
     def before_instantiate_classes(self) -> None:
         """Keep a plan from loading rewards that it doesn't probe."""
         if self.subcommand == "plan" and not self.config.plan.probe_models:
             rewards = self.config.plan.model.rewards
             self.config.plan.model.rewards = {name: {"class_path": UNLOADED} for name in rewards}
+
+    def after_predict(self) -> None:
+        """Say that a bound ended the run, once, when all processes have written what they finished.
+
+        Raises:
+            BoundError: It did.
+        """
+        run = RunDirectory(self.config.predict.writer.root or self.trainer.default_root_dir)
+        reached = SharedCounts(run.spending).read().reached
+        if reached and self.trainer.is_global_zero:
+            made, asked = sum(1 for _ in run.ledger_rows()), len(self.datamodule.requests)
+            raise BoundError(
+                f"{reached}; {made} of {asked} soups are finished and kept: raise it, and the same command goes on"
+            )
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -108,7 +150,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments; None takes those of the process.
 
     Returns:
-        The exit code: 0 done, 1 failed while running, 2 misused, 130 interrupted, 143 terminated.
+        The exit code: 0 done, 1 failed while running, 2 misused, 3 ended by a bound or a budget, 130 interrupted,
+        143 terminated.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if arguments == ["--version"]:
@@ -117,8 +160,8 @@ def main(args: Sequence[str] | None = None) -> int:
     _quiet()
     try:
         _run(arguments)
-    except ArgumentError as error:
-        return _fail(_innermost(str(error)), 2)
+    except (ArgumentError, BoundError) as error:
+        return _fail(str(error), REACHED if isinstance(error, BoundError) else 2)
     except SIGTERMException:
         return _fail(STOPPED.format("terminated"), 128 + signal.SIGTERM)
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -179,13 +222,10 @@ def _config_path(name: str) -> str:
     return name
 
 
-def _innermost(message: str) -> str:
-    """The last lines of jsonargparse's nested message, which name the key at fault."""
-    return " ".join(line.strip() for line in message.splitlines() if line.strip())
-
-
 def _fail(message: str, code: int) -> int:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"srsoup: error: {message}", markup=False)
+    """Say what is wrong in one line, whatever lines and control characters another library's message has."""
+    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"srsoup: error: {printable(line)}", markup=False)
     return code
 
 
@@ -193,6 +233,7 @@ def _quiet() -> None:
     """Keep the frameworks' advice out of a terminal that shows progress."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(SRSoupModule.__module__).setLevel(logging.ERROR)  # that a bound is reached is said at the end
     for advice in (
         ".*does not have many workers.*",
         ".*LightningCLI's args parameter.*",

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 PICTURES = ("model", "seed_everything")  # the sections that decide what a soup looks like
-HOW = frozenset({"max_batch", "offload", "retries", "timeout", "cached"})  # options that do not
+HOW = frozenset(  # options that do not
+    {"max_batch", "offload", "retries", "timeout", "cached", "budgets", "soup_bounds", "run_bounds"}
+)
 MOST = 3
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from srsoup_lightning.durable import require_text
+
 
 class SoupRequest(NamedTuple):
     """One soup to make; its place in the list says nothing about its random numbers."""
@@ -27,7 +29,7 @@ class PromptDataModule(L.LightningDataModule):
 
     Raises:
         FileNotFoundError: No such prompt file.
-        ValueError: No prompts, an empty or repeated prompt, no seeds, or a repeated seed.
+        ValueError: No prompts, or one that is empty, repeated or no text in UTF-8; no seeds, or a repeated one.
     """
 
     def __init__(self, prompts: list[str] | str, seeds: Sequence[int] = (0,)) -> None:
@@ -38,6 +40,8 @@ class PromptDataModule(L.LightningDataModule):
             raise ValueError(f"no prompts in {prompts!r}: give at least one, e.g. --data.prompts '[a lobster]'")
         if any(not prompt.strip() for prompt in self.prompts):
             raise ValueError("a prompt is empty: remove it or describe a picture")
+        for prompt in self.prompts:
+            require_text(prompt, "the list of prompts")
         for name, values in (("prompt", self.prompts), ("seed", self.seeds)):
             if len(set(values)) < len(values):
                 ((repeated, times),) = Counter(values).most_common(1)

@@ -30,6 +30,16 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
+def require_text(prompt: str, where: str) -> None:
+    """Check that a file in UTF-8 can hold a prompt; JSON and command lines can hold halves of letters.
+
+    Raises:
+        ValueError: None can; the message begins with `where`.
+    """
+    if prompt.encode(errors="replace").decode() != prompt:
+        raise ValueError(f"{where} has the prompt {prompt!r}, which is no text in UTF-8: write it in that encoding")
+
+
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows as JSON, a line each."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
@@ -70,8 +80,8 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = _DECODER.decode(line.decode())
+            except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 raise ValueError(
@@ -87,3 +97,11 @@ def is_torn(path: Path) -> bool:
     with path.open("rb") as lines:
         lines.seek(-1, os.SEEK_END)
         return lines.read() != b"\n"
+
+
+def _refuse(constant: str) -> None:
+    """Python reads NaN and Infinity, which JSON doesn't have and no row of ours."""
+    raise ValueError(constant)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
+from statistics import fmean
+from typing import cast
 
 import lightning as L
 import torch
@@ -12,14 +17,21 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from rewards import Reward
+from srsoup_lightning.account import BoundError, budget_of
+from srsoup_lightning.bounds import Bounds, metered
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading import Loading, load_backbone
+from srsoup_lightning.diffusion.trust import require_no_url
+from srsoup_lightning.ledger import Ledger
+from srsoup_lightning.plan import rehearse
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
 from srsoup_lightning.samplers.judges import Judges
 from srsoup_lightning.samplers.judging import Judging, RewardError
 from srsoup_lightning.samplers.problem import Problem
+
+logger = logging.getLogger(__name__)
 
 
 class SRSoupModule(L.LightningModule):
@@ -33,11 +45,15 @@ class SRSoupModule(L.LightningModule):
         preferences: The points to make pictures for; their order is that of every result.
         negative_prompt: What classifier-free guidance leads away from.
         loading: How the pipeline is loaded and run: precision, size, LoRAs, memory, speed.
-        judging: What happens when a reward fails, and whose answers are remembered.
+        judging: What happens when a reward fails, whose answers are remembered, and how many a paid one may give.
+        soup_bounds: How much each soup may cost.
+        run_bounds: How much all soups may cost together, those of other processes and of earlier parts of the run too
+            where a SampleWriter keeps count in the run directory; without one, all that this module makes in its
+            process. Where a bound or a budget is reached, the run ends with the soups that are finished.
 
     Raises:
-        ValueError: Rewards and preferences or `judging` that name different things, or `loading` for a Backbone, which
-            is there.
+        ValueError: Rewards and preferences or `judging` that name different things, a URL as `pipeline`, or `loading`
+            for a Backbone, which is there.
     """
 
     def __init__(
@@ -49,6 +65,8 @@ class SRSoupModule(L.LightningModule):
         negative_prompt: str = "",
         loading: Loading = Loading(),
         judging: Judging = Judging(),
+        soup_bounds: Bounds = Bounds(),
+        run_bounds: Bounds = Bounds(),
     ) -> None:
         super().__init__()
         if set(rewards) != set(preferences.rewards):
@@ -58,21 +76,31 @@ class SRSoupModule(L.LightningModule):
             )
         self.rewards = nn.ModuleDict({name: rewards[name] for name in preferences.rewards})
         self.judges = Judges(
-            {name: partial(_score, rewards[name]) for name in preferences.rewards},
+            {name: partial(self._score, name) for name in preferences.rewards},
             on_cpu=[name for name in preferences.rewards if rewards[name].on_cpu],
             judging=judging,
+            bounds=run_bounds.named("run"),
         )
+        self.soup_bounds, self.account = soup_bounds, self.judges.account
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self._most = sys.maxsize  # that memory is known to hold
+        self._rehearsed: tuple[Ledger, dict[str, float]] | None = None
+        self._durations: list[float] = []
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
             if loading != Loading():
                 raise ValueError("this Backbone is loaded already: leave out `loading`")
             self.backbone = pipeline
         else:
+            require_no_url("pipeline", pipeline)
             self._load = partial(load_backbone, pipeline, loading)
         self.listeners: list[Listener] = []
         """Callables told after every denoising step; callbacks add themselves."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether anything bounds what is spent."""
+        return bool(self.account.bounds) or self.soup_bounds != Bounds()
 
     def setup(self, stage: str) -> None:
         """Check the rewards, then load the pipeline, once.
@@ -87,21 +115,33 @@ class SRSoupModule(L.LightningModule):
                 raise RewardError(f"reward {name!r} can't be asked: {error}") from error
         if self.backbone is None:
             self.backbone = self._load()
+        self.account.begin()
+        self._rehearsed = None
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.
 
         Raises:
             RewardError: A reward failed; the message says which, when, and on which prompt and seed.
+            BoundError: A bound or a budget leaves no room for this soup; in a Trainer the run ends without it.
         """
         try:
             problem = self.problem(batch.prompt)
-            soup = self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
+            with self._metered(problem):
+                soup = self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
+            self._durations.append(soup.ledger.seconds)
             if problem.max_batch < self.sampler.max_batch:
                 self._most = problem.max_batch
             return soup
         except StopIteration as error:  # the Trainer would take it for the end of the data and say nothing
             raise RuntimeError(f"{error!r} while making the soup of {batch}") from error
+        except BoundError as reached:
+            if self.account.stop(str(reached)):
+                logger.warning("%s: the run ends with the soups that are finished", reached)
+            if self._trainer is None:
+                raise
+            # The Trainer takes it for the end of the data: this process waits for the others where it would anyway.
+            raise StopIteration from reached
         except Exception as error:
             error.add_note(f"while making the soup of prompt {batch.prompt!r}, seed {batch.seed}")
             raise
@@ -120,13 +160,24 @@ class SRSoupModule(L.LightningModule):
         )
         return Problem(denoiser, self.judges, min(sampler.max_batch, self._most), prompt)
 
+    def _metered(self, problem: Problem) -> AbstractContextManager[None]:
+        """What keeps a soup within the bounds, if there are any."""
+        if not self.bounded:
+            return nullcontext()
+        if self._rehearsed is None:
+            self._rehearsed = rehearse(self.sampler, self.preferences, model=problem.denoiser)
+        (cost, images), durations = self._rehearsed, self._durations
+        expected = replace(cost, seconds=fmean(durations) if durations else 0.0)
+        return metered(problem.ledger, self.soup_bounds, self.account, expected, images)
+
     def _tell(self, moment: Moment) -> None:
         if self._trainer is not None and self.trainer.received_sigterm:
             raise SIGTERMException(128 + signal.SIGTERM)  # the exit code, in a user's own script too
         for listener in self.listeners:
             listener(moment)
 
-
-def _score(reward: Reward, images: Tensor, prompts: list[str]) -> Tensor:
-    with torch.no_grad():
-        return reward.score(images, prompts)
+    def _score(self, name: str, images: Tensor, prompts: list[str]) -> Tensor:
+        reward = cast("Reward", self.rewards[name])
+        reward.before_repeat = partial(self.account.pay, budget_of(name))  # here, for modules may share a reward
+        with torch.no_grad():
+            return reward.score(images, prompts)

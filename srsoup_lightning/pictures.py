@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
+
+from srsoup_lightning.durable import require_text
+from srsoup_lightning.run_directory import RunDirectory
 
 SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 KNOWN = ("prompt", "seed", "preference")  # what a row of a prompts file says of its picture
@@ -54,17 +59,22 @@ def find_entries(folder: Path, prompts: Path | None) -> list[Entry]:
     if not table.is_file():
         raise FileNotFoundError(f"no prompts file {str(table)!r}")
     lines = [line.strip() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
-    found = _named(folder, lines, table) if table.suffix == ".jsonl" else _listed(folder, lines, table)
+    found = _named(folder, lines, table, prompts is None) if table.suffix == ".jsonl" else _listed(folder, lines, table)
     return [Entry(path, _size(path), known) for path, known in found]
 
 
-def _named(folder: Path, lines: list[str], table: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _named(folder: Path, lines: list[str], table: Path, ours: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            yield folder / row["image"], {"prompt": row["prompt"], **{key: row[key] for key in KNOWN if key in row}}
-        except (json.JSONDecodeError, KeyError, TypeError):
+            image, known = row["image"], {"prompt": row["prompt"], **{key: row[key] for key in KNOWN if key in row}}
+            path = folder / image
+            if not isinstance(known["prompt"], str):
+                raise TypeError(known)
+        except (ValueError, RecursionError, KeyError, TypeError):
             raise ValueError(f'{table}, row {number} is {line[:80]!r}: want {{"image": …, "prompt": …}}') from None
+        require_text(known["prompt"], f"{table}, row {number}")
+        yield (RunDirectory(folder).picture(image) if ours else path), known
 
 
 def _listed(folder: Path, lines: list[str], table: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -82,14 +92,41 @@ def _listed(folder: Path, lines: list[str], table: Path) -> Iterator[tuple[Path,
 
 def _size(path: Path) -> tuple[int, int]:
     """Width and height as people see the picture, from the file's header."""
+    with open_picture(path) as picture:
+        turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF's orientations 5 ... 8 swap the sides
+        return (picture.height, picture.width) if turned else picture.size
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture, of which nothing but the head is read until its pixels are asked for.
+
+    Pillow reads many more kinds of files than pictures are kept in, some through other programs; here it reads those
+    with one of SUFFIXES, whatever the file is called.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is torn, no picture, or claims more than Pillow's ``MAX_IMAGE_PIXELS``; from the block,
+            too, if that reads the pixels.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no picture {str(path)!r}: make it again, or remove the row that names it")
     if not path.is_file():
-        raise FileNotFoundError(f"no picture {str(path)!r}, which the prompts file names")
+        raise ValueError(f"{str(path)!r} is a folder, a pipe or a device, no picture: remove it")
+    kinds = {kind for suffix, kind in Image.registered_extensions().items() if suffix in SUFFIXES}
     try:
-        with Image.open(path) as picture:
-            turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF's orientations 5 ... 8 swap the sides
-            return (picture.height, picture.width) if turned else picture.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} is no picture that can be read ({error}): remove it") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(path, formats=sorted(kinds))
+        with picture:
+            yield picture
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise ValueError(
+            f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels, as files that are made to fill the memory: "
+            "remove it, or make it smaller"
+        ) from None
+    except (OSError, SyntaxError) as error:  # the latter is how Pillow says that a PNG is broken
+        raise ValueError(f"{path} is torn or no picture ({error}): remove it, or make it anew") from None
 
 
 def batches(entries: list[Entry], most: int) -> Iterator[list[Entry]]:
@@ -108,15 +145,12 @@ def load_image(path: Path) -> Tensor:
     """A picture as people see it, as an image (3, H, W) float32 in [0, 1]; transparency becomes white.
 
     Raises:
-        ValueError: The file is gone, torn or no picture.
+        FileNotFoundError, ValueError: See :func:`open_picture`.
     """
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.has_transparency_data:
-                canvas = Image.new("RGBA", picture.size, "white")
-                picture = Image.alpha_composite(canvas, picture.convert("RGBA"))
-            pixels = np.asarray(picture.convert("RGB"))
-    except OSError as error:
-        raise ValueError(f"{path} is torn or no picture ({error}): remove it, or make it anew") from None
+    with open_picture(path) as file:
+        picture = ImageOps.exif_transpose(file)
+        if picture.has_transparency_data:
+            canvas = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(canvas, picture.convert("RGBA"))
+        pixels = np.asarray(picture.convert("RGB"))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from srsoup_lightning.account import budget_of
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.transition import DDIM, Kernel, Prediction
 from srsoup_lightning.ledger import Ledger
@@ -27,7 +29,14 @@ Result = TypeVar("Result")
 
 
 def count(sampler: Sampler, preferences: Preferences, *, model: Denoiser | None = None, seed: int = 0) -> Ledger:
-    """Count a soup's queries, network evaluations and decodes, without a model.
+    """Count a soup's queries, network evaluations and decodes, without a model; see :func:`rehearse`."""
+    return rehearse(sampler, preferences, model=model, seed=seed)[0]
+
+
+def rehearse(
+    sampler: Sampler, preferences: Preferences, *, model: Denoiser | None = None, seed: int = 0
+) -> tuple[Ledger, dict[str, float]]:
+    """What a soup costs, and the images that it sends to rewards, final ones among them, by the names of budgets.
 
     Exact where the sharing policy looks at nothing but steps and preferences; where it looks at the latents, those of
     the stand-in stand for the model's, and another `seed` gives other counts.
@@ -49,7 +58,9 @@ def count(sampler: Sampler, preferences: Preferences, *, model: Denoiser | None 
         denoiser = stand_in(searched_throughout(sampler), 2 if sampler.guidance_scale > 1 else 1)
     else:
         denoiser = stand_in(model.kernel, model.evaluations)
-    return sampler.run(Problem(denoiser, Judges(rewards), sampler.max_batch), preferences, "plan", seed).ledger
+    judges = Judges(rewards, bounds={budget_of(name): math.inf for name in rewards})
+    soup = sampler.run(Problem(denoiser, judges, sampler.max_batch), preferences, "plan", seed)
+    return soup.ledger, judges.account.spent()
 
 
 def searched_throughout(sampler: Sampler) -> DDIM:

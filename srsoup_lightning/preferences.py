@@ -44,7 +44,7 @@ class Preferences:
         rows = [self._row(point) for point in points]
         self.weights: Tensor = torch.tensor(rows, dtype=torch.float32)
         """(P, M) float32 on the CPU, each row summing to 1."""
-        self.names = list(weights) if isinstance(weights, Mapping) else [self._name(row) for row in rows]
+        self.names = list(weights) if isinstance(weights, Mapping) else [point_name(self.rewards, row) for row in rows]
         _require_distinct(self.names, rows)
 
     def _row(self, point: Sequence[float] | Mapping[str, float]) -> list[float]:
@@ -62,9 +62,6 @@ class Preferences:
         if abs(sum(row) - 1) > TOLERANCE:
             raise ValueError(f"preference {row} sums to {sum(row):g}: weights must sum to 1")
         return row
-
-    def _name(self, row: list[float]) -> str:
-        return "-".join(f"{reward}{weight:.4g}" for reward, weight in zip(self.rewards, row, strict=True))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -111,6 +108,11 @@ class Preferences:
             for row, corner in zip(self.weights, is_corner.tolist(), strict=True)
         ]
         return rows, places
+
+
+def point_name(rewards: Sequence[str], point: Sequence[float]) -> str:
+    """What a preference is called that nobody named: each reward and its weight, 4 digits."""
+    return "-".join(f"{reward}{weight:.4g}" for reward, weight in zip(rewards, point, strict=True))
 
 
 def _compositions(total: int, parts: int) -> Iterator[list[int]]:

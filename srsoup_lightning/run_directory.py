@@ -8,7 +8,9 @@
                                     no score, failed: the names of those whose worst score stands instead
     <root>/ledger.jsonl             a row a soup: prompt, seed, images (their number), queries, hits, failures, nfe,
                                     decodes, seconds, device
+    <root>/spending.json            what bounds and budgets have counted, if there are any
     <root>/sheets/<prompt slug>-<hash>.png
+    <root>/tensorboard/             event files
 
 While several processes run, each but the first has tables of its own, ``samples.1.jsonl`` and so on: the run's tables
 are all of them together, and one again when the run is done or goes on.
@@ -56,6 +58,33 @@ def preference_weights(names: Sequence[str], weights: Sequence[float]) -> dict[s
     return dict(zip(names, (round(weight, 6) for weight in weights), strict=True))
 
 
+def sample_rows_of(soup: Soup) -> list[Row]:
+    """The rows of samples.jsonl that a soup has, in the order of its preferences."""
+    folder = Path("samples") / prompt_slug(soup.prompt) / str(soup.seed)
+    return [
+        {
+            "prompt": soup.prompt,
+            "seed": soup.seed,
+            "preference": preference_weights(soup.reward_names, weights),
+            "rewards": dict(zip(soup.reward_names, scores, strict=True)),
+            "image": (folder / f"{name}.png").as_posix(),
+            **({"failed": list(compress(soup.reward_names, failed))} if any(failed) else {}),
+        }
+        for name, weights, scores, failed in zip(
+            soup.preference_names,
+            soup.preferences.tolist(),
+            soup.rewards.tolist(),
+            soup.failed.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def ledger_row_of(soup: Soup) -> Row:
+    """The row of ledger.jsonl that a soup has."""
+    return {"prompt": soup.prompt, "seed": soup.seed, "images": len(soup.images), **asdict(soup.ledger)}
+
+
 class RunDirectory:
     """Writes soups to a folder and reads them back.
 
@@ -88,9 +117,33 @@ class RunDirectory:
         return self.root / "sheets"
 
     @property
+    def spending(self) -> Path:
+        """What all processes have spent of the run's bounds and budgets."""
+        return self.root / "spending.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.root / "tensorboard"
+
+    @property
     def lock(self) -> Path:
         """The file that the process that runs here holds."""
         return self.root / ".lock"
+
+    def picture(self, image: str) -> Path:
+        """The file that a row names.
+
+        Raises:
+            ValueError: It lies outside the directory, perhaps by a symbolic link: a directory that somebody else made
+                could have any picture of this machine read and shown.
+        """
+        path = self.root / image
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(
+                f"a row in {self.root} names {image!r}, which lies outside: copy the picture into the directory"
+            )
+        return path
 
     def write(self, soup: Soup) -> None:
         """Write a soup's pictures, then its rows; a soup has its ledger row only when all the rest is there.
@@ -98,32 +151,11 @@ class RunDirectory:
         Raises:
             OSError: The disk is full, or the place is not to be written; the tables stay whole.
         """
-        folder = Path("samples") / prompt_slug(soup.prompt) / str(soup.seed)
-        rows = []
-        for name, weights, image, scores, failed in zip(
-            soup.preference_names,
-            soup.preferences.tolist(),
-            soup.images,
-            soup.rewards.tolist(),
-            soup.failed.tolist(),
-            strict=True,
-        ):
-            path = folder / f"{name}.png"
-            save_png(to_picture(image), self.root / path)
-            rows.append(
-                {
-                    "prompt": soup.prompt,
-                    "seed": soup.seed,
-                    "preference": preference_weights(soup.reward_names, weights),
-                    "rewards": dict(zip(soup.reward_names, scores, strict=True)),
-                    "image": path.as_posix(),
-                    **({"failed": list(compress(soup.reward_names, failed))} if any(failed) else {}),
-                }
-            )
+        rows = sample_rows_of(soup)
+        for row, image in zip(rows, soup.images, strict=True):
+            save_png(to_picture(image), self.root / row["image"])
         append_rows(self.samples, rows)
-        append_rows(
-            self.ledger, [{"prompt": soup.prompt, "seed": soup.seed, "images": len(rows), **asdict(soup.ledger)}]
-        )
+        append_rows(self.ledger, [ledger_row_of(soup)])
 
     def recover(self) -> dict[Key, list[Row]]:
         """Leave nothing but finished soups in the tables, one table each again; call it while no process writes.
@@ -157,9 +189,9 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what :meth:`write` and the reports made, and nothing else."""
-        for table in chain(self._parts("samples"), self._parts("ledger")):
+        for table in chain(self._parts("samples"), self._parts("ledger"), [self.spending]):
             table.unlink(missing_ok=True)
-        for folder in (self.root / "samples", self.sheets):
+        for folder in (self.root / "samples", self.sheets, self.tensorboard):
             shutil.rmtree(folder, ignore_errors=True)
 
     def sample_rows(self) -> Iterator[Row]:

@@ -18,6 +18,7 @@ from srsoup_lightning.pictures import Entry, batches, find_entries, load_images
 from srsoup_lightning.report.table import scores_table
 from srsoup_lightning.samplers.judges import Judges
 from srsoup_lightning.samplers.judging import Judging, RewardError
+from srsoup_lightning.terminal import printable
 
 
 def score(
@@ -106,7 +107,9 @@ def _not_in(table: Path, entries: list[Entry], rewards: list[str]) -> list[Entry
 def _scores(judges: Judges, entries: list[Entry], place: torch.device, ledger: Ledger) -> Tensor:
     """Scores (B, M), NaN where a reward gave none."""
     images, prompts = load_images(entries).to(place), [entry.known["prompt"] for entry in entries]
-    columns = [judges.score(name, images, prompts, f"on {entries[0].path}", ledger) for name in judges.rewards]
+    columns = [
+        judges.score(name, images, prompts, f"on {printable(str(entries[0].path))}", ledger) for name in judges.rewards
+    ]
     return torch.stack(columns, dim=1).cpu()
 
 

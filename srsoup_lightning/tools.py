@@ -12,6 +12,8 @@ import docstring_parser
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from srsoup_lightning.terminal import printable
+
 TOOLS = {
     "score": "srsoup_lightning.score:score",
     "compare": "srsoup_lightning.report.compare:compare",
@@ -51,4 +53,4 @@ def run_tool(name: str, arguments: Sequence[str]) -> None:
     del options["config"]
     result = function(**options)
     if isinstance(result, Path):
-        Console().print(str(result), soft_wrap=True, markup=False, highlight=False)
+        Console().print(printable(str(result)), soft_wrap=True, markup=False, highlight=False)

@@ -16,6 +16,7 @@ from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.plan import Rates, count, probe
 from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.terminal import literal, printable
 
 MIB, HOUR = 2**20, 3600.0
 AT_MOST = (
@@ -77,7 +78,7 @@ class SoupTrainer(L.Trainer):
         console = Console()
         console.print(_counts(ledgers, soups, caption=None if probe_models else AT_MOST))
         for line in _times(ledgers[0], Share(soups, spread_over), rates, seconds):
-            console.print(line, soft_wrap=True, markup=False, highlight=False)
+            console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
         return ledgers[0]
 
 
@@ -86,7 +87,7 @@ def _counts(ledgers: list[Ledger], soups: int, caption: str | None) -> Table:
     table = Table(title=f"{soups} soups", caption=caption)
     for heading in ("", "a soup", "the run"):
         table.add_column(heading, justify="right" if heading else "left")
-    rows = {f"queries of {name}": [ledger.queries[name] for ledger in ledgers] for name in ledgers[0].queries}
+    rows = {literal(f"queries of {name}"): [ledger.queries[name] for ledger in ledgers] for name in ledgers[0].queries}
     rows["network evaluations"] = [ledger.nfe for ledger in ledgers]
     rows["decodes"] = [ledger.decodes for ledger in ledgers]
     for name, counts in rows.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from srsoup_lightning import __version__
 from srsoup_lightning.cli import main
@@ -62,10 +63,39 @@ def test_a_run_leaves_what_the_contract_says(config: Path, capsys: pytest.Captur
         "samples.jsonl",
         "ledger.jsonl",
         "sheets",
+        "tensorboard",
     }
     assert len(list(run.sample_rows())) == 2 * 3
     assert yaml.safe_load(run.config.read_text())["model"]["sampler"]["init_args"]["candidates"] == 6
     assert "hypervolume" in capsys.readouterr().out
+
+
+def event_files(root: Path) -> list[str]:
+    return sorted({path.parent.relative_to(root).as_posix() for path in root.rglob("events.out.tfevents.*")})
+
+
+def test_charts_are_in_the_run_directory_with_the_box_of_the_summary(config: Path) -> None:
+    root = config.parent / "run"
+    assert srsoup(config, "--summary.bounds", "{red: [0, 1], blue: [0, 1]}", "--tensorboard.curves", "1") == 0
+    assert {"tensorboard", "tensorboard/front", "tensorboard/front/red1-blue0"} <= set(event_files(root))
+    events = EventAccumulator(str(root / "tensorboard/front/red1-blue0")).Reload()
+    assert {"hypervolume", "utility"} <= set(events.Tags()["scalars"])
+    assert len(list((root / "tensorboard/denoising").glob("*/0"))) == 1
+
+
+def test_charts_can_be_left_out_or_put_elsewhere(config: Path) -> None:
+    assert srsoup(config, "--trainer.logger", "false") == 0
+    assert not event_files(config.parent)
+    logger = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger"}
+    logger["init_args"] = {"save_dir": str(config.parent / "mine"), "name": "soups", "version": "one"}
+    assert srsoup(config, "--writer.overwrite", "true", "--trainer.logger", yaml.safe_dump(logger)) == 0
+    assert {name.split("/")[0] for name in event_files(config.parent)} == {"mine"}
+    assert "mine/soups/one/front/red1-blue0" in event_files(config.parent)
+
+
+def test_a_plan_opens_no_event_files(config: Path) -> None:
+    assert main(["plan", "--config", str(config)]) == 0
+    assert not (config.parent / "run").exists()
 
 
 def test_the_saved_config_makes_the_same_run_again(config: Path) -> None:
@@ -93,6 +123,11 @@ def test_the_saved_config_makes_the_same_run_again(config: Path) -> None:
         (["--model.preferences.init_args.divisions", "0"], "divisions is 0"),
         (["--model.preferences.init_args.rewards", "[red, green]"], "green"),
         (["--summary.bounds", "{red: [0, 1]}"], "bounds"),
+        (["--model.run_bounds.max_queries", "0"], "max_queries is 0: give a number above 0"),
+        (["--model.soup_bounds.max_seconds", "-1"], "max_seconds is -1.0: give a number above 0"),
+        (["--model.run_bounds.max_nfe", "many"], "many"),
+        (["--model.judging.budgets", "{red: 0}"], "the budget of 'red' is 0"),
+        (["--model.judging.budgets", "{green: 9}"], "judging.budgets names 'green', but the rewards are red, blue"),
     ],
 )
 def test_misuse_gets_one_line_before_any_sampling(

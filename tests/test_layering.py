@@ -39,6 +39,8 @@ RULES = {
     "srsoup_lightning/diffusion": Rule(never=(*LIGHTNING, "rewards", f"{OURS}.samplers", f"{OURS}.search")),
     "srsoup_lightning/preferences.py": Rule(only=("torch",)),
     "srsoup_lightning/ledger.py": Rule(only=("torch",)),
+    "srsoup_lightning/account.py": Rule(only=()),
+    "srsoup_lightning/bounds.py": Rule(only=(f"{OURS}.account", f"{OURS}.ledger")),
     "srsoup_lightning/pareto": Rule(only=("torch", "torchmetrics", "moocore", "numpy", f"{OURS}.pareto")),
     "srsoup_lightning/samplers": Rule(
         only=(
@@ -49,6 +51,7 @@ RULES = {
             f"{OURS}.diffusion.denoiser",
             f"{OURS}.preferences",
             f"{OURS}.ledger",
+            f"{OURS}.account",
         )
     ),
     "srsoup_lightning/samplers/base.py": Rule(never=CONCRETE),
@@ -66,6 +69,7 @@ RULES = {
             f"{OURS}.samplers.problem",
             f"{OURS}.diffusion.backbone",
             f"{OURS}.diffusion.loading",
+            f"{OURS}.diffusion.trust",
         ),
     ),
     "srsoup_lightning/data.py": Rule(never=(*ADAPTERS, "rewards", f"{OURS}.samplers", f"{OURS}.diffusion")),

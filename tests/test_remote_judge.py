@@ -9,10 +9,11 @@ from tenacity import wait_none
 
 import rewards.http_judge as http_judge
 from rewards import HTTPReward, JPEGCompressibility, Reward
-from srsoup_lightning import PromptDataModule
-from srsoup_lightning.samplers import RewardError, Soup
+from srsoup_lightning import PromptDataModule, SRSoupModule
+from srsoup_lightning.samplers import Judging, RewardError, Soup
 from tests.conftest import make_module
 from tests.rewards.judges import serving
+from tests.test_module import quiet_trainer
 
 
 class Moody(JPEGCompressibility):
@@ -20,10 +21,11 @@ class Moody(JPEGCompressibility):
 
     def __init__(self, every: int = 0, after: int = 10**9) -> None:
         super().__init__(workers=1)
-        self.every, self.after, self.calls = every, after, 0
+        self.every, self.after, self.calls, self.seen = every, after, 0, 0
 
     def score(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
         self.calls += 1
+        self.seen += len(images)
         if self.calls > self.after or (self.every and self.calls % self.every == 0):
             raise RuntimeError("not now")
         return super().score(images, prompts)
@@ -64,6 +66,19 @@ def test_a_judge_that_fails_for_good_ends_the_run_by_its_name() -> None:
         predict(HTTPReward(url, "jpeg", retries=1))
     assert "reward 'size' failed at denoising step" in str(caught.value)
     assert f"judge {url} answered 500 Internal Server Error (the reward failed (RuntimeError)" in str(caught.value)
+
+
+def test_what_is_sent_again_counts_against_a_budget() -> None:
+    """The judge sees as many pictures as its budget allows at most, those of failed attempts too."""
+    judge, most = Moody(every=3), 90
+    with serving({"jpeg": judge}) as url:
+        module = make_module({"size": HTTPReward(url, "jpeg", batch_size=4, retries=5), "again": Rounded()})
+        preferences, judging = module.preferences, Judging(budgets={"size": most})
+        bounded = SRSoupModule(module.backbone, dict(module.rewards), module.sampler, preferences, judging=judging)
+        soups = quiet_trainer().predict(bounded, PromptDataModule(prompts=["a lobster"], seeds=[0, 1, 2, 3]))
+    assert len(soups) == 1
+    assert judge.seen == bounded.account.spent()["judging.budgets.size"] <= most
+    assert judge.seen > soups[0].ledger.queries["size"] + len(soups[0].images)
 
 
 def test_a_judge_that_is_not_there_is_found_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

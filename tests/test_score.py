@@ -151,7 +151,7 @@ def spoil(folder: Path, what: str) -> tuple[str | None, str]:
             return prompts_file(folder, "a", "b"), "has 2 lines for 4 pictures"
         case "no picture":
             (folder / "x.png").write_text("no PNG")
-            return prompts_file(folder, "a"), "x.png is no picture that can be read"
+            return prompts_file(folder, "a"), "x.png is torn or no picture .*: remove it"
         case "gone":
             return prompts_file(folder, '{"image": "gone.png", "prompt": "x"}', name="p.jsonl"), "no picture .*gone.png"
         case "no prompt":

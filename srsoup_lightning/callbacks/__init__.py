@@ -1,7 +1,8 @@
-"""What happens to soups when they are done: files, progress, a summary."""
+"""What happens to soups when they are done: files, progress, charts, a summary."""
 
 from srsoup_lightning.callbacks.progress import SoupProgress
 from srsoup_lightning.callbacks.summary import RunSummary
+from srsoup_lightning.callbacks.tensorboard import ParetoLogger
 from srsoup_lightning.callbacks.writer import SampleWriter
 
-__all__ = ["RunSummary", "SampleWriter", "SoupProgress"]
+__all__ = ["ParetoLogger", "RunSummary", "SampleWriter", "SoupProgress"]

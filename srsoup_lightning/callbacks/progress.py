@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.samplers.base import Moment
+from srsoup_lightning.terminal import printable
 
 
 class SoupProgress(Callback):
@@ -42,7 +43,7 @@ class SoupProgress(Callback):
     ) -> None:
         """Say which soup is next."""
         prompt = batch.prompt if len(batch.prompt) <= 40 else f"{batch.prompt[:39]}…"
-        self._doing = f"{prompt}, seed {batch.seed}"
+        self._doing = printable(f"{prompt}, seed {batch.seed}")
 
     def on_predict_batch_end(self, *_: Any) -> None:  # noqa: ANN401 - the hook's own signature
         """Count the soup."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.sheet import write_sheets
-from srsoup_lightning.report.table import cost_lines, hypervolume_box, rewards_table
+from srsoup_lightning.report.table import cost_lines, hypervolume_box, rewards_table, spending_line
 from srsoup_lightning.run_directory import RunDirectory
 
 
@@ -40,13 +40,15 @@ class RunSummary(Callback):
         trainer.strategy.barrier("soups are written")
         if not trainer.is_global_zero:
             return
+        console = Console()
         run = RunDirectory(self.root or trainer.default_root_dir)
         rows = list(run.sample_rows())
         if rows:
             write_sheets(run, rows, _prompts_with_new_soups(trainer))
-            console = Console()
             console.print(rewards_table(rows))
             console.print(cost_lines(run, rows, self.bounds), soft_wrap=True, markup=False, highlight=False)
+        if isinstance(pl_module, SRSoupModule) and (line := spending_line(pl_module.account)):
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _prompts_with_new_soups(trainer: L.Trainer) -> set[str] | None:

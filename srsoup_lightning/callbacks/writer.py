@@ -8,10 +8,12 @@ import lightning as L
 from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Callback
 
+from srsoup_lightning.bounds import spent_by
 from srsoup_lightning.data import PromptDataModule, SoupRequest
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.run_directory import Key, Row, RunDirectory, preference_weights
 from srsoup_lightning.samplers.base import Soup
+from srsoup_lightning.shared_counts import SharedCounts
 
 
 class SampleWriter(Callback):
@@ -27,7 +29,7 @@ class SampleWriter(Callback):
     Raises:
         FileExistsError: The directory holds another run, or one that is still running (raised before anything is
             sampled).
-        ValueError: A table in it is damaged.
+        ValueError: A table or spending.json in it is damaged.
     """
 
     def __init__(self, root: str | None = None, overwrite: bool = False) -> None:
@@ -45,6 +47,8 @@ class SampleWriter(Callback):
         finished, fault = trainer.strategy.broadcast(found)
         if fault is not None:
             raise fault
+        if isinstance(pl_module, SRSoupModule) and self.directory(trainer).spending.is_file():
+            pl_module.account.share(SharedCounts(self.directory(trainer).spending))
         if (data := _prompts(trainer)) is not None:
             data.finished = frozenset(SoupRequest(*key) for key in finished)
 
@@ -58,25 +62,26 @@ class SampleWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the soup."""
-        self._run(trainer).write(outputs)
+        self.directory(trainer).write(outputs)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make one table of those of all processes, and let go of the directory."""
         trainer.strategy.barrier("soups are written")
         if trainer.is_global_zero:
-            self._run(trainer).unite()
+            self.directory(trainer).unite()
         self._release()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Let go of the directory."""
         self._release()
 
-    def _run(self, trainer: L.Trainer) -> RunDirectory:
+    def directory(self, trainer: L.Trainer) -> RunDirectory:
+        """Where this process writes."""
         return RunDirectory(self.root or trainer.default_root_dir, trainer.global_rank)
 
     def _take(self, trainer: L.Trainer, module: L.LightningModule) -> list[Key]:
         """Lock and clean the directory; the soups that it holds."""
-        run = self._run(trainer)
+        run = self.directory(trainer)
         run.root.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(run.lock)
         try:
@@ -90,6 +95,9 @@ class SampleWriter(Callback):
         finished = run.recover()
         if finished:
             _refuse_another_run(run, finished, trainer, module)
+        if isinstance(module, SRSoupModule) and module.bounded:
+            spent = spent_by(run.ledger_rows())
+            SharedCounts(run.spending).begin({name: spent.get(name, 0) for name in module.account.bounds})
         return list(finished)
 
     def _release(self) -> None:

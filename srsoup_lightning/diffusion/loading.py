@@ -14,15 +14,9 @@ from srsoup_lightning.diffusion.adapter import Adapter, Offload
 from srsoup_lightning.diffusion.flow import FlowTransition
 from srsoup_lightning.diffusion.index import read_index
 from srsoup_lightning.diffusion.loras import add_loras
-from srsoup_lightning.diffusion.parts import (
-    change_scheduler,
-    first_line,
-    load_part,
-    part_names,
-    require_safetensors,
-    scheduler_class,
-)
+from srsoup_lightning.diffusion.parts import change_scheduler, first_line, load_part, part_names, scheduler_class
 from srsoup_lightning.diffusion.quiet import overheard, without_loading_bars, without_notices
+from srsoup_lightning.diffusion.trust import require_no_code, require_no_url, require_safetensors
 from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.diffusion.whole import require_whole
 from srsoup_lightning.shipped import PIPELINES
@@ -80,10 +74,13 @@ class Loading:
             does; None takes the default.
         channels_last: Keep convolutions' memory in the order that GPUs prefer.
         compile: Compile the network's repeated blocks by ``torch.compile``: a minute at the start, faster after it.
+        trust_remote_code: Run code that comes with the pipeline, its parts' own classes, and attention kernels from the
+            hub (backends named "..._hub"). It can do all that you can: read it first, and pin ``revision``.
         adapter: Import path of your own :class:`~srsoup_lightning.diffusion.adapter.Adapter` for the pipeline's class.
 
     Raises:
-        ValueError: An unknown dtype, transition or offload.
+        ValueError: An unknown dtype, transition or offload, a URL where a folder or hub id belongs, or attention
+            kernels from the hub without trust in them.
     """
 
     dtype: Precision = "float32"
@@ -104,6 +101,7 @@ class Loading:
     attention: str | None = None
     channels_last: bool = False
     compile: bool = False
+    trust_remote_code: bool = False
     adapter: str | None = None
 
     def __post_init__(self) -> None:
@@ -111,6 +109,15 @@ class Loading:
             value = getattr(self, name)
             if value not in get_args(choices):
                 raise ValueError(f"{name} {value!r} is unknown: choose from {', '.join(get_args(choices))}")
+        for name in ("network", "vae", "preview_decoder"):
+            require_no_url(name, getattr(self, name))
+        for source in self.loras:
+            require_no_url("a LoRA", source)
+        if self.attention is not None and self.attention.endswith("_hub") and not self.trust_remote_code:
+            raise ValueError(
+                f"attention {self.attention!r} downloads code from the hub and runs it: name a backend that is "
+                "installed, or write loading.trust_remote_code: true"
+            )
 
 
 def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
@@ -122,25 +129,23 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
 
     Raises:
         FileNotFoundError: No such pipeline, one that lacks files, or no such weights among the options.
-        ValueError: A damaged pipeline, a class without adapter, a pickle where safetensors are expected, a size that
-            the model can't draw, a part or LoRA of another model, a preview decoder of other latents, or an option that
-            the pipeline has no part for.
+        ValueError: A damaged pipeline, a class without adapter, a pickle where safetensors are expected, code of the
+            pipeline's own, a size that the model can't draw, a part or LoRA of another model, a preview decoder of
+            other latents, or an option that the pipeline has no part for.
     """
     source = str(PIPELINES.find(pipeline) or pipeline)
     with without_notices():
         index = read_index(source, pipeline, loading.revision)
         kind = str(index.get("_class_name"))
         adapter = _adapter(pipeline, kind, loading.adapter)
-        if Path(source).is_dir():
-            require_safetensors(Path(source), part_names(index) - {*loading.omit, *CENSORS})
-        if loading.scheduler:
-            scheduler_class(index["scheduler"][1], loading.scheduler)
+        folder = Path(source) if Path(source).is_dir() else None
+        _look_over(index, pipeline, folder, loading)
         parts, preview = _other_parts(index, loading), loading.preview_decoder
         preview_decoder = (
             None if preview is None else load_part("AutoencoderTiny", "preview decoder", preview, DTYPES[loading.dtype])
         )
-        if Path(source).is_dir():
-            require_whole(Path(source), index, part_names(index) - set(parts))
+        if folder is not None:
+            require_whole(folder, index, part_names(index) - set(parts))
         loaded = _load_pipeline(source, kind, index, parts, loading)
         if loading.scheduler:
             change_scheduler(loaded, loading.scheduler)
@@ -163,6 +168,16 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
             regional_compile=loading.compile,
         )
         return made
+
+
+def _look_over(index: dict[str, Any], pipeline: str, folder: Path | None, loading: Loading) -> None:
+    """Refuse what shouldn't be loaded, and a scheduler that the pipeline's can't become, before anything is."""
+    if not loading.trust_remote_code:
+        require_no_code(index, pipeline, folder)
+    if folder is not None:
+        require_safetensors(folder, part_names(index) - {*loading.omit, *CENSORS})
+    if loading.scheduler:
+        scheduler_class(index["scheduler"][1], loading.scheduler)
 
 
 def _adapter(pipeline: str, kind: str, given: str | None) -> type[Adapter]:
@@ -212,7 +227,12 @@ def _load_pipeline(
     import diffusers
     from safetensors import SafetensorError
 
-    options = {"revision": loading.revision, "variant": loading.variant, "use_safetensors": True}
+    options = {
+        "revision": loading.revision,
+        "variant": loading.variant,
+        "use_safetensors": True,
+        "trust_remote_code": loading.trust_remote_code,
+    }
     if any(name in index for name in CENSORS):
         options["requires_safety_checker"] = False
     with without_loading_bars(), overheard() as warnings:

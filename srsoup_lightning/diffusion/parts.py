@@ -1,4 +1,4 @@
-"""The parts of a pipeline, each a folder of weights: found, loaded, and never from a pickle."""
+"""The parts of a pipeline, each a folder of weights: found and loaded."""
 
 from __future__ import annotations
 
@@ -27,21 +27,6 @@ def first_line(error: Exception | str) -> str:
 def part_names(index: Mapping[str, Any]) -> set[str]:
     """The parts that a pipeline's index names, whether or not there is anything in them."""
     return {name for name, value in index.items() if isinstance(value, list)}
-
-
-def require_safetensors(folder: Path, parts: set[str]) -> None:
-    """Check that no part of a pipeline's folder has its weights in a pickle alone.
-
-    Raises:
-        ValueError: If one has.
-    """
-    for part in sorted(folder / name for name in parts if (folder / name).is_dir()):
-        pickles = sorted(path.name for path in part.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
-        if pickles and not any(part.glob("*.safetensors")):
-            raise ValueError(
-                f"{part} holds {pickles[0]}, a pickle, and no safetensors: convert it once, in an environment you "
-                "trust, with pipeline.save_pretrained(folder, safe_serialization=True)"
-            )
 
 
 def load_part(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMixin:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from PIL import Image
-
+from srsoup_lightning.pictures import open_picture
 from srsoup_lightning.report.runs import FinishedRun
 
 
@@ -75,7 +74,7 @@ def _require_one_size(runs: Sequence[FinishedRun]) -> None:
     first = None
     for run in runs:
         for picture in run.pictures:
-            with Image.open(picture.path) as opened:
+            with open_picture(picture.path) as opened:
                 size = opened.size
             first = first or (run, picture, size)
             if size != first[2]:

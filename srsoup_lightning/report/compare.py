@@ -16,6 +16,9 @@ from srsoup_lightning.report.figures import write_figures
 from srsoup_lightning.report.measures import Weights, measured, reference_fronts, shared_preferences, weights_of
 from srsoup_lightning.report.runs import FinishedRun, read_runs
 from srsoup_lightning.report.scaling import scaling_of
+from srsoup_lightning.terminal import printable
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that spreadsheets compute
 
 
 def compare(
@@ -43,7 +46,8 @@ def compare(
         embedding: The function that diversity measures distances with, images (B, 3, H, W) in [0, 1] to vectors (B, D).
 
     Raises:
-        ValueError: Runs of other prompts, rewards or picture sizes, or a scaling that can't be.
+        ValueError: Runs of other prompts, rewards or picture sizes, a scaling that can't be, or a run whose name would
+            be a formula in the table.
         FileNotFoundError: A run or a picture that isn't there.
         NotADirectoryError: `out` is a file.
         ModuleNotFoundError: No matplotlib for the figures; the tables are written.
@@ -58,7 +62,7 @@ def compare(
     console = Console()
     console.print(as_table(comparison))
     for line in (f"box: {comparison.scaling.source}", *comparison.notes, f"tables and figures: {folder}"):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
     write_figures(comparison, folder)
 
 
@@ -72,12 +76,16 @@ def compared(
     """The comparison itself, for notebooks; arguments and errors as in :func:`compare`."""
     if not runs:
         raise ValueError("no runs: give at least one run directory or .jsonl file")
-    chosen = comparable(read_runs(runs), common)
+    found = read_runs(runs)
+    for run in found:
+        if run.name.startswith(FORMULA):
+            raise ValueError(f"a run is called {run.name!r}, a formula to spreadsheets: name it by label={run.root}")
+    chosen = comparable(found, common)
     scaling = scaling_of(chosen, baseline, bounds)
     references = reference_fronts(chosen, scaling)
     shared = shared_preferences(chosen, scaling.rewards)
-    found = [measured(run, scaling, references, shared, embedding) for run in chosen]
-    return Comparison(found, scaling, references, shared, _notes(chosen, shared))
+    measures = [measured(run, scaling, references, shared, embedding) for run in chosen]
+    return Comparison(measures, scaling, references, shared, _notes(chosen, shared))
 
 
 def _notes(runs: Sequence[FinishedRun], shared: frozenset[Weights]) -> list[str]:

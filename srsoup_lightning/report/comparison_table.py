@@ -11,13 +11,13 @@ from io import StringIO
 from typing import Any
 
 import torch
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
 from srsoup_lightning.pareto.bootstrap import RESAMPLES
 from srsoup_lightning.report.comparison import COLUMNS, Comparison, estimate
 from srsoup_lightning.report.measures import Measured, Weights
+from srsoup_lightning.terminal import literal
 from srsoup_lightning.version import __version__
 
 
@@ -81,10 +81,10 @@ def as_table(comparison: Comparison) -> Table:
     table = Table(title="means over prompts, 95 % bootstrap intervals below", show_lines=True)
     table.add_column("measure", no_wrap=True)
     for run in comparison.runs:
-        table.add_column(escape(run.name), justify="right")
+        table.add_column(literal(run.name), justify="right")
     cells = {(row["run"], row["measure"]): _cell(row) for row in comparison.rows()}
     for measure in comparison.measures():
-        table.add_row(escape(measure), *(cells.get((run.name, measure), "") for run in comparison.runs))
+        table.add_row(literal(measure), *(cells.get((run.name, measure), "") for run in comparison.runs))
     return table
 
 

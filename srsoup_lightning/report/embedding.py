@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from srsoup_lightning.pictures import open_picture
+
 EXACT_SIDE = 128  # pixels; enlarged pixel by pixel, so that compression would show
 QUALITY = 90
 
@@ -42,16 +44,13 @@ class Embedder:
         """The place of a picture in `images`, where it is put if it isn't there yet.
 
         Args:
-            path: The file, in any format that Pillow reads.
+            path: The file.
 
         Raises:
-            ValueError: Pillow can't read it.
+            FileNotFoundError, ValueError: See :func:`srsoup_lightning.pictures.open_picture`.
         """
-        try:
-            with Image.open(path) as file:
-                picture = ImageOps.exif_transpose(file).convert("RGBA" if file.has_transparency_data else "RGB")
-        except (OSError, SyntaxError) as error:  # the latter is how Pillow says that a PNG is broken
-            raise ValueError(f"{path} is no picture that can be read ({error}): make it again") from None
+        with open_picture(path) as file:
+            picture = ImageOps.exif_transpose(file).convert("RGBA" if file.has_transparency_data else "RGB")
         picture.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
         buffer = BytesIO()
         picture.save(buffer, "WebP", lossless=max(picture.size) <= EXACT_SIDE, quality=QUALITY)

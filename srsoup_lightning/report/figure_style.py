@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from srsoup_lightning.terminal import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -49,7 +51,7 @@ def legend(figure: Figure, names: Sequence[str]) -> None:
     """Put the names of the runs, in order, below all panels, where they cover nothing."""
     from matplotlib.lines import Line2D
 
-    labels = [textwrap.fill(name, 40) for name in names]
+    labels = [textwrap.fill(printable(name), 40) for name in names]
     handles = [Line2D([], [], label=label, **style(number)) for number, label in enumerate(labels)]
     room = LETTERS * figure.get_figwidth() / (max(map(len, labels)) + 7)  # a handle takes the room of seven letters
     columns = max(1, min(len(names), int(room)))

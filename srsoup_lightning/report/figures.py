@@ -30,13 +30,13 @@ def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
         raise ModuleNotFoundError(
             f"figures need matplotlib, the tables are in {folder}: pip install 'srsoup-lightning[report]'"
         ) from None
-    drawn = {}
-    if len(comparison.scaling.rewards) > 1:
-        drawn["front"] = draw_fronts(comparison)
-    if any(run.values.get(cost) for run in comparison.runs for cost in COSTS):
-        drawn["hypervolume"] = draw_costs(comparison)
-    paths = []
-    with mpl.rc_context({"svg.hashsalt": "srsoup"}):  # the same numbers draw the same file
+    drawn, paths = {}, []
+    # The same numbers draw the same file, and names are text, no formulas for matplotlib or LaTeX.
+    with mpl.rc_context({"svg.hashsalt": "srsoup", "text.parse_math": False, "text.usetex": False}):
+        if len(comparison.scaling.rewards) > 1:
+            drawn["front"] = draw_fronts(comparison)
+        if any(run.values.get(cost) for run in comparison.runs for cost in COSTS):
+            drawn["hypervolume"] = draw_costs(comparison)
         for name, figure in drawn.items():
             paths += [folder / f"{name}.svg", folder / f"{name}.png"]
             figure.savefig(paths[-2], metadata={"Date": None})

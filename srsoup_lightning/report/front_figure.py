@@ -11,14 +11,18 @@ import numpy as np
 from srsoup_lightning.pareto.bootstrap import LEVELS, resampled
 from srsoup_lightning.report.comparison import Comparison
 from srsoup_lightning.report.figure_style import Style, legend, panels, style
-from srsoup_lightning.report.measures import Measured, Weights
+from srsoup_lightning.report.measures import Measured, Weights, places_of
+from srsoup_lightning.report.runs import FinishedRun
+from srsoup_lightning.report.scaling import own_units
+from srsoup_lightning.terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import PathPatch
 
-ONE_PLACE = 1e-3  # units of the scaling: preferences closer than that are one point to the eye
+ONE_PLACE = 1e-3  # of a run's interval: preferences closer than that are one point to the eye
+BLOCKS = 50  # of resamples, one after the other: thousands of prompts at once would take gigabytes
 DIRECTIONS = 64  # in which hulls are drawn; a corner sharper than 6 degrees may be cut
 
 
@@ -33,10 +37,16 @@ def draw_fronts(comparison: Comparison) -> Figure:
     for (i, j), panel in zip(pairs, drawn, strict=True):
         for number, run in enumerate(comparison.runs):
             _front(panel, run, (i, j), style(number))
-        panel.set(xlabel=rewards[i], ylabel=rewards[j])
-    figure.suptitle(f"means over prompts, in {comparison.scaling.unit}", fontsize="medium")
+        panel.set(xlabel=printable(rewards[i]), ylabel=printable(rewards[j]))
+    figure.suptitle(printable(f"means over prompts, in {comparison.scaling.unit}"), fontsize="medium")
     legend(figure, [run.name for run in comparison.runs])
     return figure
+
+
+def draw_front(run: FinishedRun) -> Figure:
+    """One run's front, of two rewards or more, in their own units."""
+    scaling = own_units(run)
+    return draw_fronts(Comparison([Measured(run, {}, places_of(run, scaling))], scaling, {}, frozenset(), ()))
 
 
 def _front(panel: Axes, run: Measured, pair: tuple[int, int], look: Style) -> None:
@@ -44,7 +54,7 @@ def _front(panel: Axes, run: Measured, pair: tuple[int, int], look: Style) -> No
     known = [weights for weights, places in run.places.items() if weights and len(places) == len(run.places[()])]
     line = sorted(weights for weights in known if np.isclose(weights[pair[0]] + weights[pair[1]], 1))
     means, low, high = _means_and_ends(run, line or [()], pair)
-    if np.ptp(means, axis=0).max() < ONE_PLACE:
+    if (np.ptp(means, axis=0) <= ONE_PLACE * (high - low).max(0)).all():
         _cross(panel, *_means_and_ends(run, [()], pair), look)
         return
     panel.plot(*means.T, **look, markersize=5)
@@ -61,7 +71,9 @@ def _means_and_ends(
     places = np.array(
         [[run.places[weights][prompt].numpy()[list(pair)] for prompt in prompts] for weights in preferences]
     )
-    low, high = np.quantile(places[:, resampled(len(prompts))].mean(2), LEVELS, axis=1)
+    blocks = np.array_split(resampled(len(prompts)), BLOCKS)
+    resamples = [np.concatenate([of_one[block].mean(1) for block in blocks]) for of_one in places]
+    low, high = np.quantile(resamples, LEVELS, axis=1)
     return places.mean(1), low, high
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,7 @@ def _require_shown(picture: Picture, run: str) -> None:
     if weights and abs(sum(weights) - 1) > TOLERANCE:
         raise ValueError(f"run {run!r} has weights {dict(picture.preference)} for {picture.path}: they must sum to 1")
     for name, weight in picture.preference.items():
-        if not (math.isfinite(weight) and weight >= 0):
+        if weight < 0:
             raise ValueError(f"run {run!r} weighs {name} by {weight} for {picture.path}: weights are 0 or more")
     if not picture.path.is_file():
         raise FileNotFoundError(f"run {run!r} names {picture.path}, which isn't there: make it again or remove its row")

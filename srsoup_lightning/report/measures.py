@@ -94,7 +94,7 @@ def measured(
         *_of_costs(run.costs),
     ):
         values[name][prompt].append(value)
-    return Measured(run, {name: dict(by_prompt) for name, by_prompt in values.items()}, _places(run, scaling))
+    return Measured(run, {name: dict(by_prompt) for name, by_prompt in values.items()}, places_of(run, scaling))
 
 
 def _of_fronts(
@@ -154,7 +154,8 @@ def _of_costs(costs: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str, fl
             yield name, cost["prompt"], sum(spent.values()) if isinstance(spent, dict) else spent
 
 
-def _places(run: FinishedRun, scaling: Scaling) -> dict[Weights, dict[str, Tensor]]:
+def places_of(run: FinishedRun, scaling: Scaling) -> dict[Weights, dict[str, Tensor]]:
+    """See :attr:`Measured.places`."""
     groups: dict[Weights, dict[str, list[Picture]]] = defaultdict(lambda: defaultdict(list))
     for picture in run.pictures:
         for weights in {weights_of(picture, scaling.rewards), ()}:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from srsoup_lightning.durable import require_text
 from srsoup_lightning.run_directory import RunDirectory
+
+NEEDED = ("prompt", "image", "rewards")
+KINDS = {  # of what a row says: the type, and what it is called
+    "prompt": (str, "a text"),
+    "image": (str, "a path"),
+    "rewards": (dict, "an object of numbers"),
+    "preference": (dict, "an object of numbers"),
+    "seed": (int, "a whole number"),
+    "failed": (list, "a list of names"),
+}
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,8 @@ def _read_run(name: str) -> FinishedRun:
     table = path if path.suffix == ".jsonl" else RunDirectory(path).samples
     if not table.is_file():
         raise FileNotFoundError(f"no run {str(path)!r}: give a run directory with samples.jsonl, or a .jsonl file")
-    pictures = tuple(_pictures(table))
+    run = None if table == path else RunDirectory(path)
+    pictures = tuple(_pictures(table, run))
     if not pictures:
         raise FileNotFoundError(f"{table} holds no pictures: finish a soup first")
     for number, picture in enumerate(pictures, 1):
@@ -102,39 +114,63 @@ def _read_run(name: str) -> FinishedRun:
                 f"{list(pictures[0].rewards)}: score all pictures with the same"
             )
     given = label if equals and path == Path(rest) else path.resolve().name.removesuffix(".jsonl")
-    costs = () if table == path else tuple(RunDirectory(path).ledger_rows())
+    costs = () if run is None else tuple(run.ledger_rows())
     return FinishedRun(given, path, pictures, costs)
 
 
-def _pictures(table: Path) -> Iterator[Picture]:
+def _pictures(table: Path, run: RunDirectory | None) -> Iterator[Picture]:
+    """The pictures of a table; those of a run directory lie in it, those of a table by itself wherever it says."""
     with table.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            yield _picture(_row(line, f"{table}, line {number}"), table, f"{table}, line {number}")
+            where = f"{table}, line {number}"
+            row = _row(line, where)
+            path = table.parent / row["image"] if run is None else run.picture(row["image"])
+            yield _picture(row, path, where)
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is no JSON ({error.msg}): remove it, or finish the run again") from None
-    missing = [key for key in ("prompt", "image", "rewards") if key not in row]
-    if missing:
-        raise ValueError(f"{where} lacks {missing[0]!r}: rows need prompt, image and rewards")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is no JSON ({error}): remove it, or finish the run again") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{where} is no JSON object: rows need prompt, image and rewards")
+    row = {key: value for key, value in row.items() if value is not None}
+    for key, (kind, called) in KINDS.items():
+        if key in NEEDED and key not in row:
+            raise ValueError(f"{where} lacks {key!r}: rows need prompt, image and rewards")
+        if not isinstance(row.get(key, kind()), kind):
+            raise ValueError(f"{where} has {str(row[key])[:60]!r} as {key}: give {called}")
+    require_text(row["prompt"], where)
     return row
 
 
-def _picture(row: dict[str, Any], table: Path, where: str) -> Picture:
-    return Picture(
-        prompt=row["prompt"],
-        seed=int(row.get("seed") or 0),
-        preference=dict(row.get("preference") or {}),
-        rewards={name: _score(name, score, where) for name, score in row["rewards"].items()},
-        path=table.parent / row["image"],
-        failed=tuple(row.get("failed", ())),
+def run_of_rows(name: str, root: Path, rows: Iterable[Mapping[str, Any]]) -> FinishedRun:
+    """A run from rows as in samples.jsonl, at least one, whose images are relative to `root`; costs aside.
+
+    Raises:
+        ValueError: A row has a score that isn't a finite number.
+    """
+    return FinishedRun(
+        name, root, tuple(_picture(row, root / row["image"], f"row {n} of {name}") for n, row in enumerate(rows, 1))
     )
 
 
-def _score(name: str, score: object, where: str) -> float:
-    if not isinstance(score, int | float) or not math.isfinite(score):
-        raise ValueError(f"{where} has {name} {score!r}: only finite scores can be compared")
-    return float(score)
+def _picture(row: Mapping[str, Any], path: Path, where: str) -> Picture:
+    return Picture(
+        prompt=row["prompt"],
+        seed=row.get("seed", 0),
+        preference={name: _number(name, weight, where) for name, weight in row.get("preference", {}).items()},
+        rewards={name: _number(name, score, where) for name, score in row["rewards"].items()},
+        path=path,
+        failed=tuple(map(str, row.get("failed", ()))),
+    )
+
+
+def _number(name: str, given: object, where: str) -> float:
+    try:
+        if isinstance(given, int | float) and math.isfinite(given):
+            return float(given)
+    except OverflowError:  # a whole number beyond all floats
+        pass
+    raise ValueError(f"{where} has {name} {str(given)[:60]}: give a finite number")

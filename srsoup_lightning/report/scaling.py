@@ -84,6 +84,13 @@ def scaling_of(runs: Sequence[FinishedRun], baseline: str | None, bounds: Bounds
     return Scaling(rewards, dict.fromkeys(prompts_of(runs[0]), scale), 0.0, 1.0, "shares of the box", source)
 
 
+def own_units(run: FinishedRun) -> Scaling:
+    """Scores as they are; the box is from 0 to 1 in each reward's own unit."""
+    zero = torch.zeros(len(run.rewards), dtype=torch.float64)
+    scale = Scale(zero, torch.ones_like(zero))
+    return Scaling(run.rewards, dict.fromkeys(prompts_of(run), scale), 0.0, 1.0, "the rewards' own units", "0 to 1")
+
+
 def _moments(run: FinishedRun, prompt: str, rewards: Sequence[str]) -> Scale:
     # One picture stands for several preferences in an unsteered soup; counted so often, it would narrow the deviation.
     distinct = {

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from rich.markup import escape
 from rich.table import Table
 
+from srsoup_lightning.account import Account
 from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.pareto import Hypervolume
 from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.terminal import literal, printable
 
 Bounds = Mapping[str, Sequence[float]]
+Preference = tuple[tuple[str, float], ...]  # pairs of reward and weight
+
+
+def mean_rewards(rows: Sequence[Mapping[str, Any]]) -> dict[Preference, dict[str, float]]:
+    """Each preference's mean rewards {name: score} over its pictures, from the rows of samples.jsonl."""
+    groups: dict[Preference, list[dict[str, float]]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row["preference"].items())].append(row["rewards"])
+    return {
+        preference: {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
+        for preference, scores in groups.items()
+    }
 
 
 def rewards_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Preference by mean reward, from the rows of samples.jsonl (at least one)."""
-    names = list(rows[0]["rewards"])
-    groups: dict[tuple[tuple[str, float], ...], list[dict[str, float]]] = defaultdict(list)
-    for row in rows:
-        groups[tuple(row["preference"].items())].append(row["rewards"])
-    table = Table(title=f"mean over {len(rows) // len(groups)} soups")
+    means = mean_rewards(rows)
+    table = Table(title=f"mean over {len(rows) // len(means)} soups")
     table.add_column("preference")
-    for name in names:
-        table.add_column(escape(name), justify="right")
-    for preference, scores in groups.items():
+    for name in rows[0]["rewards"]:
+        table.add_column(literal(name), justify="right")
+    for preference, scores in means.items():
         label = ", ".join(f"{name} {weight:.3g}" for name, weight in preference)
-        table.add_row(escape(label), *(f"{sum(score[name] for score in scores) / len(scores):.3f}" for name in names))
+        table.add_row(literal(label), *(f"{scores[name]:.3f}" for name in rows[0]["rewards"]))
     return table
 
 
@@ -83,7 +94,7 @@ def scores_table(rows: Sequence[Mapping[str, Any]], ledger: Ledger) -> Table:
         scores = torch.tensor([row["rewards"][name] for row in rows], dtype=torch.float64)
         numbers = (scores.mean(), scores.std(correction=0), scores.min(), scores.max())
         counts = (ledger.queries[name], ledger.hits[name], ledger.failures[name])
-        table.add_row(escape(name), *(f"{number:.4g}" for number in numbers), *(f"{count:,}" for count in counts))
+        table.add_row(literal(name), *(f"{number:.4g}" for number in numbers), *(f"{count:,}" for count in counts))
     return table
 
 
@@ -108,16 +119,25 @@ def cost_lines(run: RunDirectory, rows: Sequence[Mapping[str, Any]], bounds: Bou
         f"{mean(cost['queries'][name] for cost in costs):,.0f} queries of {name}{_apart(name, costs)}"
         for name in costs[0]["queries"]
     )
-    return "\n".join(
-        [
-            f"hypervolume  {mean_hypervolume(rows, bounds):.3f}, mean over soups, in the box of {box}",
-            f"cost a soup  {queries}, {mean(cost['nfe'] for cost in costs):,.0f} network evaluations, "
-            f"{mean(cost['decodes'] for cost in costs):,.0f} decodes, "
-            f"{mean(cost['seconds'] for cost in costs):.1f} s on {costs[0]['device']}",
-            f"pictures     {run.samples.parent / 'samples'}",
-            f"sheets       {run.sheets}",
-        ]
+    lines = [
+        f"hypervolume  {mean_hypervolume(rows, bounds):.3f}, mean over soups, in the box of {box}",
+        f"cost a soup  {queries}, {mean(cost['nfe'] for cost in costs):,.0f} network evaluations, "
+        f"{mean(cost['decodes'] for cost in costs):,.0f} decodes, "
+        f"{mean(cost['seconds'] for cost in costs):.1f} s on {costs[0]['device']}",
+        f"pictures     {run.samples.parent / 'samples'}",
+        f"sheets       {run.sheets}",
+    ]
+    return "\n".join(map(printable, lines))
+
+
+def spending_line(account: Account) -> str:
+    """What a run has spent of its bounds and budgets; "" if it has none."""
+    spent = ", ".join(
+        f"{round(amount, 2):,} of {account.bounds[name]:,} {name}"
+        for name, amount in account.spent().items()
+        if account.bounds[name] < math.inf
     )
+    return spent and f"spent        {spent}"
 
 
 def _apart(name: str, costs: Sequence[Mapping[str, Any]]) -> str:

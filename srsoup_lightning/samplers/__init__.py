@@ -1,6 +1,6 @@
 """The methods, one file each, behind one interface."""
 
-from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
+from srsoup_lightning.samplers.base import Listener, Moment, Observation, Sampler, Soup
 from srsoup_lightning.samplers.base_model import BaseModel
 from srsoup_lightning.samplers.best_of_n import BestOfN
 from srsoup_lightning.samplers.judges import Judges
@@ -26,6 +26,7 @@ __all__ = [
     "Listener",
     "Moment",
     "Never",
+    "Observation",
     "Pooled",
     "Problem",
     "RewardError",

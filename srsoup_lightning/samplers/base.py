@@ -16,12 +16,36 @@ from srsoup_lightning.search.distinct import distinct
 from srsoup_lightning.search.noise import NoiseSource
 
 
-class Moment(NamedTuple):
-    """Where a run stands, told after every denoising step."""
+class Observation(NamedTuple):
+    """What a step that asked about candidates saw of its P trajectories, on the problem's device.
 
-    step: int  # steps done, 1 ... steps
+    Attributes:
+        preferences: Weights of each trajectory's preference, (P, M); with anchors, these among them.
+        rewards: Mean reward of the candidates around each trajectory, over those that were asked about, (P, M); NaN
+            where none was.
+        closeness: How close the pictures are that they were heading for, symmetric (P, P) in [0, 1], see
+            :func:`srsoup_lightning.search.closeness.preview_closeness`.
+    """
+
+    preferences: Tensor
+    rewards: Tensor
+    closeness: Tensor
+
+
+class Moment(NamedTuple):
+    """Where a run stands, told after every denoising step.
+
+    Attributes:
+        step: Steps done, 1 ... steps.
+        steps: Their number.
+        ledger: What the soup has cost so far; the sampler goes on counting in it.
+        observation: What the step saw; None where it asked about no candidates.
+    """
+
+    step: int
     steps: int
     ledger: Ledger
+    observation: Observation | None = None
 
 
 Listener = Callable[[Moment], None]
@@ -104,6 +128,7 @@ class Sampler(abc.ABC):
 
         Raises:
             RewardError: A reward failed.
+            BoundError: The soup is abandoned, for what would come next goes beyond a bound.
         """
         noise = NoiseSource(prompt, seed, problem.shape, problem.device, self.antithetic_noise)
         with problem.ledger.timed():

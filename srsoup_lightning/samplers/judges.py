@@ -7,10 +7,12 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from srsoup_lightning.account import Account, BoundError, budget_of
 from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.samplers.judging import Judging, RewardError, in_background, patient_scores, within
 
@@ -26,17 +28,24 @@ class Judges:
         rewards: Name to a function from images (B, 3, H, W) in [0, 1] and their B prompts to scores (B,); the order is
             that of every result's last axis.
         on_cpu: Names of those that work on the CPU wherever the images are, so that the network needn't wait for them.
-        judging: What happens when one fails, and whose answers are remembered.
+        judging: What happens when one fails, whose answers are remembered, and how many there may be.
+        bounds: What else is counted in the account of the budgets, by name.
 
     Raises:
-        ValueError: `judging` remembers the answers of a reward that is none of these.
+        ValueError: `judging` remembers the answers of a reward that is none of these, or gives it a budget.
     """
 
     def __init__(
-        self, rewards: Mapping[str, Score], on_cpu: Collection[str] = (), judging: Judging = Judging()
+        self,
+        rewards: Mapping[str, Score],
+        on_cpu: Collection[str] = (),
+        judging: Judging = Judging(),
+        bounds: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        if unknown := sorted(set(judging.cached) - set(rewards)):
-            raise ValueError(f"judging.cached names {unknown[0]!r}, but the rewards are {', '.join(rewards)}")
+        for option, names in (("cached", judging.cached), ("budgets", judging.budgets)):
+            if unknown := sorted(set(names) - set(rewards)):
+                raise ValueError(f"judging.{option} names {unknown[0]!r}, but the rewards are {', '.join(rewards)}")
+        self.account = Account({**bounds, **{budget_of(name): most for name, most in judging.budgets.items()}})
         self.rewards, self.on_cpu, self.judging = dict(rewards), frozenset(on_cpu), judging
         self._known: dict[bytes, float] = {}
 
@@ -55,6 +64,7 @@ class Judges:
 
         Raises:
             RewardError: It raised, took too long or returned something other than finite numbers.
+            BoundError: It was not asked, for that would go beyond its budget or another bound.
         """
         if name not in self.judging.cached:
             return self._scores(name, images, prompts, when, ledger)
@@ -74,7 +84,8 @@ class Judges:
         def ask(places: Tensor) -> Tensor:
             chosen = places.tolist()
             some = images if len(chosen) == len(images) else images[chosen]
-            ledger.queries[name] += len(chosen)
+            ledger.count_queries(name, len(chosen))
+            self.account.pay(budget_of(name), len(chosen))
             return self._answer(name, some, [prompts[place] for place in chosen], when)
 
         scores = patient_scores(ask, len(images), self.judging)
@@ -92,7 +103,7 @@ class Judges:
     def _answer(self, name: str, images: Tensor, prompts: list[str], when: str) -> Tensor:
         try:
             scores = within(self.judging.timeout, self.rewards[name], images, prompts)
-        except torch.OutOfMemoryError:  # for a smaller batch there may be room
+        except (torch.OutOfMemoryError, BoundError):  # a smaller batch may have room; what is refused has not failed
             raise
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]

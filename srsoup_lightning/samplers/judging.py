@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, ParamSpec, TypeVar, get_args
 
 import torch
@@ -37,6 +37,10 @@ class Judging:
         cached: Names of rewards that are never asked twice about the same picture and prompt in one process: for
             judges that cost more than the comparison of pictures. The ledger counts their answers from memory as
             ``hits``, apart from ``queries``.
+        budgets: {reward: images}: how many images a paid reward may be sent in the whole run at most, candidates, final
+            pictures and whatever is sent again. All processes count together, and so do the parts of a run that goes
+            on, where a SampleWriter keeps the count in the run directory; without one the module counts for itself.
+            When a budget is spent, the soup under way is abandoned, and the run ends.
 
     Raises:
         ValueError: An argument that is none of those.
@@ -46,6 +50,7 @@ class Judging:
     retries: int = 0
     timeout: float | None = None
     cached: Sequence[str] = ()
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.failing not in get_args(Failing):
@@ -54,6 +59,9 @@ class Judging:
             raise ValueError(f"retries is {self.retries}: give 0 or more")
         if self.timeout is not None and not self.timeout > 0:
             raise ValueError(f"timeout is {self.timeout}: give seconds above 0, or None to wait")
+        for name, images in self.budgets.items():
+            if images < 1:
+                raise ValueError(f"the budget of {name!r} is {images}: give at least 1 image, or leave it out")
 
 
 def patient_scores(ask: Callable[[Tensor], Tensor], count: int, judging: Judging) -> Tensor:

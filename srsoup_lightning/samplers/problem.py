@@ -44,7 +44,7 @@ class Problem:
 
     def predict(self, x: Tensor, level: int) -> Prediction:
         """The prediction at latents x (B, C, H, W) of level 0 ... T - 1."""
-        self.ledger.nfe += len(x) * self.denoiser.evaluations
+        self.ledger.count_evaluations(len(x) * self.denoiser.evaluations)
         parts = list(self._in_chunks(lambda chunk: self.denoiser.predict(chunk, level), x))
         return Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.noise for part in parts]))
 
@@ -73,7 +73,7 @@ class Problem:
                 raise ValueError('a "reused" preview needs the noise predicted where the candidates come from')
             return self.kernel.clean(level, x, noise)
         if kind == "unguided":
-            self.ledger.nfe += len(x)
+            self.ledger.count_evaluations(len(x))
             return self.denoiser.predict_unguided(x, level).x0
         return self.predict(x, level).x0
 

@@ -128,8 +128,8 @@ class SRSoup(Sampler):
             pool = unsteered(problem, noise, range(self.selection_in_use.pool), listener, first)
             x = steering.best(pool, first).expand(len(weights), *problem.shape)
         for step in range(first, steps):
-            x = steering.step(x, step)
-            listener(Moment(step + 1, steps, problem.ledger))
+            x, observation = steering.step(x, step)
+            listener(Moment(step + 1, steps, problem.ledger, observation))
         return x[places]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from srsoup_lightning.samplers.base import Observation
 from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.search.distinct import distinct
 from srsoup_lightning.search.gradient import mix, project_to_shell
@@ -28,6 +29,18 @@ class Supply(NamedTuple):
     counts: Tensor  # candidates asked about each reward, (S, M)
     means: Tensor  # (S, C, H, W)
     noise: Tensor  # predicted at the suppliers, (S, C, H, W)
+
+
+class Answers(NamedTuple):
+    """What is known of the candidates of S suppliers."""
+
+    rewards: Tensor  # (S, M, N), 0 where not asked
+    asked: Tensor  # bool (S, M, N)
+    clean: Tensor | None  # what all of them are heading for, (S, N, C, H, W); None without a surrogate
+
+    def means(self) -> Tensor:
+        """Mean rewards over the candidates that were asked about, (S, M); NaN where none was."""
+        return self.rewards.sum(2) / self.asked.sum(2)
 
 
 class Steering:
@@ -56,17 +69,17 @@ class Steering:
             learned.learn(clean, reward)
         return pool[choose(rewards, self.weights.mean(0, keepdim=True))]
 
-    def step(self, x: Tensor, step: int) -> Tensor:
-        """Advance all trajectories x (P, C, H, W) from level `step` to the next."""
+    def step(self, x: Tensor, step: int) -> tuple[Tensor, Observation | None]:
+        """All trajectories x (P, C, H, W) of level `step` at the next, and what was seen on the way."""
         points, place = distinct(x)
         prediction = self.problem.predict(x[points], step)
         at_points = self.problem.kernel.transition(step, x[points], prediction)
         means, sigma = at_points.mean[place], at_points.sigma
         if sigma == 0:
-            return means
+            return means, None
         asked = self.sampler.candidates_at(step)
         if asked == 0:
-            return means + sigma * self.noise.step(step)
+            return means + sigma * self.noise.step(step), None
         counts = self.sharing.counts(asked, self.weights)
         offered, known = asked, counts
         if self.surrogate is not None:
@@ -77,11 +90,20 @@ class Steering:
         supply = self._supply(heard, counts, place, at_points.mean, prediction.noise)
         draws = self._draw(step, offered)
         theirs = draws[supply.who] if self.sharing.own_noise else draws
-        shaped = self._shaped_rewards(supply, supply.means.unsqueeze(1) + sigma * theirs, step + 1)
+        answers = self._answers(supply, supply.means.unsqueeze(1) + sigma * theirs, step + 1)
+        shaped = self._shaped(answers)
         correction = self.sampler.correction or self.sharing.correction
         direction = mix(supply.heard, shaped, theirs, means, supply.means, sigma, correction)
         first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
-        return means + sigma * project_to_shell(direction, first_draw)
+        return means + sigma * project_to_shell(direction, first_draw), self._observed(standing, supply, answers, place)
+
+    def _observed(self, standing: Standing, supply: Supply, answers: Answers, place: Tensor) -> Observation:
+        """What the step saw, told by trajectory."""
+        rewards = answers.rewards.new_full((len(supply.who), answers.rewards.shape[1]), torch.nan)
+        rewards[supply.who] = answers.means()
+        if not self.sharing.own_noise:  # then suppliers are points, and candidates are those of all who stand there
+            rewards = rewards[place]
+        return Observation(self.weights, rewards, standing.preview_closeness)
 
     def _supply(self, heard: Tensor, counts: Tensor, place: Tensor, means: Tensor, noise: Tensor) -> Supply:
         """Who previews candidates, and who is asked about how many.
@@ -110,8 +132,8 @@ class Steering:
             return self.noise.candidates(candidates, step)
         return torch.stack([self.noise.candidates(candidates, step, point) for point in self.weights.tolist()])
 
-    def _shaped_rewards(self, supply: Supply, candidates: Tensor, level: int) -> Tensor:
-        """The weights (S, M, N) of candidates (S, N, C, H, W) of a level for each reward."""
+    def _answers(self, supply: Supply, candidates: Tensor, level: int) -> Answers:
+        """Ask about candidates (S, N, C, H, W) of a level."""
         asked = torch.arange(candidates.shape[1], device=candidates.device) < supply.counts.unsqueeze(-1)  # (S, M, N)
         wanted = asked.transpose(1, 2)
         previewed = wanted.any(2) if self.surrogate is None else torch.ones_like(wanted[..., 0])
@@ -120,22 +142,24 @@ class Steering:
         scores, clean = self.problem.query(candidates[previewed], level, wanted[previewed], self.sampler.preview, base)
         rewards = candidates.new_zeros(wanted.shape, dtype=torch.float32)
         rewards[previewed] = scores
-        rewards = rewards.transpose(1, 2)
-        if self.surrogate is None:
-            return torch.stack([shape(rewards[:, j], asked[:, j]) for j, shape in enumerate(self.shapings)], dim=1)
-        return self._shaped_predictions(rewards, asked, clean.view_as(candidates))
+        seen = None if self.surrogate is None else clean.view_as(candidates)
+        return Answers(rewards.transpose(1, 2), asked, seen)
 
-    def _shaped_predictions(self, rewards: Tensor, asked: Tensor, clean: Tensor) -> Tensor:
-        """The weights (S, M, N) by what the surrogates make of the answers among `rewards` (S, M, N).
+    def _shaped(self, answers: Answers) -> Tensor:
+        """The weights (S, M, N) of the candidates for each reward.
 
-        A reward has the less say, the less of its spread the surrogate explains.
+        With a surrogate they are by what it makes of the answers, and a reward has the less say, the less of its spread
+        the surrogate explains.
         """
+        rewards, asked, clean = answers
+        if clean is None:
+            return torch.stack([shape(rewards[:, j], asked[:, j]) for j, shape in enumerate(self.shapings)], dim=1)
         spread = 2 * float(clean.flatten(2).var(1).mean())
         weights = []
         for j, (shape, learned) in enumerate(zip(self.shapings, self._learned, strict=True)):
-            answers, answered = rewards[:, j], asked[:, j]
-            learned.learn(clean[answered], answers[answered])
+            reward, answered = rewards[:, j], asked[:, j]
+            learned.learn(clean[answered], reward[answered])
             predictions = learned.predict(clean, spread)
-            explained = deviation_within(predictions) / (deviation_within(answers, answered) + EPSILON)
+            explained = deviation_within(predictions) / (deviation_within(reward, answered) + EPSILON)
             weights.append(explained * shape(predictions))
         return torch.stack(weights, dim=1)

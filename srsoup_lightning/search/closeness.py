@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from srsoup_lightning.search.gradient import bhattacharyya
-from srsoup_lightning.search.sharing import Standing
+
+if TYPE_CHECKING:
+    from srsoup_lightning.search.sharing import Standing
 
 Measure = Literal["previews", "means"]
 
@@ -33,7 +35,7 @@ def closeness(standing: Standing, measure: Measure) -> Tensor:
     """
     if measure == "means":
         return bhattacharyya(standing.means, standing.means, standing.sigma)
-    return preview_closeness(standing.previews)
+    return standing.preview_closeness
 
 
 def require_measure(measure: str) -> None:

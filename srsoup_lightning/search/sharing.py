@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from srsoup_lightning.search.closeness import preview_closeness
 from srsoup_lightning.search.gradient import Correction
 from srsoup_lightning.search.selection import Selection
 from srsoup_lightning.search.shaping import ShapingKind
 from srsoup_lightning.search.surrogate import Surrogate
 
 
-class Standing(NamedTuple):
+@dataclass(frozen=True)
+class Standing:
     """Where all trajectories stand at a denoising step: what a policy may look at.
 
     Attributes:
@@ -35,6 +38,11 @@ class Standing(NamedTuple):
     sigma: float
     preferences: Tensor
     counts: Tensor
+
+    @cached_property
+    def preview_closeness(self) -> Tensor:
+        """:func:`preview_closeness` of the previews, (P, P); computed once, for the policy and for onlookers."""
+        return preview_closeness(self.previews)
 
 
 class Sharing(abc.ABC):

@@ -276,8 +276,8 @@ def test_a_scaling_that_cannot_be_is_refused(tmp_path: Path, options: dict, mess
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"rewards": {"jpeg": 1.0, "clip": float("nan")}}, "line 2 has clip nan: only finite scores"),
-        ({"rewards": {"jpeg": 1.0, "clip": None}}, "line 2 has clip None: only finite scores"),
+        ({"rewards": {"jpeg": 1.0, "clip": float("nan")}}, "line 2 has clip nan: give a finite number"),
+        ({"rewards": {"jpeg": 1.0, "clip": None}}, "line 2 has clip None: give a finite number"),
         ({"rewards": {"jpeg": 1.0}}, r"line 2 has the rewards \['jpeg'\] and line 1 \['jpeg', 'clip'\]"),
     ],
 )

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from srsoup_lightning.report.compare import compare
 from srsoup_lightning.report.figure_style import legend, style
-from srsoup_lightning.report.front_figure import _band
-from tests.report.runs import make_run
+from srsoup_lightning.report.front_figure import _band, draw_front
+from srsoup_lightning.report.runs import read_runs
+from tests.report.runs import Weights, make_run
 
 
 def test_a_band_is_the_hull_of_its_boxes() -> None:
@@ -54,3 +55,20 @@ def test_four_runs_of_two_hundred_pictures_take_no_minute(tmp_path: Path) -> Non
     start = process_time()
     compare(runs, str(tmp_path / "out"))
     assert process_time() - start < 60
+
+
+def test_a_run_alone_is_drawn_in_its_rewards_own_units(tmp_path: Path) -> None:
+    def tiny(prompt: str, seed: int, weights: Weights) -> list[float]:
+        return [1e-5 * weights[0] + len(prompt), 200 * weights[1] + seed]
+
+    (run,) = read_runs([make_run(tmp_path / "tiny", tiny, prompts=["ab", "abcd"])])
+    (panel,) = draw_front(run).axes
+    line = panel.lines[0].get_xydata()
+    np.testing.assert_allclose(line, [[3, 200.5], [3 + 5e-6, 100.5], [3 + 1e-5, 0.5]], rtol=1e-9)
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("jpeg", "clip")
+
+
+def test_preferences_that_move_nothing_are_one_cross(tmp_path: Path) -> None:
+    (run,) = read_runs([make_run(tmp_path / "same", lambda prompt, seed, weights: [len(prompt) + seed, seed])])
+    (panel,) = draw_front(run).axes
+    assert [len(line.get_xydata()) for line in panel.lines if line.get_marker() == style(0)["marker"]] == [1]

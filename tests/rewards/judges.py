@@ -30,7 +30,7 @@ def serving(
     host: str = "127.0.0.1",
 ) -> Iterator[str]:
     """The address of a server in a thread."""
-    server = make_server(make_app(rewards, token, "cpu", limits), host, 0, certificate, key)
+    server = make_server(make_app(rewards, token, "cpu", limits), host, 0, certificate, key, limits)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started and thread.is_alive():

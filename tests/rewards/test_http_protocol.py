@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -126,3 +127,18 @@ def test_health_comes_back() -> None:
 def test_limits_are_whole_numbers(limits: dict) -> None:
     with pytest.raises(ValueError, match=rf"limits.{next(iter(limits))} is .*: give a whole number"):
         Limits(**limits)
+
+
+@pytest.mark.parametrize("value", [b"[]", b'"a"', b'{"":0}', b"0"])
+def test_no_body_is_read_that_holds_many_values(value: bytes) -> None:
+    content = b'{"protocol": 1, "prompts": [%s], "images": []}' % b",".join([value] * 2**20)
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="more values than 64 images and prompts have"):
+        read_request(content, Limits())
+    assert time.monotonic() - start < 0.2  # read, they would take memory for seconds, and hold up all other requests
+
+
+def test_prompts_may_have_commas_and_brackets() -> None:
+    pixels = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+    prompts = ["[a, {cat}, " * 200, "(a dog:1.2), " * 500]
+    assert read_request(write_request(pixels, prompts), Limits(images=2))[1] == prompts

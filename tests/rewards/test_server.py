@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -146,6 +146,85 @@ def test_a_body_that_drips_is_not_waited_for() -> None:
         assert 0.9 < time.monotonic() - start < 2
 
 
+def test_who_asks_too_often_is_told_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_judge, "_jitter", wait_none())
+    with serving({"colour": Colorfulness()}, limits=Limits(requests=60)) as url:
+        answers = [CLIENT.get(url + "/v1/health") for _ in range(12)]
+        assert [answer.status_code for answer in answers[:10]] == [200] * 10
+        assert error_of(answers[-1], 429) == "more than 60 requests a minute from one address"
+        assert answers[-1].headers["Retry-After"] == "1"
+        start = time.monotonic()
+        assert asking(url, timeout=5.0, retries=2).score(IMAGES, PROMPTS).isfinite().all()
+        assert time.monotonic() - start < 3
+
+
+def test_tokens_can_not_be_tried_out_fast() -> None:
+    with serving({"colour": Colorfulness()}, token=TOKEN, limits=Limits(requests=30)) as url:
+        guesses = [CLIENT.get(url + "/v1/health", headers={"Authorization": f"Bearer {n}"}) for n in range(8)]
+        assert [answer.status_code for answer in guesses] == [401] * 5 + [429] * 3
+        right = CLIENT.get(url + "/v1/health", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert right.status_code == 429  # who guesses doesn't learn that this was it
+
+
+def closed(connection: socket.socket) -> float:
+    """Seconds until the other end hung up, in five at most."""
+    start = time.monotonic()
+    with suppress(ConnectionResetError):
+        while connection.recv(65536):
+            pass
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"GET /v1/hea", b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"],
+    ids=["nothing", "half a head", "one request", "one request and the next one's beginning"],
+)
+def test_who_says_no_more_is_hung_up_on(said: bytes) -> None:
+    with serving({"colour": Colorfulness()}, limits=Limits(seconds=1)) as url, connected(url) as connection:
+        connection.sendall(said)
+        assert 0.8 < closed(connection) < 2
+
+
+def test_a_head_that_drips_is_not_waited_for() -> None:
+    with serving({"colour": Colorfulness()}, limits=Limits(seconds=1)) as url, connected(url) as connection:
+        start = time.monotonic()
+        with suppress(ConnectionError):
+            for byte in head("Content-Length: 99") * 10:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.02)
+        assert 0.9 < time.monotonic() - start < 2
+
+
+def test_a_body_that_nobody_wants_may_not_drip_for_ever() -> None:
+    with serving({"colour": Colorfulness()}, TOKEN, Limits(seconds=1)) as url, connected(url) as connection:
+        start = time.monotonic()
+        connection.sendall(head("Content-Length: 9999999"))
+        assert b"401 " in hear(connection)
+        with suppress(ConnectionError):
+            while time.monotonic() - start < 5:
+                connection.sendall(b" ")
+                time.sleep(0.02)
+        assert time.monotonic() - start < 2
+
+
+def test_one_address_has_half_of_the_connections() -> None:
+    with serving({"colour": Colorfulness()}, limits=Limits(connections=6)) as url, ExitStack() as crowd:
+        kept = [crowd.enter_context(connected(url)) for _ in range(3)]
+        assert closed(crowd.enter_context(connected(url))) < 1
+        kept[0].sendall(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"200 OK" in hear(kept[0])
+        closed(kept[0])
+        assert CLIENT.get(url + "/v1/health").status_code == 200  # in the place of the one that has gone
+
+
+def test_a_slow_judge_keeps_its_askers_waiting_not_hung_up_on() -> None:
+    slow = Slow()
+    threading.Timer(1.5, slow.go.set).start()
+    with serving({"colour": slow}, limits=Limits(seconds=1)) as url:
+        assert asking(url, timeout=5.0).score(IMAGES, PROMPTS).tolist() == [0.0, 0.0, 0.0]
+
+
 def test_one_is_judged_while_some_wait_and_the_rest_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_judge, "_jitter", wait_none())
     slow = Slow()
@@ -231,7 +310,7 @@ def test_other_machines_with_a_token(built: None, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("JUDGE_TOKEN", TOKEN)
     with pytest.raises(BuiltError) as caught:
         serve({"colour": Colorfulness()}, "0.0.0.0", token_variable="JUDGE_TOKEN")
-    assert caught.value.args[1:] == ("0.0.0.0", 8000, None, None)
+    assert caught.value.args[1:] == ("0.0.0.0", 8000, None, None, Limits())
 
 
 def test_from_the_command_line(built: None) -> None:
@@ -240,7 +319,7 @@ def test_from_the_command_line(built: None) -> None:
         auto_cli(
             serve, as_positional=False, args=["--rewards", json.dumps(judges), "--port", "9000", "--limits.images", "7"]
         )
-    assert caught.value.args[1:3] == ("127.0.0.1", 9000)
+    assert (*caught.value.args[1:3], caught.value.args[-1]) == ("127.0.0.1", 9000, Limits(images=7))
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

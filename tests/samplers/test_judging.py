@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from srsoup_lightning.account import BoundError
 from srsoup_lightning.ledger import Ledger
 from srsoup_lightning.samplers import BaseModel, BestOfN, Judges, Judging, Problem, RewardError, WeightedSum
 from srsoup_lightning.samplers.judging import patient_scores, with_worst, within
@@ -178,6 +179,26 @@ def test_where_no_picture_has_a_score_there_is_no_worst() -> None:
         run(SAMPLER, lattice(2, 3), rewards, judging=Judging("worst"))
 
 
+# Budgets.
+
+
+@given(st.lists(st.integers(1, 5), max_size=12), st.integers(1, 20))
+def test_a_budget_is_kept_from_the_first_picture_to_the_last(batches: list[int], most: int) -> None:
+    judge = Flaky(1, WAYS["nan"])
+    asking = Judges({"a": judge}, judging=Judging("worst", retries=1, budgets={"a": most}))
+    seen = 0
+    for number, size in enumerate(batches):
+        for _ in range(2 if number == 0 else 1):  # the first call fails
+            seen = seen + size if seen + size <= most else most + 1
+        if seen > most:
+            with pytest.raises(BoundError, match=f"judging.budgets.a is {most}: "):
+                asking.score("a", pictures([0.5] * size), ["x"] * size, "now", Ledger.of("a"))
+            assert judge.seen <= most
+            return
+        asking.score("a", pictures([0.5] * size), ["x"] * size, "now", Ledger.of("a"))
+        assert judge.seen == seen == asking.account.spent()["judging.budgets.a"]
+
+
 # Time.
 
 
@@ -276,6 +297,8 @@ BAD = {
     "failing": ({"failing": "zero"}, "failing is 'zero': choose one of raise, worst"),
     "retries": ({"retries": -1}, "retries is -1"),
     "timeout": ({"timeout": 0.0}, "timeout is 0.0"),
+    "budgets": ({"budgets": {"b": 9}}, "judging.budgets names 'b', but the rewards are a"),
+    "budget": ({"budgets": {"a": 0}}, "the budget of 'a' is 0: give at least 1"),
     "cached": ({"cached": ["b"]}, "judging.cached names 'b', but the rewards are a"),
 }
 

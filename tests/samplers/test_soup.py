@@ -101,7 +101,13 @@ class Twin:
         return means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
 
     def directions(self, standing: Standing, counts: Tensor) -> Tensor:
-        step, means, _, sigma, weights, known = standing
+        step, means, sigma, weights, known = (
+            standing.step,
+            standing.means,
+            standing.sigma,
+            standing.preferences,
+            standing.counts,
+        )
         share, directions = self.sampler.sharing.share(standing), torch.zeros_like(means)
         own, heard = self.sampler.sharing.own_noise, (weights.unsqueeze(1) * share > 0).any(0)
         draws, clean = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
@@ -51,7 +52,7 @@ def test_closeness_by_hand() -> None:
 @pytest.mark.parametrize("measure", ["means", "previews"])
 def test_at_one_point_nobody_but_the_anchors_supplies(policy: type[Sharing], rewards: int, measure: str) -> None:
     standing = stand(rewards, 0)
-    alike = standing._replace(**{measure: getattr(standing, measure)[:1].expand_as(standing.means)})
+    alike = replace(standing, **{measure: getattr(standing, measure)[:1].expand_as(standing.means)})
     share = policy(1.0, measure).share(alike)
     assert int((share > 0).any(2).any(0).nonzero().max()) < rewards
     torch.testing.assert_close(share.sum(1), torch.ones_like(standing.preferences))
@@ -116,7 +117,7 @@ def test_a_pool_is_unbiased_where_gradients_agree_as_far_as_trajectories_are_clo
     """Supplier s's gradient is k(p, s) (counts - 1) long along p's: what p hears must add up to one."""
     policy = Pooled(power, measure, proportional)
     standing = stand(rewards, seed, spread)
-    standing = standing._replace(counts=policy.counts(6, standing.preferences))
+    standing = replace(standing, counts=policy.counts(6, standing.preferences))
     share = policy.share(standing)
     k = closeness(standing, measure) ** power
     for p in range(len(k)):

@@ -1,0 +1,175 @@
+"""What TensorBoard costs a run, and how it looks: ``python -m benchmarks.charts measure``.
+
+The demo's soups are made through a Trainer whose ParetoLogger has a clock around each of its hooks and around the
+listener, so that the time it took is a share of the very run it took part in. The first soup is left out: it imports
+and opens what the others use. ``python -m benchmarks.charts screenshot`` makes the picture in docs/tensorboard.md, of
+two runs of 10 steps in runs/FixedSoup and runs/Auto: ``animals`` with 4 candidates and 4 steps of soup, and
+``animals_auto`` with 5 divisions, 3 candidates, 6 previews and a pool of 24.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import lightning as L
+from jsonargparse import auto_cli
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from rich.console import Console
+from selenium.webdriver import Chrome
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from benchmarks.browser import open_browser, prefer, resize
+from benchmarks.front import COMMON
+from benchmarks.machine import describe
+from rewards import CLIPScore, JPEGCompressibility
+from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
+from srsoup_lightning.samplers import FixedSoup, Soup, SRSoup
+
+ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
+COLOURS = 128  # of the picture, which makes it a third of its size
+PROMPTS = ["a snail", "a lobster", "an octopus"]
+# Elements by their text, whichever shadow tree they are in.
+FIND = """
+const found = [];
+const look = (node) => {
+  if (node.shadowRoot) look(node.shadowRoot);
+  for (const child of node.children ?? []) look(child);
+  if (!node.childElementCount && node.textContent.trim().toLowerCase() === arguments[0].toLowerCase()) found.push(node);
+};
+look(document.body);
+return found;
+"""
+
+
+class Clocked(ParetoLogger):
+    """A ParetoLogger that adds up the seconds it takes, soup by soup, and those it takes at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.soups: list[float] = [0.0]
+        self.end = 0.0
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the files, and put a clock around the listener."""
+        with self._clock():
+            super().on_predict_start(trainer, pl_module)
+        look = pl_module.listeners.pop()
+        pl_module.listeners.append(lambda moment: self._timed(look, moment))
+
+    def on_predict_batch_start(self, *arguments: object) -> None:
+        """Start a soup's curves."""
+        self._timed(super().on_predict_batch_start, *arguments)
+
+    def on_predict_batch_end(self, *arguments: object) -> None:
+        """Log a soup."""
+        self._timed(super().on_predict_batch_end, *arguments)
+        self.soups.append(0.0)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Log the front."""
+        start = time.perf_counter()
+        super().teardown(trainer, pl_module, stage)
+        self.end = time.perf_counter() - start
+
+    def _timed(self, call: Callable[..., None], *arguments: object) -> None:
+        with self._clock():
+            call(*arguments)
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.soups[-1] += time.perf_counter() - start
+
+
+def measure(out: Path = Path("benchmarks/results/charts.json")) -> None:
+    """Measure what charts cost the demo.
+
+    Args:
+        out: Where the results go.
+    """
+    rewards = {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip")}
+    sampler = SRSoup(**COMMON, candidates=10, sharing=FixedSoup(0, 8))
+    module = SRSoupModule("tiny-animals", rewards, sampler, Preferences.lattice(["jpeg", "clip"], divisions=5))
+    clocked = Clocked()
+    with tempfile.TemporaryDirectory() as root:
+        trainer = L.Trainer(
+            logger=TensorBoardLogger(root, "tensorboard", ""),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=root,
+            callbacks=[SampleWriter(), clocked],
+        )
+        soups: list[Soup] = trainer.predict(module, PromptDataModule(PROMPTS, [0]))
+        size = sum(file.stat().st_size for file in Path(root, "tensorboard").rglob("events*"))
+    of_soups = sum(soup.ledger.seconds for soup in soups[1:])
+    results = {
+        "machine": describe(),
+        "soups": len(soups) - 1,
+        "seconds a soup": of_soups / (len(soups) - 1),
+        "percent of it for charts": 100 * sum(clocked.soups[1 : len(soups)]) / of_soups,
+        "seconds for the first soup, with opening": clocked.soups[0],
+        "seconds once, at the end": clocked.end,
+        "kilobytes of event files": size / 1e3,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(results, indent=2) + "\n")
+    Console().print_json(data=results)
+
+
+def screenshot(
+    runs: Path = Path("runs"),
+    tab: str = "custom_scalars&regexInput=mean",
+    view: str = "",
+    out: Path = Path("docs/images/tensorboard.png"),
+) -> None:
+    """Make a picture of TensorBoard.
+
+    Args:
+        runs: The folder of the run directories.
+        tab: The page, as in its address, with the runs in view.
+        view: The view to choose on it, by its name.
+        out: The PNG file.
+    """
+    with _tensorboard(runs) as address, open_browser() as browser:
+        prefer(browser, color_scheme="light")
+        resize(browser, 1280, 745)
+        browser.get(f"{address}#{tab}")
+        if view:
+            _element(browser, view).click()
+        time.sleep(5)  # charts draw themselves in their own time
+        picture = Image.open(BytesIO(browser.get_screenshot_as_png()))
+        picture.convert("RGB").quantize(COLOURS).save(out, optimize=True)
+
+
+def _element(browser: Chrome, text: str) -> WebElement:
+    return WebDriverWait(browser, 60).until(lambda _: browser.execute_script(FIND, text))[0]
+
+
+@contextmanager
+def _tensorboard(folder: Path) -> Iterator[str]:
+    """The address of a TensorBoard of its own, for as long as it is looked at."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            told = (ADDRESS.search(line) for line in iter(process.stderr.readline, ""))
+            yield next(found[0] for found in told if found)
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    auto_cli([measure, screenshot])

@@ -1,0 +1,100 @@
+"""What TensorBoard's charts hold: values by tag, of every denoising step and of every soup, and their layout."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
+from typing import Any
+
+import torch
+
+from srsoup_lightning.preferences import Preferences, point_name
+from srsoup_lightning.samplers.base import Moment, Observation
+
+SO_FAR, OF_SOUP, CLOSENESS = "cost so far", "cost of the soup", "closeness"
+MEAN, LOWEST, HIGHEST = (f"{CLOSENESS}/{which}" for which in ("mean of all pairs", "lowest", "highest"))
+Layout = dict[str, dict[str, list[Any]]]  # category -> chart -> kind and tags
+
+
+def cost_values(group: str, cost: Mapping[str, Any]) -> dict[str, float]:
+    """Counts by tag, from a ledger's fields or a row of ledger.jsonl; hits and failures where there are any."""
+    values = {f"{group}/queries of {name}": count for name, count in cost["queries"].items()}
+    for what in ("hits", "failures"):
+        values |= {f"{group}/{what} of {name}": count for name, count in cost[what].items() if count}
+    return values | {
+        f"{group}/network evaluations": cost["nfe"],
+        f"{group}/decodes": cost["decodes"],
+        f"{group}/seconds": cost["seconds"],
+    }
+
+
+class PreferenceNames:
+    """What trajectories are called: as their preferences, or by their weights if nobody asked for their pictures."""
+
+    def __init__(self, preferences: Preferences) -> None:
+        self.rewards = preferences.rewards
+        self._names = dict(zip(map(_rounded, preferences.weights.tolist()), preferences.names, strict=True))
+
+    def __getitem__(self, weights: Sequence[float]) -> str:
+        return self._names.get(_rounded(weights)) or point_name(self.rewards, weights)
+
+
+def _rounded(weights: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(weight, 6) for weight in weights)
+
+
+def step_values(moment: Moment, names: PreferenceNames) -> dict[str, float]:
+    """What a denoising step has to say, by tag."""
+    values = cost_values(OF_SOUP, vars(moment.ledger))
+    del values[f"{OF_SOUP}/seconds"]  # which are counted at the end
+    return values if moment.observation is None else values | _seen(moment.observation, names)
+
+
+def _seen(observation: Observation, names: PreferenceNames) -> dict[str, float]:
+    values = {
+        f"{_group(reward)}/{names[weights]}": score
+        for weights, scores in zip(observation.preferences.tolist(), observation.rewards.tolist(), strict=True)
+        for reward, weight, score in zip(names.rewards, weights, scores, strict=True)
+        if weight > 0 and not isnan(score)
+    }
+    count = len(observation.closeness)
+    if count > 1:
+        pairs = observation.closeness.cpu()[*torch.triu_indices(count, count, 1)]
+        values |= {MEAN: float(pairs.mean()), LOWEST: float(pairs.min()), HIGHEST: float(pairs.max())}
+    return values
+
+
+def _group(reward: str) -> str:
+    return f"{reward} of candidates"
+
+
+class MeanCurves:
+    """Curves over denoising steps, averaged over soups; a soup without a value at a step doesn't count there."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, int], float] = defaultdict(float)
+        self._counts: dict[tuple[str, int], int] = defaultdict(int)
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Count the values by tag that a soup has at a step."""
+        for tag, value in values.items():
+            self._sums[tag, step] += value
+            self._counts[tag, step] += 1
+
+    def __iter__(self) -> Iterator[tuple[str, float, int]]:
+        """Tag, mean and step of each point."""
+        return ((tag, total / self._counts[tag, step], step) for (tag, step), total in self._sums.items())
+
+
+def layout(rewards: Sequence[str]) -> Layout:
+    """A page of charts: all trajectories' candidates in one a reward, their closeness as a band, costs in one."""
+    candidates = {_group(reward): ["Multiline", [f"{re.escape(_group(reward))}/"]] for reward in rewards}
+    return {
+        "by denoising step": {**candidates, CLOSENESS: ["Margin", [MEAN, LOWEST, HIGHEST]]},
+        "by soups done": {
+            "queries so far": ["Multiline", [f"{SO_FAR}/queries of "]],
+            "network evaluations so far": ["Multiline", [f"{SO_FAR}/network evaluations"]],
+        },
+    }

@@ -1,0 +1,163 @@
+"""What of a run goes to TensorBoard's event files, and where: folders are what TensorBoard calls runs.
+
+::
+
+    .                                       by soups done: costs and pictures; the layout of the custom scalars
+    denoising/<prompt slug>-<hash>/<seed>   by denoising step, of one soup
+    denoising/mean from soup <number> on    by denoising step, the mean of all soups since the run was begun or resumed
+    front                                   the Pareto front of the whole run, written anew each time
+    front/<preference>                      a session of HParams, likewise
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from srsoup_lightning.callbacks.curves import SO_FAR, MeanCurves, PreferenceNames, cost_values, layout, step_values
+from srsoup_lightning.data import SoupRequest
+from srsoup_lightning.preferences import Preferences
+from srsoup_lightning.report.front_figure import draw_front
+from srsoup_lightning.report.runs import run_of_rows
+from srsoup_lightning.report.sessions import Value, sessions
+from srsoup_lightning.report.sheet import soup_sheet
+from srsoup_lightning.report.table import Bounds
+from srsoup_lightning.run_directory import Row, ledger_row_of, prompt_slug
+from srsoup_lightning.samplers.base import Moment, Soup
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+STEPS, FRONT = "denoising", "front"
+logger = logging.getLogger(__name__)
+
+
+class SoupLog:
+    """Logs soups as they are made.
+
+    Args:
+        board: Where to; its steps are soups done.
+        preferences: Those of the run.
+        costs: Rows of ledger.jsonl of the soups that are there already.
+        curves: How many soups of the run have curves of their own.
+    """
+
+    def __init__(self, board: SummaryWriter, preferences: Preferences, costs: Sequence[Row], curves: int) -> None:
+        self.board, self.curves = board, curves
+        self.first = self.done = len(costs)
+        self._spent, self._means, self._names = _spent(costs), MeanCurves(), PreferenceNames(preferences)
+        self._of_soup: SummaryWriter | None = None
+        if not os.path.exists(board.log_dir):  # a run that is overwritten took the open file with it
+            board.close()
+        board.add_custom_scalars(layout(preferences.rewards))
+        _discard(board, self.done + 1)
+
+    def begin(self, soup: SoupRequest) -> None:
+        """Start the curves of a soup, if it is among the first."""
+        if self.done < self.curves:
+            self._of_soup = _renewed(self.board, STEPS, prompt_slug(soup.prompt), str(soup.seed))
+
+    def look(self, moment: Moment) -> None:
+        """Log a denoising step."""
+        values = step_values(moment, self._names)
+        self._means.add(values, moment.step)
+        if self._of_soup is not None:
+            _add(self._of_soup, values, moment.step)
+
+    def end(self, soup: Soup, with_pictures: bool) -> None:
+        """Log what was spent by the end of a soup, and its pictures."""
+        self.close()
+        self.done += 1
+        self._spent.update(_spent([ledger_row_of(soup)]))
+        _add(self.board, self._spent, self.done)
+        if with_pictures:
+            self.board.add_image("pictures", np.asarray(soup_sheet(soup)), self.done, dataformats="HWC")
+        self.board.flush()
+
+    def close(self) -> None:
+        """Leave off with the soup under way."""
+        if self._of_soup is not None:
+            self._of_soup.close()
+            self._of_soup = None
+
+    def finish(self, costs: Sequence[Row]) -> None:
+        """Log the mean of the curves, and the costs of all processes, by their rows of ledger.jsonl."""
+        if self.done > self.first:
+            with _renewed(self.board, STEPS, f"mean from soup {self.first + 1} on") as board:
+                for tag, value, step in self._means:
+                    board.add_scalar(tag, value, step)
+        if len(costs) > self.done:
+            _add(self.board, _spent(costs), len(costs))
+
+
+def log_front(
+    board: SummaryWriter,
+    rows: Sequence[Row],
+    costs: Sequence[Row],
+    preferences: Preferences,
+    settings: Mapping[str, Value],
+    bounds: Bounds | None,
+) -> None:
+    """Log the figure of the front and a session a preference, in place of those that are there.
+
+    Args:
+        board: Where to.
+        rows: Rows of samples.jsonl, at least one.
+        costs: Rows of ledger.jsonl, at least one.
+        preferences: Those of the run.
+        settings: What all sessions share, and the name of the method.
+        bounds: The box of hypervolume and utility, see :func:`sessions`.
+    """
+    names, soups = PreferenceNames(preferences), len(costs)
+    with _renewed(board, FRONT) as front:
+        if len(preferences.rewards) > 1:
+            _add_figure(front, str(settings["method"]), rows, soups)
+    for session in sessions(rows, costs, bounds):
+        name = names[list(session.preference.values())]
+        weights = {f"weight/{reward}": weight for reward, weight in session.preference.items()}
+        board.add_hparams({**weights, **settings}, session.metrics, run_name=f"{FRONT}/{name}", global_step=soups)
+
+
+def _add_figure(board: SummaryWriter, method: str, rows: Sequence[Row], step: int) -> None:
+    if find_spec("matplotlib") is None:
+        logger.warning("no Pareto front in TensorBoard without matplotlib: pip install 'srsoup-lightning[report]'")
+        return
+    board.add_figure("front", draw_front(run_of_rows(method, Path(), rows)), step)
+
+
+def _spent(costs: Iterable[Row]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for cost in costs:
+        total.update(cost_values(SO_FAR, cost))
+    return total
+
+
+def _add(board: SummaryWriter, values: Mapping[str, float], step: int) -> None:
+    for tag, value in values.items():
+        board.add_scalar(tag, value, step)
+
+
+def _renewed(board: SummaryWriter, *folders: str) -> SummaryWriter:
+    """A board in a folder of another's, without what an earlier attempt left there."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = os.path.join(board.log_dir, *folders)  # which may be no local one
+    for old in Path(folder).rglob("events.out.tfevents.*"):
+        old.unlink()
+    return SummaryWriter(folder)
+
+
+def _discard(board: SummaryWriter, step: int) -> None:
+    """Tell TensorBoard that what an earlier attempt logged from a step on doesn't count."""
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    event = Event(session_log=SessionLog(status=SessionLog.START))
+    # The layout has opened the file.
+    board.file_writer.add_event(event, step)  # type: ignore[attr-defined]

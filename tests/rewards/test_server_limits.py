@@ -1,0 +1,56 @@
+"""Who asks how often, on a clock of our own."""
+
+from __future__ import annotations
+
+import pytest
+
+from rewards.server_limits import Meter, one_asker
+
+
+@pytest.mark.parametrize("a_minute", [1, 5, 6, 60, 600])
+def test_nobody_gets_more_than_the_rate_and_ten_seconds_of_it(a_minute: int) -> None:
+    meter = Meter(a_minute)
+    let_in = [moment for moment in range(0, 300_000, 50) if not meter.wait("a", moment / 1000)]
+    at_once = max(1, a_minute // 6)
+    assert len(let_in) == pytest.approx(5 * a_minute + at_once, abs=1)
+    for start in (0, 60_000, 240_000):
+        assert sum(start <= moment < start + 60_000 for moment in let_in) <= a_minute + at_once
+
+
+def test_who_waits_as_long_as_told_is_let_in() -> None:
+    meter, now = Meter(30), 1000.0
+    for _ in range(50):
+        wait = meter.wait("a", now)
+        if wait:
+            assert meter.wait("a", now + 0.99 * wait)
+            now += wait + 1e-6
+            assert meter.wait("a", now) == 0
+    assert now > 1050
+
+
+def test_askers_don_t_pay_for_each_other() -> None:
+    meter = Meter(6)
+    assert [meter.wait(asker, 0.0) > 0 for asker in ("a", "b", "a", "b", "c")] == [False, False, True, True, False]
+
+
+def test_many_askers_are_forgotten_when_they_have_nothing_due() -> None:
+    meter = Meter(600)
+    for number in range(20_000):
+        meter.wait(str(number), number * 0.001)
+    assert len(meter._due) <= 1000
+    assert [meter.wait("19999", 20.0) > 0 for _ in range(100)].count(False) == 99  # it is remembered
+
+
+@pytest.mark.parametrize(
+    ("host", "asker"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::1", "::/64"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_a_machine_s_many_addresses_are_one_asker(host: str, asker: str) -> None:
+    assert one_asker(host) == asker

@@ -1,0 +1,144 @@
+"""What listeners are told of a step's candidates and trajectories, against what rewards and policies really saw."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from math import exp
+
+import pytest
+import torch
+from torch import Tensor
+
+from srsoup_lightning.samplers import (
+    BaseModel,
+    BestOfN,
+    FixedSoup,
+    Judging,
+    Moment,
+    Never,
+    Pooled,
+    Selection,
+    Sharing,
+    SRSoup,
+    Standing,
+    Surrogate,
+)
+from tests.samplers.toys import NAMES, Score, lattice, linears, run
+
+STEPS, N = 4, 4
+
+
+@dataclass(frozen=True)
+class Watched(Sharing):
+    """Another policy, and where everyone stood when it was asked."""
+
+    policy: Sharing = field(default_factory=Never)
+    seen: list[Standing] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "anchors", self.policy.anchors)
+        object.__setattr__(self, "own_noise", self.policy.own_noise)
+
+    def counts(self, candidates: int, preferences: Tensor) -> Tensor:
+        return self.policy.counts(candidates, preferences)
+
+    def share(self, standing: Standing) -> Tensor:
+        self.seen.append(standing)
+        return self.policy.share(standing)
+
+
+def watch(sampler: SRSoup, rewards: int = 2, divisions: int = 3) -> tuple[list[Moment], dict[str, list[Tensor]]]:
+    """The moments of a run, and every answer of each reward."""
+    moments: list[Moment] = []
+    answers: dict[str, list[Tensor]] = defaultdict(list)
+
+    def noted(name: str, score: Score) -> Score:
+        def noting(images: Tensor) -> Tensor:
+            answers[name].append(score(images))
+            return answers[name][-1]
+
+        return noting
+
+    heard = {name: noted(name, score) for name, score in linears(rewards).items()}
+    run(sampler, lattice(rewards, divisions), heard, listener=moments.append)
+    return moments, answers
+
+
+@pytest.mark.parametrize("policy", [Never(), FixedSoup(0, 2), Pooled()])
+def test_rewards_are_the_means_of_what_the_judges_said(policy: Sharing) -> None:
+    moments, answers = watch(SRSoup(num_inference_steps=STEPS, candidates=N, sharing=policy))
+    for step, moment in enumerate(moments[:-1]):  # the last step has no noise to search
+        weights, means = moment.observation.preferences, moment.observation.rewards
+        for j, name in enumerate(NAMES[:2]):
+            asked = ~means[:, j].isnan()
+            listened = weights[:, j] > 0 if not isinstance(policy, FixedSoup) or step >= 2 else weights[:, j] == 1
+            said = answers[name][step]
+            if step == 0 and not policy.own_noise:  # everyone stands at one point, whose candidates are everyone's
+                assert asked.all()
+                torch.testing.assert_close(means[:, j], said.mean().expand(len(means)))
+                continue
+            assert torch.equal(asked, listened)
+            counts = policy.counts(N, weights)[asked, j].tolist()
+            torch.testing.assert_close(means[asked, j], torch.stack([part.mean() for part in said.split(counts)]))
+
+
+@pytest.mark.parametrize("policy", [Never(), FixedSoup(0, 2), Pooled(measure="previews")])
+def test_closeness_is_that_of_the_pictures_they_are_heading_for(policy: Sharing) -> None:
+    watched = Watched(policy)
+    moments, _ = watch(SRSoup(num_inference_steps=STEPS, candidates=N, sharing=watched, correction="none"))
+    for moment, standing in zip(moments, watched.seen, strict=False):
+        for p, one in enumerate(standing.previews):
+            for q, other in enumerate(standing.previews):
+                expected = exp(-float((one - other).square().mean()))
+                assert float(moment.observation.closeness[p, q]) == pytest.approx(expected, rel=1e-5)
+        torch.testing.assert_close(moment.observation.preferences, standing.preferences)
+
+
+def test_closeness_is_computed_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    from srsoup_lightning.search import sharing
+
+    calls: list[int] = []
+    real = sharing.preview_closeness
+    monkeypatch.setattr(sharing, "preview_closeness", lambda previews: calls.append(len(previews)) or real(previews))
+    watch(SRSoup(num_inference_steps=STEPS, candidates=N, sharing=Pooled(measure="previews")))
+    assert len(calls) == STEPS - 1
+
+
+def test_with_a_surrogate_means_are_of_real_answers() -> None:
+    sampler = SRSoup(
+        num_inference_steps=STEPS, candidates=2, surrogate=Surrogate(previews=6, window=2), selection=Selection(4, 0.25)
+    )
+    moments, answers = watch(sampler)
+    searched = [moment.observation for moment in moments if moment.observation]
+    assert len(searched) == STEPS - 2
+    for observation, said in zip(searched, answers[NAMES[0]][1:], strict=False):  # the first judged the pool
+        asked = observation.preferences[:, 0] > 0
+        torch.testing.assert_close(observation.rewards[asked, 0], said.view(-1, 2).mean(1))
+        assert observation.rewards[~asked, 0].isnan().all()
+
+
+@pytest.mark.parametrize("sampler", [BaseModel(num_inference_steps=3), BestOfN(num_inference_steps=3, pool=4)])
+def test_methods_without_candidates_have_nothing_to_observe(sampler: BaseModel | BestOfN) -> None:
+    moments: list[Moment] = []
+    run(sampler, lattice(2, 2), listener=moments.append)
+    assert [moment.observation for moment in moments] == [None] * 3
+
+
+def test_steps_without_search_have_nothing_to_observe() -> None:
+    moments, _ = watch(SRSoup(num_inference_steps=STEPS, candidates=[N, 0], sharing=Never()))
+    assert [moment.observation is None for moment in moments] == [False, False, True, True]
+
+
+def test_a_candidate_without_a_score_counts_with_the_worst_of_its_step() -> None:
+    moments: list[Moment] = []
+
+    def patchy(images: Tensor) -> Tensor:
+        scores = torch.arange(1.0, len(images) + 1)
+        if len(images) > 1:  # not the final picture, which has no other to take the worst of
+            scores[0] = torch.nan
+        return scores
+
+    sampler = SRSoup(num_inference_steps=2, candidates=N, sharing=Never())
+    run(sampler, lattice(1, 1), {"a": patchy}, judging=Judging(failing="worst"), listener=moments.append)
+    assert moments[0].observation.rewards.tolist() == [[(2 + 2 + 3 + 4) / 4]]

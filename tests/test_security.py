@@ -1,0 +1,566 @@
+"""Attacks on what docs/security.md promises; those on the reward server are in tests/rewards/test_server.py."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import traceback
+import xml.etree.ElementTree as ElementTree
+import zlib
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from rewards import AestheticScore, Brightness, CLIPScore, ImageReward, VQAScore
+from srsoup_lightning.callbacks import SoupProgress
+from srsoup_lightning.cli import main
+from srsoup_lightning.data import PromptDataModule
+from srsoup_lightning.diffusion.loading import Loading, load_backbone
+from srsoup_lightning.durable import read_rows
+from srsoup_lightning.report.compare import compare, compared
+from srsoup_lightning.report.comparison_table import as_csv
+from srsoup_lightning.report.gallery import gallery
+from srsoup_lightning.report.sheet import write_sheets
+from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.score import score
+from srsoup_lightning.terminal import literal, printable
+from tests.diffusion.conftest import tiny_pipeline
+from tests.report.runs import make_run, write_rows
+from tests.rewards.conftest import save_tiny_clip, save_tiny_llava
+from tests.test_cli import MODEL
+
+ESCAPE = "\x1b]0;owned\x07\x1b[2Ja cat\r\x1b[1A\x9b31m"
+TOKEN = "hf_s3cretT0ken"
+
+
+class Payload:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Iterator[Path]:
+    """What foreign code would leave; it must not be there in the end."""
+    path = tmp_path / "mark"
+    yield path
+    assert not path.exists(), "foreign code was run"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("saved")
+    tiny_pipeline().save_pretrained(root / "pipeline")
+    save_tiny_clip(root / "clip")
+    save_tiny_llava(root / "llava")
+    return root
+
+
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Copies of saved models, for an attacker to change."""
+    return lambda name: Path(shutil.copytree(saved / name, tmp_path / name))
+
+
+def mixture(folder: Path, **model: object) -> Path:
+    """The config of a small run into the folder."""
+    settings = {
+        "model": MODEL | model,
+        "data": {"prompts": ["a cat"]},
+        "trainer": {"accelerator": "cpu", "default_root_dir": str(folder / "run")},
+    }
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    return config
+
+
+def edit(file: Path, **entries: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+
+
+def refused(call: Callable[[], object], message: str, error: type[Exception] = ValueError) -> None:
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+# Weights
+
+
+def test_the_payload_would_work(tmp_path: Path) -> None:
+    torch.save(Payload(tmp_path / "mark"), tmp_path / "evil.pt")
+    torch.load(tmp_path / "evil.pt", weights_only=False)
+    assert (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("part", ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"])
+def test_no_pickle_of_a_pipeline_is_opened(copy: Callable[[str], Path], mark: Path, part: str) -> None:
+    folder = copy("pipeline")
+    file = folder / f"{part}.safetensors"
+    torch.save(Payload(mark), file)
+    refused(lambda: load_backbone(str(folder)), "is no safetensors file, whatever its name says: get it anew")
+    file.rename(file.with_suffix(".bin"))
+    refused(lambda: load_backbone(str(folder)), "a pickle, and no safetensors: convert it once")
+    index = {"metadata": {"total_size": 1}, "weight_map": {"conv_in.weight": file.with_suffix(".bin").name}}
+    file.with_suffix(".safetensors.index.json").write_text(json.dumps(index))
+    refused(lambda: load_backbone(str(folder)), "a pickle, and no safetensors: convert it once")
+
+
+@pytest.mark.parametrize("name", ["lora.bin", "lora.pt", "lora.safetensors", "folder/pytorch_lora_weights.bin"])
+def test_no_pickled_lora_is_opened(saved: Path, tmp_path: Path, mark: Path, name: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    torch.save(Payload(mark), file)
+    source = str(file if file.parent == tmp_path else file.parent)
+    refused(
+        lambda: load_backbone(str(saved / "pipeline"), Loading(loras={source: 1.0})),
+        "safetensors|can't be loaded",
+        (ValueError, FileNotFoundError),
+    )
+
+
+def test_no_pickled_lora_of_peft_is_opened(saved: Path, tmp_path: Path, mark: Path) -> None:
+    torch.save(Payload(mark), tmp_path / "adapter_model.bin")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    loading = Loading(loras={str(tmp_path): 1.0})
+    refused(lambda: load_backbone(str(saved / "pipeline"), loading), "with safetensors", FileNotFoundError)
+
+
+@pytest.mark.parametrize("option", ["network", "vae", "preview_decoder"])
+def test_no_pickle_replaces_a_part(saved: Path, tmp_path: Path, mark: Path, option: str) -> None:
+    shutil.copy(saved / "pipeline" / "unet" / "config.json", tmp_path)
+    torch.save(Payload(mark), tmp_path / "diffusion_pytorch_model.bin")
+    loading = Loading(**{option: str(tmp_path)})
+    refused(lambda: load_backbone(str(saved / "pipeline"), loading), "with safetensors", FileNotFoundError)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_no_pickle_of_a_reward_is_opened(copy: Callable[[str], Path], mark: Path, name: str) -> None:
+    folder = copy("clip")
+    (folder / "model.safetensors").unlink()
+    torch.save(Payload(mark), folder / name)
+    refused(lambda: CLIPScore(str(folder)), "no safetensors weights.*(get it anew|write it again)")
+
+
+@pytest.mark.parametrize("suffix", ["pth", "pt", "safetensors"])
+def test_a_pickle_with_its_checksum_is_opened_for_tensors_alone(
+    saved: Path, tmp_path: Path, mark: Path, suffix: str
+) -> None:
+    file = tmp_path / f"head.{suffix}"
+    torch.save({"layers.0.weight": Payload(mark)}, file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    clip = str(saved / "clip")
+    refused(lambda: AestheticScore(clip, head=file, sha256=sha256), f"is no .{suffix} file of tensors")
+    if suffix != "safetensors":
+        refused(lambda: AestheticScore(clip, head=file), "none without a checksum")
+
+
+def test_no_checkpoint_of_lightning_is_unpickled(
+    tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = mixture(tmp_path)
+    torch.save({"state_dict": {}, "epoch": Payload(mark)}, tmp_path / "evil.ckpt")
+    assert main(["predict", "--config", str(config), "--ckpt_path", str(tmp_path / "evil.ckpt")]) == 1
+    assert "Weights only load failed" in capsys.readouterr().err
+
+
+# Code
+
+
+def plant(folder: Path, mark: Path, name: str = "evil.py") -> None:
+    """Put code into a folder that marks when it is run, and has classes of every kind."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    lines = ["import os", f"os.mkdir({str(mark)!r})", "from diffusers import UNet2DConditionModel as Model"]
+    (folder / name).write_text("\n".join([*lines, "class Evil(Model): pass", "def generate(*a, **b): pass"]))
+
+
+def test_no_part_of_a_pipeline_brings_its_code(copy: Callable[[str], Path], mark: Path) -> None:
+    folder = copy("pipeline")
+    plant(folder / "unet", mark)
+    edit(folder / "model_index.json", unet=["evil", "Evil"])
+    refused(
+        lambda: load_backbone(str(folder)), r"a unet of its own code, unet/evil\.py: read .*trust_remote_code: true"
+    )
+
+
+def test_no_part_of_a_pipeline_hides_its_code_behind_a_library_s_name(copy: Callable[[str], Path], mark: Path) -> None:
+    folder = copy("pipeline")
+    plant(folder / "unet", mark, "diffusers.py")
+    edit(folder / "model_index.json", unet=["diffusers", "Evil"])
+    refused(lambda: load_backbone(str(folder)), r"a unet of its own code, unet/diffusers\.py")
+
+
+def test_no_pipeline_has_a_module_imported(
+    copy: Callable[[str], Path], mark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy("pipeline")
+    plant(folder, mark, "evil_module.py")
+    monkeypatch.syspath_prepend(folder)
+    edit(folder / "model_index.json", unet=["evil_module", "Evil"])
+    refused(lambda: load_backbone(str(folder)), "of its own code")
+    assert "evil_module" not in sys.modules
+
+
+def test_no_pipeline_brings_its_own_class(copy: Callable[[str], Path], mark: Path) -> None:
+    folder = copy("pipeline")
+    plant(folder, mark, "pipeline.py")
+    edit(folder / "model_index.json", _class_name=["pipeline", "Evil"])
+    refused(lambda: load_backbone(str(folder)), "has no adapter")
+
+
+def test_code_runs_when_trust_in_it_is_written(copy: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = copy("pipeline")
+    plant(folder / "unet", tmp_path / "mark")
+    edit(folder / "model_index.json", unet=["evil", "Evil"])
+    backbone = load_backbone(str(folder), Loading(trust_remote_code=True))
+    assert type(backbone.network).__name__ == "Evil"
+    assert (tmp_path / "mark").exists()
+
+
+def test_no_attention_kernels_come_from_the_hub_untrusted() -> None:
+    refused(
+        lambda: Loading(attention="flash_hub"), "downloads code from the hub and runs it: .*trust_remote_code: true"
+    )
+    assert Loading(attention="flash_hub", trust_remote_code=True).attention == "flash_hub"
+
+
+AUTO = {
+    "AutoConfig": "evil.Evil",
+    "AutoModelForImageTextToText": "evil.Evil",
+    "AutoProcessor": "evil.Evil",
+    "AutoTokenizer": ["evil.Evil", "evil.Evil"],
+    "AutoImageProcessor": "evil.Evil",
+}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_no_model_of_a_reward_brings_its_code(copy: Callable[[str], Path], mark: Path, known: bool) -> None:
+    folder = copy("llava")
+    plant(folder, mark)
+    plant(folder, mark, "custom_generate/generate.py")
+    edit(folder / "config.json", auto_map=AUTO, **({} if known else {"model_type": "evil"}))
+    if known:
+        assert type(VQAScore(folder).networks[0]).__name__ == "LlavaForConditionalGeneration"
+    else:
+        refused(lambda: VQAScore(folder), "no model that this transformers knows .*custom code")
+
+
+@pytest.mark.parametrize("file", ["processor_config.json", "tokenizer_config.json"])
+def test_no_processor_of_a_reward_brings_its_code(copy: Callable[[str], Path], mark: Path, file: str) -> None:
+    folder = copy("llava")
+    plant(folder, mark)
+    edit(folder / file, auto_map=AUTO, processor_class="Evil", tokenizer_class="Evil")
+    if file.startswith("tokenizer"):
+        assert type(VQAScore(folder)._processor).__name__ == "LlavaProcessor"
+    else:
+        refused(lambda: VQAScore(folder), "custom code", FileNotFoundError)
+
+
+def test_a_chat_template_reaches_nothing_outside_itself(copy: Callable[[str], Path], mark: Path) -> None:
+    folder = copy("llava")
+    hostile = "{{ cycler.__init__.__globals__.os.mkdir('" + str(mark) + "') }}{{ ''.__class__.__mro__ }}"
+    (folder / "chat_template.jinja").write_text(hostile)
+    judge = VQAScore(folder)
+    with pytest.raises(Exception, match=r"unsafe|undefined"):
+        judge.score(torch.rand(1, 3, 8, 8), ["a"])
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir [{}]", "!!python/name:os.mkdir", "!!python/module:os"])
+def test_yaml_makes_no_objects(tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str], tag: str) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"model: {tag.format(mark)}\n")
+    for command in ("predict", "score", "serve-reward"):
+        assert main([command, "--config", str(config)]) != 0
+        assert "python/" in capsys.readouterr().err
+
+
+def test_the_config_in_a_run_directory_makes_no_objects(
+    tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = mixture(tmp_path)
+    assert main(["predict", "--config", str(config)]) == 0
+    RunDirectory(tmp_path / "run").config.write_text(f"model: !!python/object/apply:os.mkdir [{mark}]\n")
+    assert main(["predict", "--config", str(config)]) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+# Files
+
+
+def png(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "red").save(path, "PNG")
+    return path
+
+
+def graded(prompt: str, seed: int, weights: tuple[float, float]) -> tuple[float, float]:
+    return weights[0] + 0.1 * seed, weights[1]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """A run that somebody else made."""
+    return RunDirectory(make_run(tmp_path / "run", graded))
+
+
+def rename_image(run: RunDirectory, image: object) -> None:
+    """Have the first row name another image."""
+    first, *rows = run.sample_rows()
+    write_rows(run.samples, [first | {"image": image}, *rows])
+
+
+def readers(run: RunDirectory) -> list[Callable[[], object]]:
+    out = run.root.parent / "out"
+    return [
+        lambda: gallery([str(run.root)], str(out / "gallery.html")),
+        lambda: compare([str(run.root)], str(out / "comparison")),
+        lambda: score({"light": Brightness()}, str(run.root), out=str(out / "scores.jsonl")),
+        lambda: write_sheets(run, run.sample_rows()),
+    ]
+
+
+@pytest.mark.parametrize("way", ["../private.png", "absolute", "samples/../../private.png", "link"])
+@pytest.mark.parametrize("reader", range(4))
+def test_nothing_outside_a_run_directory_is_read(tmp_path: Path, run: RunDirectory, way: str, reader: int) -> None:
+    private = png(tmp_path / "private.png")
+    if way == "link":
+        (run.root / "link").symlink_to(private)
+    rename_image(run, str(private) if way == "absolute" else way)
+    refused(readers(run)[reader], "lies outside: copy the picture into the directory")
+
+
+def test_pictures_scored_elsewhere_are_still_found(tmp_path: Path) -> None:
+    for number in range(2):
+        png(tmp_path / "elsewhere" / f"{number}.png")
+    (tmp_path / "prompts.txt").write_text("a cat")
+    table = tmp_path / "scores" / "scores.jsonl"
+    score({"light": Brightness()}, str(tmp_path / "elsewhere"), str(tmp_path / "prompts.txt"), str(table))
+    assert "data:image/webp" in gallery([str(table)], str(tmp_path / "gallery.html")).read_text()
+
+
+def bomb(path: Path) -> None:
+    """A PNG of four hundred million pixels in a kilobyte or so: its head is all that is there."""
+    content = png(path).read_bytes()
+    head = content[12:16] + (20_000).to_bytes(4, "big") * 2 + content[24:29]
+    path.write_bytes(content[:12] + head + zlib.crc32(head).to_bytes(4, "big") + content[33:])
+
+
+def postscript(path: Path) -> None:
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+
+
+def table_of_users(path: Path) -> None:
+    path.write_text("root:x:0:0:root:/root:/bin/sh\n")
+
+
+@pytest.mark.parametrize("reader", range(4))
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (bomb, "more than .* pixels, as files that are made to fill the memory"),
+        (postscript, "torn or no picture"),
+        (table_of_users, "torn or no picture"),
+        (lambda path: os.mkfifo(path), "a pipe or a device, no picture|isn't there"),
+    ],
+    ids=["bomb", "PostScript", "text", "pipe"],
+)
+def test_what_is_no_picture_is_refused(
+    run: RunDirectory, spoil: Callable[[Path], object], message: str, reader: int
+) -> None:
+    path = run.picture(next(run.sample_rows())["image"])
+    path.unlink()
+    spoil(path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        readers(run)[reader]()
+    assert "/bin/sh" not in str(caught.value)
+
+
+HOSTILE_ROWS = {
+    "nested deeply": "[" * 100_000,
+    "a number": "7",
+    "a list": '["prompt", "image", "rewards"]',
+    "an integer of 5,000 digits": '{"prompt": "a", "image": "a.png", "rewards": {"jpeg": %s}}' % ("9" * 5000),
+    "an integer beyond floats": '{"prompt": "a", "image": "a.png", "rewards": {"jpeg": 1%s}}' % ("0" * 400),
+    "NaN": '{"prompt": "a", "image": "a.png", "rewards": {"jpeg": NaN}}',
+    "a prompt that is a list": '{"prompt": ["a"], "image": "a.png", "rewards": {"jpeg": 1}}',
+    "an image that is an object": '{"prompt": "a", "image": {}, "rewards": {"jpeg": 1}}',
+    "rewards that are a list": '{"prompt": "a", "image": "a.png", "rewards": [1]}',
+    "a seed that is a text": '{"prompt": "a", "image": "a.png", "seed": "0", "rewards": {"jpeg": 1}}',
+    "weights that are texts": '{"prompt": "a", "image": "a.png", "preference": {"jpeg": "1"}, "rewards": {"jpeg": 1}}',
+    "failed that is a number": '{"prompt": "a", "image": "a.png", "failed": 3, "rewards": {"jpeg": 1}}',
+}
+
+
+@pytest.mark.parametrize("row", HOSTILE_ROWS.values(), ids=HOSTILE_ROWS)
+def test_rows_that_are_none_are_named(run: RunDirectory, row: str) -> None:
+    run.samples.write_text(row + "\n")
+    for read in readers(run)[:2]:
+        refused(read, "samples.jsonl, line 1 ")
+
+
+@pytest.mark.parametrize(
+    "kind", ["nested deeply", "a number", "a list", "a prompt that is a list", "an image that is an object"]
+)
+def test_rows_that_are_none_are_named_before_anything_is_scored(run: RunDirectory, kind: str) -> None:
+    run.samples.write_text(HOSTILE_ROWS[kind] + "\n")
+    refused(readers(run)[2], "samples.jsonl, row 1 is ")
+
+
+@pytest.mark.parametrize("row", ["[" * 100_000, '{"seconds": NaN}', '{"seconds": -Infinity}', "9" * 5000])
+def test_damaged_rows_of_a_run_are_named(tmp_path: Path, row: str) -> None:
+    (tmp_path / "ledger.jsonl").write_text(row + "\n")
+    refused(lambda: list(read_rows(tmp_path / "ledger.jsonl")), "line 1 is damaged")
+
+
+@pytest.mark.parametrize("prompt", ["\ud800", "a cat \udcff"])
+def test_a_prompt_that_no_file_can_hold_is_refused_before_anything(prompt: str) -> None:
+    refused(lambda: PromptDataModule([prompt]), "no text in UTF-8")
+
+
+def test_a_prompt_in_a_row_that_no_file_can_hold_is_refused_before_anything(run: RunDirectory) -> None:
+    row = next(run.sample_rows())
+    run.samples.write_text(json.dumps(row | {"prompt": "\ud800"}) + "\n")
+    for read in readers(run)[:3]:
+        refused(read, "samples.jsonl, (line|row) 1 has the prompt .* no text in UTF-8")
+
+
+# What is shown
+
+
+def test_control_characters_are_written_out() -> None:
+    assert printable("\x1b[2Jä\r\n\u202e\ud800😀") == r"\x1b[2Jä\r\n\u202e\ud800😀"
+    assert literal("[red]x\x1b") == r"\[red]x\x1b"
+
+
+def test_an_error_is_one_line_that_controls_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gallery", str(tmp_path / ESCAPE), "--out", str(tmp_path / "g.html")]) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert printable(error.strip()) == error.strip()
+
+
+class Task:
+    """Takes what a bar is told."""
+
+    def update(self, task: object, description: str, **rest: object) -> None:
+        self.description = description
+
+
+def test_progress_shows_a_prompt_and_obeys_none() -> None:
+    from srsoup_lightning.data import SoupRequest
+    from srsoup_lightning.ledger import Ledger
+    from srsoup_lightning.samplers.base import Moment
+
+    progress, task = SoupProgress(), Task()
+    progress._progress = task
+    progress.on_predict_batch_start(None, None, SoupRequest(ESCAPE, 0), 0)
+    fields = {name: None for name in Moment._fields} | {"step": 1, "steps": 2, "ledger": Ledger()}
+    progress._move(Moment(**fields))
+    assert printable(task.description) == task.description
+    assert "a cat" in task.description
+
+
+def test_names_from_a_run_control_no_terminal_no_markup_and_no_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = (f"$\\frac{{x}}$ [red]{ESCAPE}", "</text><script>alert(1)</script> $a$b$")
+    run = make_run(tmp_path / "run", graded, prompts=[ESCAPE, "=1+1"], rewards=names)
+    compare([f"<script>$x${ESCAPE}={run}"], str(tmp_path / "out"))
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\x9b" not in shown
+    assert "[red]" in shown
+    for figure in (tmp_path / "out").glob("*.svg"):
+        tags = {element.tag.rpartition("}")[2] for element in ElementTree.parse(figure).iter()}
+        assert not tags & {"script", "image", "foreignObject"}
+
+
+@pytest.mark.parametrize("name", ["=cmd|'-C calc'!A0", "+1", "-1", "@SUM(1)", "\tx"])
+def test_no_name_of_a_run_is_a_formula(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path / name, graded)
+    refused(lambda: compare([run], str(tmp_path / "out")), "a formula to spreadsheets: name it by label=")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_in_a_table_is_one_cell(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", graded, seeds=[0])
+    table = as_csv(compared([f'a,"b"\n@1={run}']))
+    assert {row["run"] for row in csv.DictReader(StringIO(table))} == {'a,"b"\n@1'}
+
+
+# Secrets
+
+
+def everything_in(root: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
+
+
+def test_no_token_of_the_environment_is_written_or_shown(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "JUDGE_TOKEN"):
+        monkeypatch.setenv(name, TOKEN)
+    judge = {
+        "class_path": "rewards.HTTPReward",
+        "init_args": {"url": "http://127.0.0.1:9", "reward": "red", "token_variable": "JUDGE_TOKEN", "retries": 0},
+    }
+    for rewards in (MODEL["rewards"], MODEL["rewards"] | {"red": judge}):
+        command = ["predict", "--config", str(mixture(tmp_path, rewards=rewards)), "--writer.overwrite", "true"]
+        main([*command, "--print_config"])
+        main(command)
+    monkeypatch.setenv("SRSOUP_DEBUG", "1")
+    with pytest.raises(Exception, match="can't be asked") as caught:
+        main(command)
+    output = capfd.readouterr()
+    assert TOKEN not in "".join(traceback.format_exception(caught.value))
+    assert "JUDGE_TOKEN" in output.out
+    assert TOKEN not in output.out + output.err + caplog.text
+    assert TOKEN.encode() not in everything_in(tmp_path)
+
+
+WITH_TOKEN = f"https://user:{TOKEN}@hub.example/me/model"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Loading(network=WITH_TOKEN),
+        lambda: Loading(vae=WITH_TOKEN),
+        lambda: Loading(preview_decoder=WITH_TOKEN),
+        lambda: Loading(loras={WITH_TOKEN: 1.0}),
+        lambda: CLIPScore(WITH_TOKEN),
+        lambda: VQAScore(WITH_TOKEN),
+        lambda: AestheticScore(head=WITH_TOKEN),
+        lambda: ImageReward(WITH_TOKEN, tokenizer=WITH_TOKEN),
+    ],
+)
+def test_a_url_with_a_token_is_refused_unseen(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="a URL: give") as caught:
+        make()
+    assert TOKEN not in str(caught.value)
+
+
+def test_a_pipeline_s_url_with_a_token_is_written_nowhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--config", str(mixture(tmp_path, pipeline=WITH_TOKEN))]) != 0
+    output = capfd.readouterr()
+    assert "pipeline is a URL: give a folder or a hub id" in output.err
+    assert TOKEN not in output.out + output.err
+    assert not (tmp_path / "run").exists()
