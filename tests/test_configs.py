@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from benchmarks.reward_networks import save_aesthetic_head
 from srsoup_lightning.cli import SoupCLI, main
 from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.search.shaping import Shaping
 from srsoup_lightning.shipped import CONFIGS
 from tests.diffusion.conftest import tiny_pipeline
 from tests.diffusion.pipelines import make
@@ -85,6 +88,42 @@ def twin_of(name: str, twins: dict[str, str], folder: Path) -> Path:
     path = folder / "twin.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
+
+
+# Of each model: eta, transition of a rectified flow, and the end of the soup phase.
+PAPER = {"sd15": (1.0, None, 20), "sdxl": (1.0, None, 20), "sd35": (0.8, "sde", 10)}
+ANIMALS = ["a hippopotamus", "a snail", "a cheetah", "a crocodile", "a lobster", "an octopus"]
+MIXTURES = [(0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.2, 0.4, 0.4)]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_config_has_the_paper_s_settings(name: str) -> None:
+    settings = settings_of(name)
+    loading, sampler = settings["model"]["loading"], settings["model"]["sampler"]["init_args"]
+    eta, transition, end = PAPER[name.split("_")[0]]
+    assert (loading["height"], loading["width"], loading.get("transition")) == (512, 512, transition)
+    asked = {"num_inference_steps": 50, "guidance_scale": 5.0, "eta": eta, "candidates": 30}
+    assert {key: sampler[key] for key in asked} == asked
+    assert sampler["sharing"]["init_args"] == {"start": 0, "end": end}
+    assert settings["data"]["prompts"] == ANIMALS
+    points = settings["model"]["preferences"]["init_args"]
+    assert points["rewards"] == list(settings["model"]["rewards"])
+    if "three" not in name:
+        assert points["divisions"] == 5  # weights 0, 0.2 ... 1
+        return
+    expected = {turned for mixture in [(1, 0, 0), *MIXTURES] for turned in permutations(mixture)}
+    centre, others = points["weights"][-1], points["weights"][:-1]
+    assert centre == pytest.approx([1 / 3] * 3, abs=1e-6)
+    assert sorted(map(tuple, others)) == sorted(expected)
+
+
+def test_of_the_jpeg_experiment_the_best_five_above_the_target_count() -> None:
+    settings = settings_of("sd15_aesthetic_jpeg")["model"]
+    sampler = settings["sampler"]["init_args"]
+    assert settings["rewards"]["jpeg"]["init_args"] == {"quality": 95}
+    assert (sampler["antithetic"], set(sampler["shaping"]), sampler["max_batch"]) == (True, {"jpeg"}, 10)
+    weights = Shaping(**sampler["shaping"]["jpeg"])(torch.linspace(-30.0, -1.0, 30).view(1, 1, 30))
+    assert weights.flatten().nonzero().flatten().tolist() == [25, 26, 27, 28, 29]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

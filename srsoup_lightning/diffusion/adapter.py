@@ -210,3 +210,13 @@ class Adapter(Backbone):
         finally:
             for visitor in visitors:
                 visitor.to("cpu")
+
+
+def condition_of(guided: bool, **parts: tuple[Tensor, Tensor]) -> Condition:
+    """A condition's rows: of each part, the prompt's (1, ...), and under guidance the negative prompt's before it.
+
+    Args:
+        guided: Whether guidance takes a second evaluation.
+        parts: The negative prompt's, which is not looked at without guidance, and the prompt's.
+    """
+    return {name: torch.cat([without, given]) if guided else given for name, (without, given) in parts.items()}

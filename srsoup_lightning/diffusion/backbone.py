@@ -23,7 +23,7 @@ class Backbone(nn.Module, abc.ABC):
             num_inference_steps: The number T of denoising steps.
             guidance_scale: Classifier-free guidance; 1 turns it off.
             eta: Share of the noise that is drawn anew in each step, in [0, 1].
-            negative_prompt: What guidance leads away from.
+            negative_prompt: What guidance leads away from; "" is what the pipeline leads away from without one.
 
         Raises:
             ValueError: More steps than the model was trained on.

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from srsoup_lightning.diffusion.transition import Kernel, Prediction
+from srsoup_lightning.diffusion.transition import Kernel, Prediction, Shares
 
 FlowTransition = Literal["ancestral", "cps", "sde"]
 
@@ -45,16 +45,9 @@ class Flow(Kernel):
         """The number T of denoising steps."""
         return len(self.times) - 1
 
-    def clean(self, level: int, x: Tensor, noise: Tensor) -> Tensor:
-        """See :meth:`Kernel.clean`.
-
-        Raises:
-            ValueError: A level without signal.
-        """
-        s = self.times[level]
-        if s == 1:
-            raise ValueError(f"level {level} has no signal: no clean latent can be told from its noise")
-        return (x - s * noise) / (1 - s)
+    def shares(self, level: int) -> Shares:
+        """See :meth:`Kernel.shares`."""
+        return Shares(1 - self.times[level], self.times[level])
 
 
 class FlowAncestral(Flow):
@@ -70,14 +63,8 @@ class FlowAncestral(Flow):
         kept = (1 - s) * there / ((1 - there) * s)
         return self.eta * there * max(1 - kept**2, 0.0) ** 0.5
 
-    def mean(self, step: int, x: Tensor, prediction: Prediction) -> Tensor:
-        """See :meth:`Kernel.mean`."""
-        there = self.times[step + 1]
-        kept = max(there**2 - self.sigma(step) ** 2, 0.0) ** 0.5
-        return (1 - there) * prediction.x0 + kept * prediction.noise
 
-
-class FlowCPS(FlowAncestral):
+class FlowCPS(Flow):
     """Coefficient-preserving sampling: in every step, as much noise leaves as is drawn anew.
 
     Wang & Yu 2025, arXiv:2509.05952. At eta 1 all noise is drawn anew. Ends without noise. The share drawn anew doesn't

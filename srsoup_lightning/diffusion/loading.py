@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from srsoup_lightning.diffusion.adapter import Adapter, Offload
 from srsoup_lightning.diffusion.flow import FlowTransition
+from srsoup_lightning.diffusion.index import read_index
 from srsoup_lightning.diffusion.loras import add_loras
-from srsoup_lightning.diffusion.parts import first_line, is_hub_id, load_part, part_names
-from srsoup_lightning.diffusion.quiet import without_loading_bars, without_notices
+from srsoup_lightning.diffusion.parts import change_scheduler, first_line, load_part, part_names, scheduler_class
+from srsoup_lightning.diffusion.quiet import overheard, without_loading_bars, without_notices
 from srsoup_lightning.diffusion.trust import require_no_code, require_no_url, require_safetensors
 from srsoup_lightning.diffusion.tuning import tune
+from srsoup_lightning.diffusion.whole import require_whole
 from srsoup_lightning.shipped import PIPELINES
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ class Loading:
         vae: Another autoencoder of the same latents, such as madebyollin/sdxl-vae-fp16-fix.
         preview_decoder: An ``AutoencoderTiny`` that decodes what only rewards see, such as madebyollin/taesd for
             Stable Diffusion 1.x and 2.x; None takes the pipeline's own decoder.
+        scheduler: Entries that replace those of the pipeline's ``scheduler_config.json``, ``_class_name`` among them:
+            {"_class_name": "LCMScheduler"} for a consistency LoRA, {"timestep_spacing": "trailing"} for Lightning's.
         loras: LoRAs in diffusers' or peft's format, each to its weight; they are merged into the networks.
         transition: How fresh noise comes into a rectified flow: "ancestral", as DDIM's eta brings it into a diffusion;
             "sde", the stochastic differential equation of Flow-GRPO; or "cps", coefficient-preserving sampling.
@@ -87,6 +92,7 @@ class Loading:
     network: str | None = None
     vae: str | None = None
     preview_decoder: str | None = None
+    scheduler: dict[str, Any] = field(default_factory=dict)
     loras: dict[str, float] = field(default_factory=dict)
     transition: FlowTransition = "ancestral"
     offload: Offload = "none"
@@ -122,26 +128,27 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
         loading: How.
 
     Raises:
-        FileNotFoundError: No such pipeline, or no such weights among the options.
-        ValueError: A pipeline class without adapter, a pickle where safetensors are expected, code of the pipeline's
-            own, a size that the model can't draw, a part or LoRA of another model, a preview decoder of other latents,
-            or an option that the pipeline has no part for.
+        FileNotFoundError: No such pipeline, one that lacks files, or no such weights among the options.
+        ValueError: A damaged pipeline, a class without adapter, a pickle where safetensors are expected, code of the
+            pipeline's own, a size that the model can't draw, a part or LoRA of another model, a preview decoder of
+            other latents, or an option that the pipeline has no part for.
     """
     source = str(PIPELINES.find(pipeline) or pipeline)
     with without_notices():
-        index = _index(source, pipeline, loading.revision)
+        index = read_index(source, pipeline, loading.revision)
         kind = str(index.get("_class_name"))
         adapter = _adapter(pipeline, kind, loading.adapter)
         folder = Path(source) if Path(source).is_dir() else None
-        if not loading.trust_remote_code:
-            require_no_code(index, pipeline, folder)
-        if folder is not None:
-            require_safetensors(folder, part_names(index) - {*loading.omit, *CENSORS})
+        _look_over(index, pipeline, folder, loading)
         parts, preview = _other_parts(index, loading), loading.preview_decoder
         preview_decoder = (
             None if preview is None else load_part("AutoencoderTiny", "preview decoder", preview, DTYPES[loading.dtype])
         )
+        if folder is not None:
+            require_whole(folder, index, part_names(index) - set(parts))
         loaded = _load_pipeline(source, kind, index, parts, loading)
+        if loading.scheduler:
+            change_scheduler(loaded, loading.scheduler)
         add_loras(loaded, loading.loras)
         made = adapter(
             loaded,
@@ -163,31 +170,27 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
         return made
 
 
-def _index(source: str, pipeline: str, revision: str | None) -> dict[str, Any]:
-    """The pipeline's index: its class, and the class of each part."""
-    from diffusers import DiffusionPipeline
-
-    folder = Path(source).is_dir()
-    if not folder and not is_hub_id(source):
-        raise _not_found(pipeline, "there is no such folder")
-    try:
-        return dict(DiffusionPipeline.load_config(source, revision=revision))
-    except (OSError, ValueError) as error:
-        raise _not_found(pipeline, "no model_index.json in it" if folder else "the hub has no such id") from error
-
-
-def _not_found(pipeline: str, reason: str) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"no pipeline {pipeline!r} ({reason}): give a hub id, a local folder in diffusers' format or the name of a "
-        f"shipped checkpoint ({', '.join(PIPELINES.names()) or 'none'})"
-    )
+def _look_over(index: dict[str, Any], pipeline: str, folder: Path | None, loading: Loading) -> None:
+    """Refuse what shouldn't be loaded, and a scheduler that the pipeline's can't become, before anything is."""
+    if not loading.trust_remote_code:
+        require_no_code(index, pipeline, folder)
+    if folder is not None:
+        require_safetensors(folder, part_names(index) - {*loading.omit, *CENSORS})
+    if loading.scheduler:
+        scheduler_class(index["scheduler"][1], loading.scheduler)
 
 
 def _adapter(pipeline: str, kind: str, given: str | None) -> type[Adapter]:
+    import diffusers
+
     if given is None and kind not in ADAPTERS:
         raise ValueError(
             f"pipeline {pipeline!r} is a {kind}, which has no adapter: use {', '.join(ADAPTERS)}, or write an adapter "
             "(docs/adding-a-model.md) and name it as loading.adapter"
+        )
+    if not hasattr(diffusers, kind):
+        raise ValueError(
+            f"pipeline {pipeline!r} is a {kind}, which diffusers {diffusers.__version__} doesn't have: update it"
         )
     module, _, name = (ADAPTERS[kind] if given is None else given).rpartition(".")
     try:
@@ -222,6 +225,7 @@ def _load_pipeline(
     source: str, kind: str, index: dict[str, Any], parts: dict[str, ModelMixin | None], loading: Loading
 ) -> DiffusionPipeline:
     import diffusers
+    from safetensors import SafetensorError
 
     options = {
         "revision": loading.revision,
@@ -231,11 +235,17 @@ def _load_pipeline(
     }
     if any(name in index for name in CENSORS):
         options["requires_safety_checker"] = False
-    try:
-        with without_loading_bars():
-            return getattr(diffusers, kind).from_pretrained(source, dtype=DTYPES[loading.dtype], **options, **parts)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"no weights for pipeline {source!r} ({first_line(error)}): where all of them are of a variant, "
-            "such as fp16, name it as loading.variant"
-        ) from error
+    with without_loading_bars(), overheard() as warnings:
+        try:
+            made = getattr(diffusers, kind).from_pretrained(source, dtype=DTYPES[loading.dtype], **options, **parts)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"no weights for pipeline {source!r} ({first_line(error)}): where all of them are of a variant, "
+                "such as fp16, name it as loading.variant, and else get it anew"
+            ) from error
+        except (RuntimeError, SafetensorError, ValueError) as error:
+            said = "; ".join(first_line(each) for each in (*warnings, error))  # of which part, a warning may say
+            raise ValueError(f"pipeline {source!r} can't be loaded: {shorten(said, 300)}") from error
+    if holes := [first_line(warning) for warning in warnings if "newly initialized" in warning]:  # at random
+        raise ValueError(f"pipeline {source!r} lacks weights, get it anew: {shorten(holes[0], 300)}")
+    return made

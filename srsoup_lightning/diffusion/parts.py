@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from srsoup_lightning.diffusion.quiet import without_loading_bars
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import ModelMixin
+    from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 
 
 def is_hub_id(source: str) -> bool:
@@ -18,8 +19,8 @@ def is_hub_id(source: str) -> bool:
     return source.count("/") == 1 and not source.startswith((".", "~", "/"))
 
 
-def first_line(error: Exception) -> str:
-    """What another library's error says at first."""
+def first_line(error: Exception | str) -> str:
+    """What another library's error or warning says at first."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
@@ -58,3 +59,40 @@ def load_part(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMix
     if lacking := report["missing_keys"]:  # diffusers would draw them at random
         raise ValueError(f"{name} {source!r} is no {kind}: it lacks {len(lacking)} weights, such as {min(lacking)}")
     return part
+
+
+def scheduler_class(present: str, entries: Mapping[str, Any]) -> type[SchedulerMixin]:
+    """The class that a scheduler has with other entries in its config.
+
+    Args:
+        present: Its class in diffusers without them.
+        entries: As in ``scheduler_config.json``; ``_class_name`` takes another of diffusers' classes.
+
+    Raises:
+        ValueError: A class that diffusers hasn't, or an entry that the class hasn't.
+    """
+    import diffusers
+
+    name = entries.get("_class_name", present)
+    kind = getattr(diffusers, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+        raise ValueError(f"scheduler names the class {name!r}: give one of diffusers', such as LCMScheduler")
+    known = [entry for entry in signature(kind).parameters if entry != "self"]
+    for entry in entries:
+        if entry not in ("_class_name", *known):
+            raise ValueError(f"scheduler has no {entry!r}: the entries of a {name} are {', '.join(known)}")
+    return kind
+
+
+def change_scheduler(pipeline: DiffusionPipeline, entries: Mapping[str, Any]) -> None:
+    """Put other entries into the config of a pipeline's scheduler.
+
+    Raises:
+        ValueError: See :func:`scheduler_class`; or a value that the class doesn't take.
+    """
+    kind = scheduler_class(type(pipeline.scheduler).__name__, entries)
+    changed = {entry: value for entry, value in entries.items() if entry != "_class_name"}
+    try:
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **changed)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(f"scheduler {dict(entries)} makes no {kind.__name__}: {first_line(error)}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry, condition_of
 from srsoup_lightning.diffusion.schedule import Schedule, diffusion_schedule
 
 
@@ -31,9 +31,9 @@ class PixArt(Adapter):
             device=self.device,
             clean_caption=is_bs4_available() and is_ftfy_available(),
         )
-        if guided:
-            states, mask = torch.cat([negative_states, states]), torch.cat([negative_mask, mask])
-        return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+        return condition_of(
+            guided, encoder_hidden_states=(negative_states, states), encoder_attention_mask=(negative_mask, mask)
+        )
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
         """See :meth:`Adapter.evaluate`; of a network that learned a variance too, what it says of the mean."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+LIBRARIES = ("diffusers", "transformers")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
@@ -39,3 +44,31 @@ def without_loading_bars() -> Iterator[None]:
         transformers_logging.set_tqdm_hook(hook)
         if shown:
             diffusers_logging.enable_progress_bar()
+
+
+class _Listener(logging.Handler):
+    """Keeps what is said, in plain text."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(COLOUR.sub("", record.getMessage()))
+
+
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """What diffusers and transformers warn of meanwhile, in a list instead of the terminal."""
+    listener = _Listener()
+    loggers = [logging.getLogger(name) for name in LIBRARIES]
+    before = [(logger.handlers, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.handlers = [listener]
+        logger.setLevel(logging.WARNING)
+    try:
+        yield listener.heard
+    finally:
+        for logger, (handlers, level) in zip(loggers, before, strict=True):
+            logger.handlers = handlers
+            logger.setLevel(level)

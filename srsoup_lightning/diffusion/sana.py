@@ -7,7 +7,7 @@ from inspect import signature
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry, condition_of
 from srsoup_lightning.diffusion.schedule import Schedule, flow_schedule
 
 
@@ -32,9 +32,9 @@ class Sana(Adapter):
             device=self.device,
             complex_human_instruction=instruction,
         )
-        if guided:
-            states, mask = torch.cat([negative_states, states]), torch.cat([negative_mask, mask])
-        return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+        return condition_of(
+            guided, encoder_hidden_states=(negative_states, states), encoder_attention_mask=(negative_mask, mask)
+        )
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
         """See :meth:`Adapter.evaluate`; of a network that learned a variance too, the velocity."""

@@ -53,10 +53,15 @@ def diffusion_schedule(scheduler: SchedulerMixin, steps: int, eta: float) -> Sch
         eta: Share of the noise that is drawn anew, in [0, 1].
 
     Raises:
-        ValueError: More steps than the model was trained on.
+        ValueError: More steps than the model was trained on, or a scheduler of another kind of model.
     """
     from diffusers import DDIMScheduler, LCMScheduler
 
+    if "beta_start" not in scheduler.config or scheduler.config.get("use_flow_sigmas"):
+        raise ValueError(
+            f"the pipeline's {type(scheduler).__name__} is of no variance-preserving diffusion, for it has no betas or "
+            "flow times in their place: this adapter takes no steps of such a model"
+        )
     # A scheduler that isn't DDIM has no word on clipping, and DDIM's own default clips latents to [-1, 1]. Without the
     # list of values that were defaults, from_config would put DDIM's defaults in their place.
     config = {"clip_sample": False, **scheduler.config}
@@ -150,9 +155,12 @@ def even_flow_schedule(
         steps: The number T of denoising steps.
         eta: The noise level, in [0, 1].
         transition: How fresh noise comes in.
-        shift: The shift mu, which a scheduler without dynamic shifting leaves aside.
+        shift: The shift mu, which FlowMatchEulerDiscreteScheduler leaves aside without dynamic shifting.
     """
-    return flow_schedule(scheduler, steps, eta, transition, sigmas=np.linspace(1.0, 1 / steps, steps), mu=shift)
+    arguments: dict[str, Any] = {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+    if scheduler.config.get("use_flow_sigmas"):  # a multistep solver's, which takes none
+        arguments = {"num_inference_steps": steps}
+    return flow_schedule(scheduler, steps, eta, transition, mu=shift, **arguments)
 
 
 def dynamic_shift(scheduler: SchedulerMixin, tokens: int, max_shift: float = 1.15) -> float:

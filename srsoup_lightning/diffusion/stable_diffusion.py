@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry, condition_of
 from srsoup_lightning.diffusion.schedule import Schedule, diffusion_schedule
 
 
@@ -27,7 +27,7 @@ class StableDiffusion(Adapter):
     def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
         """See :meth:`Adapter.encode`."""
         positive, negative = self.pipeline.encode_prompt(prompt, self.device, 1, guided, negative_prompt)
-        condition = {"encoder_hidden_states": torch.cat([negative, positive]) if guided else positive}
+        condition = condition_of(guided, encoder_hidden_states=(negative, positive))
         return condition | guidance_embedding(self, guidance_scale)
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry, condition_of
 from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, flow_schedule
 
 
@@ -27,9 +27,9 @@ class StableDiffusion3(Adapter):
             do_classifier_free_guidance=guided,
             negative_prompt=negative_prompt,
         )
-        if guided:
-            states, pooled = torch.cat([negative_states, states]), torch.cat([negative_pooled, pooled])
-        return {"encoder_hidden_states": states, "pooled_projections": pooled}
+        return condition_of(
+            guided, encoder_hidden_states=(negative_states, states), pooled_projections=(negative_pooled, pooled)
+        )
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
         """See :meth:`Adapter.evaluate`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Condition
+from srsoup_lightning.diffusion.adapter import Condition, condition_of
 from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion, guidance_embedding
 
 if TYPE_CHECKING:
@@ -26,14 +26,15 @@ class StableDiffusionXL(StableDiffusion):
         super().__init__(pipeline, **options)
 
     def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """See :meth:`Adapter.encode`."""
+        """See :meth:`Adapter.encode`; without a negative prompt, guidance leads away from what the pipeline says."""
         states, negative_states, pooled, negative_pooled = self.pipeline.encode_prompt(
-            prompt, device=self.device, do_classifier_free_guidance=guided, negative_prompt=negative_prompt
+            prompt, device=self.device, do_classifier_free_guidance=guided, negative_prompt=negative_prompt or None
         )
-        if guided:
-            states, pooled = torch.cat([negative_states, states]), torch.cat([negative_pooled, pooled])
-        condition = {"encoder_hidden_states": states, "text_embeds": pooled, "time_ids": self._sizes(pooled)}
-        return condition | guidance_embedding(self, guidance_scale)
+        condition = condition_of(
+            guided, encoder_hidden_states=(negative_states, states), text_embeds=(negative_pooled, pooled)
+        )
+        sizes = {"time_ids": self._sizes(condition["text_embeds"])}
+        return condition | sizes | guidance_embedding(self, guidance_scale)
 
     def _sizes(self, pooled: Tensor) -> Tensor:
         """Original size, crop and target size (rows, 6): those of a picture drawn for the size that it has."""

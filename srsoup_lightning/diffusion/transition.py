@@ -30,6 +30,13 @@ class Transition(NamedTuple):
     sigma: float
 
 
+class Shares(NamedTuple):
+    """What a latent of a level is made of: ``signal * x0 + noise * epsilon``."""
+
+    signal: float
+    noise: float
+
+
 class Kernel(abc.ABC):
     """The reverse transitions of a whole schedule."""
 
@@ -43,12 +50,28 @@ class Kernel(abc.ABC):
         """Standard deviation of step `step`, in 0 ... T - 1; 0 where the step is deterministic."""
 
     @abc.abstractmethod
-    def mean(self, step: int, x: Tensor, prediction: Prediction) -> Tensor:
-        """Mean (B, C, H, W) of step `step` from the latents x (B, C, H, W) and the prediction at them."""
+    def shares(self, level: int) -> Shares:
+        """What latents of level 0 ... T are made of."""
 
-    @abc.abstractmethod
+    def mean(self, step: int, x: Tensor, prediction: Prediction) -> Tensor:
+        """Mean (B, C, H, W) of step `step` from the latents x (B, C, H, W) and the prediction at them.
+
+        The next level's shares of signal and noise, less the noise that is drawn anew: DDIM's, of whatever shares.
+        """
+        signal, noise = self.shares(step + 1)
+        kept = max(noise**2 - self.sigma(step) ** 2, 0.0) ** 0.5
+        return signal * prediction.x0 + kept * prediction.noise
+
     def clean(self, level: int, x: Tensor, noise: Tensor) -> Tensor:
-        """The clean latents (B, C, H, W) that x (B, C, H, W) of level 0 ... T holds if `noise` is the noise in it."""
+        """The clean latents (B, C, H, W) that x (B, C, H, W) of level 0 ... T holds if `noise` is the noise in it.
+
+        Raises:
+            ValueError: A level without signal.
+        """
+        shares = self.shares(level)
+        if shares.signal == 0:
+            raise ValueError(f"level {level} has no signal: no clean latent can be told from its noise")
+        return (x - shares.noise * noise) / shares.signal
 
     def transition(self, step: int, x: Tensor, prediction: Prediction) -> Transition:
         """Mean and standard deviation of step `step`."""
@@ -89,22 +112,9 @@ class DDIM(Kernel):
         variance = (1 - there) / (1 - here) * (1 - here / there)
         return self.eta * variance**0.5
 
-    def mean(self, step: int, x: Tensor, prediction: Prediction) -> Tensor:
-        """See :meth:`Kernel.mean`."""
-        there = self.alphas[step + 1]
-        rest = max(1 - there - self.sigma(step) ** 2, 0.0)
-        return there**0.5 * prediction.x0 + rest**0.5 * prediction.noise
-
-    def clean(self, level: int, x: Tensor, noise: Tensor) -> Tensor:
-        """See :meth:`Kernel.clean`; the forward process solved for x0.
-
-        Raises:
-            ValueError: A level without signal.
-        """
-        alpha = self.alphas[level]
-        if alpha == 0:
-            raise ValueError(f"level {level} has no signal: no clean latent can be told from its noise")
-        return predict(noise, x, alpha, "epsilon").x0
+    def shares(self, level: int) -> Shares:
+        """See :meth:`Kernel.shares`."""
+        return Shares(self.alphas[level] ** 0.5, (1 - self.alphas[level]) ** 0.5)
 
 
 class Renoising(DDIM):

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin, StableDiffusionPipeline, UNet2DConditionModel
-from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from srsoup_lightning.diffusion.backbone import Backbone
 from tests.rewards.conftest import tiny_tokenizer
 
+TOKENS = 16  # of a prompt, at most
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 BLOCKS = {
     "block_out_channels": (32, 64),
@@ -30,22 +31,40 @@ def autoencoder(channels: int, **config: object) -> AutoencoderKL:
     return AutoencoderKL(**BLOCKS, latent_channels=channels, **config)
 
 
+def heavy(network: nn.Module, std: float = 0.2) -> nn.Module:
+    """With weights that let a few words matter, among hundreds of tokens of template and padding too."""
+    for weight in network.parameters():
+        if weight.ndim > 1:
+            nn.init.normal_(weight, std=std)
+    return network
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = TOKENS
+    return tokenizer
+
+
+def clip_text(kind: type[CLIPTextModel | CLIPTextModelWithProjection]) -> CLIPTextModel:
+    tokenizer = clip_tokenizer()
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    return kind(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            projection_dim=32,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=TOKENS,
+            **ids,
+        )
+    )
+
+
 def tiny_pipeline(scheduler: SchedulerMixin | None = None) -> StableDiffusionPipeline:
     """16 pixels wide, 4 x 8 x 8 latents; without a scheduler, that of Stable Diffusion 1.5 as DDIM."""
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
-    tokenizer.model_max_length = 16
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
     unet = UNet2DConditionModel(
         sample_size=8,
         layers_per_block=1,
@@ -56,14 +75,10 @@ def tiny_pipeline(scheduler: SchedulerMixin | None = None) -> StableDiffusionPip
         attention_head_dim=8,
     )
     vae = autoencoder(4)
-    encoder = CLIPTextModel(text)
-    for weight in encoder.parameters():
-        if weight.ndim > 1:
-            torch.nn.init.normal_(weight, std=0.3)  # so that prompts matter
     pipeline = StableDiffusionPipeline(
         vae=vae.eval(),
-        text_encoder=encoder.eval(),
-        tokenizer=tokenizer,
+        text_encoder=heavy(clip_text(CLIPTextModel), std=0.3).eval(),
+        tokenizer=clip_tokenizer(),
         unet=unet.eval(),
         scheduler=DDIMScheduler(**CLASSIC),
         safety_checker=None,

@@ -24,21 +24,16 @@ from diffusers import (
 )
 from torch import nn
 from transformers import (
-    CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    CLIPTokenizer,
     T5Config,
     T5EncoderModel,
     T5TokenizerFast,
 )
 
-from tests.diffusion.conftest import SCHEDULE, autoencoder, tiny_pipeline
+from tests.diffusion.conftest import SCHEDULE, autoencoder, clip_text, clip_tokenizer, heavy, tiny_pipeline
 from tests.diffusion.pipelines_recent import RECENT
 from tests.diffusion.pipelines_sana import sana, sana_of_euler
-from tests.rewards.conftest import tiny_tokenizer
-
-TOKENS = 16
 
 
 def prepared(pipeline: DiffusionPipeline) -> DiffusionPipeline:
@@ -47,34 +42,9 @@ def prepared(pipeline: DiffusionPipeline) -> DiffusionPipeline:
         if isinstance(part, nn.Module):
             part.eval()
             if name.startswith("text_encoder"):
-                for weight in part.parameters():
-                    if weight.ndim > 1:
-                        nn.init.normal_(weight, std=0.3)
+                heavy(part, std=0.3)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def clip_tokenizer() -> CLIPTokenizer:
-    tokenizer = tiny_tokenizer()
-    tokenizer.model_max_length = TOKENS
-    return tokenizer
-
-
-def clip_text(kind: type[CLIPTextModel | CLIPTextModelWithProjection], width: int = 32) -> CLIPTextModel:
-    tokenizer = clip_tokenizer()
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    return kind(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            projection_dim=width,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=TOKENS,
-            **ids,
-        )
-    )
 
 
 def t5_tokenizer() -> T5TokenizerFast:
@@ -130,6 +100,15 @@ def stable_diffusion_xl() -> StableDiffusionXLPipeline:
         scheduler=EulerDiscreteScheduler(**SCHEDULE, steps_offset=1, timestep_spacing="leading"),
         add_watermarker=False,
     )
+
+
+def velocity_stable_diffusion_xl() -> StableDiffusionXLPipeline:
+    """Of zero terminal SNR: the first level has no signal."""
+    pipeline = stable_diffusion_xl()
+    pipeline.scheduler = EulerDiscreteScheduler(
+        **SCHEDULE, timestep_spacing="trailing", rescale_betas_zero_snr=True, prediction_type="v_prediction"
+    )
+    return pipeline
 
 
 def playground() -> StableDiffusionXLPipeline:
@@ -217,6 +196,7 @@ def pixart(kind: type[DiffusionPipeline], sample_size: int) -> DiffusionPipeline
 FAMILIES: dict[str, Callable[[], DiffusionPipeline]] = {
     "LCM": latent_consistency,
     "SDXL": stable_diffusion_xl,
+    "SDXL of velocity": velocity_stable_diffusion_xl,
     "SDXL with moments": playground,
     "SD 3": stable_diffusion_3,
     "SD 3 without T5": lambda: stable_diffusion_3(t5_too=False),

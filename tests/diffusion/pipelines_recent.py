@@ -29,7 +29,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from tests.diffusion.conftest import BLOCKS, autoencoder
+from tests.diffusion.conftest import BLOCKS, autoencoder, heavy
 
 WIDTH = 32  # of a text encoder
 TURN = "<|im_start|>{{ turn.role }}\n{{ turn.content if turn.content is string else turn.content[0].text }}<|im_end|>\n"
@@ -62,14 +62,6 @@ def language_model(layers: int) -> dict[str, object]:
 
 def shifting(**config: object) -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.5, **config)
-
-
-def heavy(network: nn.Module) -> nn.Module:
-    """With weights that let a few words matter among hundreds of tokens of template and padding."""
-    for weight in network.parameters():
-        if weight.ndim > 1:
-            nn.init.normal_(weight, std=0.2)
-    return network
 
 
 def qwen_image() -> QwenImagePipeline:

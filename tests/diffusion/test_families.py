@@ -14,15 +14,20 @@ from diffusers import (
     DDIMScheduler,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
     SchedulerMixin,
 )
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor, nn
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.adapter import Adapter
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.flux2 import empirical_shift
 from srsoup_lightning.diffusion.loading import ADAPTERS
+from srsoup_lightning.diffusion.schedule import dynamic_shift
 from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.samplers import BaseModel, Judges, Problem
 from srsoup_lightning.search.noise import NoiseSource
@@ -31,6 +36,7 @@ from tests.diffusion.pipelines_recent import RECENT
 
 PROMPT, SEED, STEPS = "a cat", 3, 4
 PROMPTS = ["a", "a photo of a cat and a dog"]  # shorter and longer than the negative prompt
+FLOW = "flow_prediction"
 LONG = "cat " * 200  # more than any pipeline keeps
 TINY = {
     "encoder_block_out_channels": (8, 8),
@@ -68,6 +74,7 @@ WAYS = {
     "PixArt-α": OWN_SIZE,
 }
 DRAWN = [family for family in FAMILIES if family != "LCM"]
+GUIDED = [family for family in DRAWN if WAYS.get(family, Way()).evaluations == 2]
 
 
 def adapted(pipeline: DiffusionPipeline, **options: object) -> Adapter:
@@ -156,7 +163,7 @@ def test_latents_of_a_batch_are_predicted_as_they_are_alone(family: str) -> None
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=["short", "longer"])
-@pytest.mark.parametrize("family", [family for family in DRAWN if WAYS.get(family, Way()).evaluations == 2])
+@pytest.mark.parametrize("family", GUIDED)
 def test_an_unguided_prediction_is_that_of_a_model_without_guidance(family: str, prompt: str) -> None:
     way, adapter = WAYS.get(family, Way()), sized(family)
     guided, plain = (bound(adapter, way._replace(guidance_scale=scale), prompt) for scale in (way.guidance_scale, 0.0))
@@ -165,6 +172,15 @@ def test_an_unguided_prediction_is_that_of_a_model_without_guidance(family: str,
     expected = plain.predict(x, 1).x0
     torch.testing.assert_close(guided.predict_unguided(x, 1).x0, expected, rtol=0, atol=1e-4)
     assert (guided.predict(x, 1).x0 - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("family", GUIDED)
+def test_without_a_negative_prompt_guidance_leads_away_from_what_it_does_in_the_pipeline(family: str) -> None:
+    """Of Stable Diffusion XL, zeros, which are not the empty prompt's embedding."""
+    way, adapter = WAYS.get(family, Way())._replace(negative_prompt=""), sized(family)
+    asked = way if family == "Qwen-Image" else way._replace(names=way.names[:1])  # which needs a word to be guided
+    expected = by_pipeline(make(family), adapter, asked)
+    torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
 
 
 def test_z_image_is_guided_at_scales_below_one() -> None:
@@ -220,6 +236,18 @@ def test_a_diffusion_of_times_from_end_to_end_takes_first_order_steps_between_th
     torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
 
 
+def test_a_flow_s_multistep_solver_makes_its_own_times() -> None:
+    way = WAYS["FLUX.1 dev"]
+    ours, judge = make("FLUX.1 dev"), make("FLUX.1 dev")
+    for pipeline in (ours, judge):
+        pipeline.scheduler = DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, use_dynamic_shifting=True, time_shift_type="exponential", prediction_type=FLOW
+        )
+    adapter = adapted(ours, height=way.size[0], width=way.size[1])
+    expected = by_pipeline(judge, adapter, way)
+    torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
+
+
 def told(network: nn.Module) -> list[dict[str, Tensor]]:
     """What the network is told from now on, beside latents; numbers as float32."""
     calls: list[dict[str, Tensor]] = []
@@ -257,3 +285,23 @@ def test_an_sdxl_autoencoder_that_overflows_in_float16_is_run_in_float32(
     adapter = adapted(pipeline)
     assert {weight.dtype for weight in adapter.pipeline.vae.parameters()} == {expected}
     assert adapter.network.dtype == torch.float16
+
+
+@pytest.mark.parametrize("tokens", [64, 1024, 4096, 4300, 4301, 16_384])
+@pytest.mark.parametrize("steps", [4, 28, 50])
+def test_flux_2_s_shift_is_that_of_diffusers_at_every_size(tokens: int, steps: int) -> None:
+    assert empirical_shift(tokens, steps) == pytest.approx(compute_empirical_mu(tokens, steps), abs=1e-9)
+
+
+@pytest.mark.parametrize("tokens", [64, 256, 1024, 4096, 16_384])
+def test_the_shift_by_size_is_that_of_diffusers(tokens: int) -> None:
+    config = {"base_shift": 0.5, "max_shift": 0.9, "base_image_seq_len": 256, "max_image_seq_len": 8192}
+    expected = calculate_shift(tokens, 256, 8192, 0.5, 0.9)
+    assert dynamic_shift(FlowMatchEulerDiscreteScheduler(**config), tokens) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("family", ["LCM", "SDXL", "FLUX.1 schnell", "FLUX.2 klein", "Z-Image Turbo"])
+def test_of_few_steps_all_but_the_last_draw_noise_to_search(family: str, steps: int) -> None:
+    kernel = sized(family).schedule(steps, 1.0).kernel
+    assert [kernel.sigma(step) > 0 for step in range(steps)] == [True] * (steps - 1) + [False]

@@ -12,6 +12,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
+    LCMScheduler,
     ModelMixin,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
@@ -23,6 +24,7 @@ from srsoup_lightning.diffusion import loading
 from srsoup_lightning.diffusion.adapter import Adapter, Condition
 from srsoup_lightning.diffusion.loading import Loading, load_backbone
 from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
+from srsoup_lightning.diffusion.transition import Renoising
 from tests.diffusion.conftest import prediction, tiny_pipeline
 from tests.diffusion.pipelines import FAMILIES, make
 from tests.diffusion.test_families import adapted
@@ -57,6 +59,17 @@ def test_a_part_is_replaced_and_the_others_stay(
     backbone = load_backbone(str(pipeline_folder), Loading(**{option: str(tmp_path)}))
     torch.testing.assert_close(getattr(backbone, part).state_dict(), replacement.state_dict())
     torch.testing.assert_close(getattr(backbone, kept).state_dict(), getattr(tiny_pipeline(), kept).state_dict())
+
+
+def test_sdxl_s_autoencoder_that_is_safe_in_float16_stays_there(saved: Callable[[str], Path], tmp_path: Path) -> None:
+    """As madebyollin/sdxl-vae-fp16-fix says of itself; the pipeline's own is run in float32."""
+    vae = make("SDXL").vae
+    vae.register_to_config(force_upcast=False)
+    vae.save_pretrained(tmp_path)
+    for options, expected in (({"vae": str(tmp_path)}, torch.float16), ({}, torch.float32)):
+        backbone = load_backbone(str(saved("SDXL")), Loading(dtype="float16", **options))
+        assert {weight.dtype for weight in backbone.pipeline.vae.parameters()} == {expected}
+        assert backbone.network.dtype == torch.float16
 
 
 @pytest.mark.parametrize("option", ["network", "vae", "preview_decoder"])
@@ -144,6 +157,8 @@ def test_a_user_s_own_adapter_is_taken(pipeline_folder: Path, tmp_path: Path) ->
     backbone = load_backbone(str(folder), own)
     assert type(backbone) is OfThisFile
     assert type(backbone.pipeline) is StableDiffusionImg2ImgPipeline
+    change_index(folder, _class_name="NextYearsPipeline")
+    refused(str(folder), ValueError, "is a NextYearsPipeline, which diffusers .* doesn't have: update it", **vars(own))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +184,37 @@ def test_a_variant_of_the_weights_is_loaded_where_it_is_named(pipeline_folder: P
     torch.testing.assert_close(prediction(variant), prediction(load_backbone(str(pipeline_folder))))
     refused(str(tmp_path), FileNotFoundError, "no weights for pipeline .* name it as loading.variant")
     refused(str(pipeline_folder), ValueError, "variant=fp16", variant="fp16")
+
+
+def times(folder: Path, **scheduler: object) -> tuple[float, ...]:
+    return load_backbone(str(folder), Loading(scheduler=scheduler)).schedule(4, 1.0).times
+
+
+def test_entries_of_the_scheduler_s_config_are_replaced_and_the_others_stay(pipeline_folder: Path) -> None:
+    assert times(pipeline_folder) == (751, 501, 251, 1)
+    assert times(pipeline_folder, timestep_spacing="trailing") == (999, 749, 499, 249)
+    assert times(pipeline_folder, steps_offset=0) == (750, 500, 250, 0)
+
+
+def test_another_scheduler_makes_consistency_steps(pipeline_folder: Path) -> None:
+    """As over a consistency LoRA, whose pipeline is that of the model below it."""
+    backbone = load_backbone(str(pipeline_folder), Loading(scheduler={"_class_name": "LCMScheduler"}))
+    schedule, judge = backbone.schedule(4, 1.0), LCMScheduler.from_config(tiny_pipeline().scheduler.config)
+    judge.set_timesteps(4)
+    assert schedule.times == tuple(judge.timesteps.tolist())
+    assert isinstance(schedule.kernel, Renoising)
+
+
+def test_a_scheduler_that_isn_t_one_is_named_before_the_pipeline_is_loaded(
+    pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused(str(pipeline_folder), ValueError, "makes no DDIMScheduler: wave", scheduler={"beta_schedule": "wave"})
+    monkeypatch.setattr(loading, "_load_pipeline", lambda *_: pytest.fail("the pipeline was loaded"))
+    for name in ("LCM", "UNet2DConditionModel", 3):
+        message = f"scheduler names the class {name!r}: give one of diffusers'"
+        refused(str(pipeline_folder), ValueError, message, scheduler={"_class_name": name})
+    message = "scheduler has no 'spacing': the entries of a DDIMScheduler are .*timestep_spacing"
+    refused(str(pipeline_folder), ValueError, message, scheduler={"spacing": "trailing"})
 
 
 def test_a_revision_of_a_hub_id_is_asked_for_of_index_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:

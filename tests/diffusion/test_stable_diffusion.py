@@ -9,7 +9,10 @@ import torch
 from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     PNDMScheduler,
     SchedulerMixin,
     StableDiffusionPipeline,
@@ -105,6 +108,18 @@ def test_a_scheduler_without_a_word_on_clipping_does_not_clip() -> None:
     denoiser = backbone.bind(PROMPT, num_inference_steps=STEPS, guidance_scale=1.0, eta=1.0)
     x = 100 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     assert denoiser.predict(x, STEPS - 1).x0.abs().max() > 10
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [EDMEulerScheduler(), FlowMatchEulerDiscreteScheduler(), DPMSolverMultistepScheduler(use_flow_sigmas=True)],
+    ids=["EDM", "flow", "solver of a flow"],
+)
+def test_a_scheduler_of_another_kind_of_model_is_named(scheduler: SchedulerMixin) -> None:
+    """DDIM would take its own betas for what the config doesn't say, and draw nonsense."""
+    backbone = StableDiffusion(tiny_pipeline(scheduler))
+    with pytest.raises(ValueError, match=f"pipeline's {type(scheduler).__name__} is of no variance-preserving"):
+        backbone.bind(PROMPT, num_inference_steps=STEPS, guidance_scale=1.0, eta=1.0)
 
 
 def test_a_denoiser_says_what_it_is() -> None:
