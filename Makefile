@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/srsoup predict --config animals --writer.overwrite true
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
