@@ -109,6 +109,15 @@ def _spread(value: dict[str, float], digits: int) -> str:
     return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
 
 
+def _family(method: str) -> str:
+    """Its name but for the number of candidates."""
+    return method.split(", N")[0]
+
+
+# A family's colour is the same in all panels, whichever others are drawn there.
+COLOURS = {family: f"C{number}" for number, family in enumerate(dict.fromkeys(map(_family, METHODS)))}
+
+
 def draw(by_setting: dict[str, Rows], baseline: str) -> Figure:
     """A row of panels a setting: hypervolume as a share of the baseline's, against queries and network evaluations."""
     drawn = Figure(figsize=(10, 3.6 * len(by_setting)), layout="constrained")
@@ -126,8 +135,8 @@ def _panel(panel: Axes, rows: Rows, cost: str, baseline: str) -> None:
     families: dict[str, list[tuple[float, dict[str, float]]]] = defaultdict(list)
     for method in in_order(rows):
         share = ratio(rows[method]["hypervolume"], rows[baseline]["hypervolume"])
-        families[method.split(", N")[0]].append((_mean(rows[method][cost])["mean"], share))
-    for number, (family, points) in enumerate(families.items()):
+        families[_family(method)].append((_mean(rows[method][cost])["mean"], share))
+    for family, points in families.items():
         points.sort(key=lambda point: point[0])
         if family == UNSTEERED:
             panel.axhline(points[0][1]["mean"], color="0.6", linestyle=":", label=family)
@@ -135,7 +144,13 @@ def _panel(panel: Axes, rows: Rows, cost: str, baseline: str) -> None:
         means = [share["mean"] for _, share in points]
         errors = [[v["mean"] - v["low"] for _, v in points], [v["high"] - v["mean"] for _, v in points]]
         panel.errorbar(
-            [spent for spent, _ in points], means, errors, marker="o", capsize=2, color=f"C{number}", label=family
+            [spent for spent, _ in points],
+            means,
+            errors,
+            marker="o",
+            capsize=2,
+            color=COLOURS.get(family),
+            label=family,
         )
 
 
