@@ -44,7 +44,7 @@ def main(
     out: Path = Path("benchmarks/results/scaling.json"),
     repeats: int = 3,
     short: int = 2,
-    long: int = 10,
+    long: int = 6,
     finished: int = 10_000,
 ) -> None:
     """Measure and write.

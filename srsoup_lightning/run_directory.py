@@ -229,10 +229,15 @@ def save_png(picture: Image.Image, path: Path) -> None:
 
 
 def _is_whole(root: Path, image: str) -> bool:
+    # Runs have hundreds of thousands of pictures: no file object and no Path for each.
     try:
-        # Runs have hundreds of thousands of pictures: no buffer and no Path for each.
-        with open(os.path.join(root, image), "rb", buffering=0) as file:
-            file.seek(-len(PNG_END), os.SEEK_END)
-            return file.read() == PNG_END
+        handle = os.open(os.path.join(root, image), os.O_RDONLY)
     except OSError:
         return False
+    try:
+        os.lseek(handle, -len(PNG_END), os.SEEK_END)
+        return os.read(handle, len(PNG_END)) == PNG_END
+    except OSError:  # shorter than that
+        return False
+    finally:
+        os.close(handle)
