@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ COMMANDS = {"predict": LightningCLI.subcommands()["predict"], "plan": {"model", 
 REACHED = 3  # exit code
 STOPPED = "{}: what was finished is kept, and the same command goes on from there"
 EXPECTED = (ValueError, OSError, ModuleNotFoundError, RewardError)  # their messages say what is wrong and what to do
+LEVELS = {  # what may reach a terminal that shows progress
+    "lightning.pytorch": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    SRSoupModule.__module__: logging.ERROR,  # that a bound is reached is said at the end
+}
+ADVICE = (
+    ".*does not have many workers.*",
+    ".*LightningCLI's args parameter.*",
+    ".*LeafSpec.*",
+    ".*Total length of .DataLoader. across ranks is zero.*",  # where all soups are finished
+)
 UNLOADED = f"{Unloaded.__module__}.{Unloaded.__qualname__}"
 DEBUG = "SRSOUP_DEBUG"  # environment variable: show the traceback of an error
 
@@ -157,9 +169,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if arguments == ["--version"]:
         sys.stdout.write(f"srsoup {__version__}\n")
         return 0
-    _quiet()
     try:
-        _run(arguments)
+        with _quiet():
+            _run(arguments)
     except (ArgumentError, BoundError) as error:
         return _fail(str(error), REACHED if isinstance(error, BoundError) else 2)
     except SIGTERMException:
@@ -229,15 +241,18 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _quiet() -> None:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keep the frameworks' advice out of a terminal that shows progress."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger(SRSoupModule.__module__).setLevel(logging.ERROR)  # that a bound is reached is said at the end
-    for advice in (
-        ".*does not have many workers.*",
-        ".*LightningCLI's args parameter.*",
-        ".*LeafSpec.*",
-        ".*Total length of .DataLoader. across ranks is zero.*",  # where all soups are finished
-    ):
-        warnings.filterwarnings("ignore", message=advice)
+    loggers = [logging.getLogger(name) for name in LEVELS]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for advice in ADVICE:
+            warnings.filterwarnings("ignore", message=advice)
+        for logger, level in zip(loggers, LEVELS.values(), strict=True):
+            logger.setLevel(level)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

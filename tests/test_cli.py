@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -245,3 +247,11 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_here_reads_the_process_arguments(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["pytest", "--nonsense"])
     assert srsoup(config) == 0
+
+
+@pytest.mark.parametrize(("prompts", "ending"), [("[a cat]", 0), ("missing.txt", 1)])
+def test_what_a_program_around_it_logs_is_its_own_business(config: Path, prompts: str, ending: int) -> None:
+    names = ("lightning.pytorch", "lightning.fabric", "srsoup_lightning.module")
+    before = [logging.getLogger(name).level for name in names], list(warnings.filters)
+    assert srsoup(config, f"--data.prompts={prompts}") == ending
+    assert ([logging.getLogger(name).level for name in names], list(warnings.filters)) == before
