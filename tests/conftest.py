@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -69,3 +70,14 @@ def make_module(rewards: dict[str, Reward]) -> SRSoupModule:
     """SRSoupModule over the mixture with a lattice of six preferences between two rewards."""
     sampler = SRSoup(num_inference_steps=6, candidates=4, sharing=FixedSoup(0, 3))
     return SRSoupModule(MixtureBackbone(), rewards, sampler, Preferences.lattice(list(rewards), 5))
+
+
+def quiet_trainer(**options: object) -> L.Trainer:
+    """A Trainer that shows and keeps nothing of its own, with further options of Lightning's."""
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return L.Trainer(accelerator="cpu", **quiet | options)

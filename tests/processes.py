@@ -6,12 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-import lightning as L
-
 from srsoup_lightning import PromptDataModule
 from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.samplers.base import Moment
-from tests.conftest import Channel, make_module
+from tests.conftest import Channel, make_module, quiet_trainer
 
 PROMPTS = ["a cat", "a dog / with ünicode"]
 
@@ -25,17 +23,7 @@ def make_all(root: Path, seeds: int, processes: int = 1, strategy: str = "auto",
     module = make_module({"red": Channel(0), "blue": Channel(2)})
     if pause:
         module.listeners.append(rest)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=processes,
-        strategy=strategy,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=root,
-        callbacks=[SampleWriter()],
-    )
+    trainer = quiet_trainer(devices=processes, strategy=strategy, default_root_dir=root, callbacks=[SampleWriter()])
     trainer.predict(module, PromptDataModule(PROMPTS, list(range(seeds))), return_predictions=False)
 
 

@@ -24,10 +24,9 @@ from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.samplers import FixedSoup, Judging, Sampler, Soup, SRSoup
 from srsoup_lightning.shared_counts import SharedCounts
 from tests.callbacks.test_callbacks import predict
-from tests.conftest import Channel, MixtureBackbone
+from tests.conftest import Channel, MixtureBackbone, quiet_trainer
 from tests.test_account import RED, asked
 from tests.test_cli import MODEL, srsoup
-from tests.test_module import quiet_trainer
 from tests.test_resume import contents
 
 SAMPLER = SRSoup(num_inference_steps=6, candidates=4, sharing=FixedSoup(0, 3))

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from rewards import CLIPScore
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.samplers import BaseModel
-from tests.test_module import quiet_trainer
+from tests.conftest import quiet_trainer
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 PIPELINE, CLIP = CHECKPOINTS / "tiny-animals", CHECKPOINTS / "tiny-clip"

@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-import lightning as L
 import pytest
 import torch
 
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.samplers import BaseModel, RewardError, Soup
-from tests.conftest import Broken, Channel, MixtureBackbone, make_module
-
-
-def quiet_trainer(**options: object) -> L.Trainer:
-    return L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, **options)
+from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 
 
 def predict(module: SRSoupModule, prompts: list[str], seeds: list[int]) -> list[Soup]:

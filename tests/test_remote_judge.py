@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lightning import Trainer
 from tenacity import wait_none
 
 import rewards.http_judge as http_judge
 from rewards import HTTPReward, JPEGCompressibility, Reward
 from srsoup_lightning import PromptDataModule, SRSoupModule
 from srsoup_lightning.samplers import Judging, RewardError, Soup
-from tests.conftest import make_module
+from tests.conftest import make_module, quiet_trainer
 from tests.rewards.judges import serving
-from tests.test_module import quiet_trainer
 
 
 class Moody(JPEGCompressibility):
@@ -45,8 +43,7 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def predict(reward: Reward) -> Soup:
     module = make_module({"size": reward, "again": Rounded()})
-    trainer = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
-    (soup,) = trainer.predict(module, PromptDataModule(prompts=["a lobster"], seeds=[0]))
+    (soup,) = quiet_trainer().predict(module, PromptDataModule(prompts=["a lobster"], seeds=[0]))
     return soup
 
 

@@ -11,19 +11,12 @@ from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupProgress
 from srsoup_lightning.report.sheet import SEEDS, write_sheets
 from srsoup_lightning.run_directory import RunDirectory, prompt_slug
 from srsoup_lightning.samplers import RewardError
-from tests.conftest import Broken, Channel, make_module
+from tests.conftest import Broken, Channel, make_module, quiet_trainer
 from tests.test_run_directory import make_soup
 
 
 def predict(module: SRSoupModule, root: Path, callbacks: list[L.Callback], prompts: list[str]) -> None:
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        default_root_dir=root,
-        callbacks=callbacks,
-    )
+    trainer = quiet_trainer(default_root_dir=root, callbacks=callbacks)
     trainer.predict(module, PromptDataModule(prompts, [0, 1]), return_predictions=False)
 
 

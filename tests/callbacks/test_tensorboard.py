@@ -26,7 +26,7 @@ from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
 from srsoup_lightning.run_directory import RunDirectory, prompt_slug
 from srsoup_lightning.samplers import Judging, Moment, RewardError, Soup, WeightedSum
-from tests.conftest import Broken, Channel, MixtureBackbone, make_module
+from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 
 BOX = {"red": (-0.5, 1.0), "blue": (-0.5, 1.5)}
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,16 +42,8 @@ def predict(
     loggers: Logger | list[Logger] | bool | None = None,
     **options: object,
 ) -> list[Soup]:
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=TensorBoardLogger(root, "tensorboard", "") if loggers is None else loggers,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=root,
-        callbacks=callbacks,
-        **options,
-    )
+    logger = TensorBoardLogger(root, "tensorboard", "") if loggers is None else loggers
+    trainer = quiet_trainer(logger=logger, default_root_dir=root, callbacks=callbacks, **options)
     return trainer.predict(module, PromptDataModule(prompts, [0, 1]))
 
 
