@@ -14,22 +14,34 @@ from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.problem import Problem
 from srsoup_lightning.search.distinct import distinct
 from srsoup_lightning.search.noise import NoiseSource
+from srsoup_lightning.search.sharing import Standing
 
 
-class Observation(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Observation:
     """What a step that asked about candidates saw of its P trajectories, on the problem's device.
 
-    Attributes:
-        preferences: Weights of each trajectory's preference, (P, M); with anchors, these among them.
+    Args:
+        standing: Where they stood before the step.
         rewards: Mean reward of the candidates around each trajectory, over those that were asked about, (P, M); NaN
             where none was.
-        closeness: How close the pictures are that they were heading for, symmetric (P, P) in [0, 1], see
-            :func:`srsoup_lightning.search.closeness.preview_closeness`.
     """
 
-    preferences: Tensor
+    standing: Standing
     rewards: Tensor
-    closeness: Tensor
+
+    @property
+    def preferences(self) -> Tensor:
+        """Weights of each trajectory's preference, (P, M); with anchors, these among them."""
+        return self.standing.preferences
+
+    @property
+    def closeness(self) -> Tensor:
+        """How close the pictures are that they were heading for, symmetric (P, P) in [0, 1]; computed when asked for.
+
+        See :func:`srsoup_lightning.search.closeness.preview_closeness`.
+        """
+        return self.standing.preview_closeness
 
 
 class Moment(NamedTuple):

@@ -103,7 +103,7 @@ class Steering:
         rewards[supply.who] = answers.means()
         if not self.sharing.own_noise:  # then suppliers are points, and candidates are those of all who stand there
             rewards = rewards[place]
-        return Observation(self.weights, rewards, standing.preview_closeness)
+        return Observation(standing, rewards)
 
     def _supply(self, heard: Tensor, counts: Tensor, place: Tensor, means: Tensor, noise: Tensor) -> Supply:
         """Who previews candidates, and who is asked about how many.
