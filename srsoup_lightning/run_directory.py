@@ -194,6 +194,10 @@ class RunDirectory:
         for folder in (self.root / "samples", self.sheets, self.tensorboard):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def sample_tables(self) -> list[Path]:
+        """The files that samples.jsonl consists of, those of all processes that have finished a soup."""
+        return [part for part in self._parts("samples") if part.is_file()]
+
     def sample_rows(self) -> Iterator[Row]:
         """The rows of samples.jsonl, of all processes; none if there is no such file.
 

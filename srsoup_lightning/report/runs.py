@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -100,32 +101,33 @@ def read_runs(names: Sequence[str]) -> list[FinishedRun]:
 def _read_run(name: str) -> FinishedRun:
     label, equals, rest = name.partition("=")
     path = Path(name) if Path(name).exists() or not equals else Path(rest)
-    table = path if path.suffix == ".jsonl" else RunDirectory(path).samples
-    if not table.is_file():
+    run = None if path.suffix == ".jsonl" else RunDirectory(path)
+    tables = run.sample_tables() if run else [path] * path.is_file()
+    if not tables:
         raise FileNotFoundError(f"no run {str(path)!r}: give a run directory with samples.jsonl, or a .jsonl file")
-    run = None if table == path else RunDirectory(path)
-    pictures = tuple(_pictures(table, run))
-    if not pictures:
-        raise FileNotFoundError(f"{table} holds no pictures: finish a soup first")
-    for number, picture in enumerate(pictures, 1):
+    found = list(chain.from_iterable(_pictures(table, run) for table in tables))
+    if not found:
+        raise FileNotFoundError(f"{tables[0]} holds no pictures: finish a soup first")
+    pictures = tuple(picture for _, picture in found)
+    for where, picture in found:
         if set(picture.rewards) != set(pictures[0].rewards):
             raise ValueError(
-                f"{table}, line {number} has the rewards {list(picture.rewards)} and line 1 "
-                f"{list(pictures[0].rewards)}: score all pictures with the same"
+                f"{where} has the rewards {list(picture.rewards)} and line 1 {list(pictures[0].rewards)}: score all "
+                "pictures with the same"
             )
     given = label if equals and path == Path(rest) else path.resolve().name.removesuffix(".jsonl")
     costs = () if run is None else tuple(run.ledger_rows())
     return FinishedRun(given, path, pictures, costs)
 
 
-def _pictures(table: Path, run: RunDirectory | None) -> Iterator[Picture]:
-    """The pictures of a table; those of a run directory lie in it, those of a table by itself wherever it says."""
+def _pictures(table: Path, run: RunDirectory | None) -> Iterator[tuple[str, Picture]]:
+    """Line and picture of a table; those of a run directory lie in it, those of a table by itself wherever it says."""
     with table.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             where = f"{table}, line {number}"
             row = _row(line, where)
             path = table.parent / row["image"] if run is None else run.picture(row["image"])
-            yield _picture(row, path, where)
+            yield where, _picture(row, path, where)
 
 
 def _row(line: str, where: str) -> dict[str, Any]:

@@ -307,3 +307,15 @@ def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path: Path) -> Non
     (tmp_path / "out").write_text("mine")
     with pytest.raises(NotADirectoryError, match=r"out is .*, a file: give a folder"):
         compare([], str(tmp_path / "out"))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_under_way_shows_what_all_its_processes_have_finished(tmp_path: Path) -> None:
+    whole, under_way = (make_run(tmp_path / name, steered(2)) for name in ("whole", "under way"))
+    for name in ("samples", "ledger"):
+        table = Path(under_way) / f"{name}.jsonl"
+        lines = table.read_text().splitlines(keepends=True)
+        table.write_text("".join(lines[: len(lines) // 2]))
+        table.with_name(f"{name}.1.jsonl").write_text("".join(lines[len(lines) // 2 :]))
+    one, other = compared([whole, under_way], bounds=BOX).runs
+    assert one.values == other.values
