@@ -52,8 +52,8 @@ def unsteered_scales(run: Run, base: BaseModel, prompts: Sequence[str], samples:
     return scales
 
 
-def measure(soup: Soup, scale: Scale) -> dict[str, float]:
-    """Utility, hypervolume and smoothness of a soup's front, and what it cost."""
+def measure(soup: Soup, scale: Scale) -> dict[str, float | list[list[float]]]:
+    """Utility, hypervolume and smoothness of a soup's front, what it cost, and the front itself in those units."""
     z = scale.standardise(soup.rewards)
     box = Hypervolume([LOW] * z.shape[1], [HIGH] * z.shape[1])
     box.update(z)
@@ -67,6 +67,7 @@ def measure(soup: Soup, scale: Scale) -> dict[str, float]:
         "nfe": soup.ledger.nfe,
         "decodes": soup.ledger.decodes,
         "seconds": soup.ledger.seconds,
+        "front": [[round(value, 3) for value in point] for point in z.tolist()],
     }
 
 

@@ -41,4 +41,5 @@ def test_a_front_by_hand() -> None:
     assert found["hypervolume"] == pytest.approx(0.25)
     assert found["utility"] == pytest.approx((6 + 2 + 0) / 3)
     assert found["smoothness"] == pytest.approx(0.3)
+    assert found["front"] == [[6, -2], [2, 2], [0, 0]]
     assert (found["queries"], found["nfe"], found["decodes"], found["seconds"]) == (7, 5, 6, 7.0)
