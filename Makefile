@@ -26,7 +26,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Train tiny-clip and tiny-animals from nothing; needs Debian's fonts-noto-color-emoji and about three hours on two cores.
+# Train the shipped checkpoints from nothing; needs Debian's fonts-noto-color-emoji and about three hours on two cores.
 checkpoints: setup
 	$(BIN)/python -m checkpoints.recipe --workdir build/recipe
 

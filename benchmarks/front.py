@@ -30,10 +30,10 @@ def jpeg_and_clip() -> Judges:
     return Judges({"jpeg": JPEGCompressibility().score, "clip": CLIPScore("tiny-clip").score}, on_cpu=["jpeg"])
 
 
-def runner(pipeline: str, rewards: Mapping[str, Reward], preferences: Preferences, dtype: str = "float32") -> Run:
+def runner(pipeline: str, rewards: Mapping[str, Reward], preferences: Preferences, loading: Loading = Loading()) -> Run:
     """A function that makes the soups of some prompts and seeds with a sampler; the model is loaded once."""
     trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    module = SRSoupModule(pipeline, dict(rewards), BaseModel(), preferences, loading=Loading(dtype=dtype))
+    module = SRSoupModule(pipeline, dict(rewards), BaseModel(), preferences, loading=loading)
 
     def run(sampler: Sampler, prompts: Sequence[str], seeds: Sequence[int]) -> list[Soup]:
         module.sampler = sampler

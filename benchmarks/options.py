@@ -13,6 +13,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.front import COMMON
 from benchmarks.query_efficiency import measure_methods
+from srsoup_lightning import Loading
 from srsoup_lightning.samplers import Auto, Never, Pooled, Sampler, Selection, SRSoup, Surrogate
 
 PROMPTS = ("a fox", "a bear", "a frog", "a turtle", "a duck", "a cow", "a cat", "a whale")
@@ -34,9 +35,14 @@ OPTIONS: dict[str, Sampler] = {
     "shaping: std": SRSoup(**COMMON, shaping="std"),
     "N = 6, antithetic": SRSoup(**COMMON, candidates=6, antithetic=True),
     "N = 6": SRSoup(**COMMON, candidates=6),
+    "N falls from 14 to 4, then 0": SRSoup(**COMMON, candidates=[*[0] * 4, 14, 12, 11, 9, 8, 7, 6, 6, 5, 4, *[0] * 6]),
     "preview: unguided": SRSoup(**COMMON, preview="unguided"),
     "preview: reused": SRSoup(**COMMON, preview="reused"),
+    "preview_decoder: tiny-animals-preview": SRSoup(**COMMON),
 }
+LOADING = {
+    "preview_decoder: tiny-animals-preview": {"preview_decoder": "tiny-animals-preview"}
+}  # where not the default
 
 
 def main(
@@ -57,7 +63,9 @@ def main(
         unsteered: Unsteered samples of each prompt that fix its scale.
         dtype: Precision of the denoising network and the decoder.
     """
-    measure_methods({name: OPTIONS[name] for name in options}, out, ["two rewards"], prompts, seeds, unsteered, dtype)
+    for name in options:
+        loading = Loading(dtype=dtype, **LOADING.get(name, {}))
+        measure_methods({name: OPTIONS[name]}, out, ["two rewards"], prompts, seeds, unsteered, loading)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ from benchmarks.front import COMMON, jpeg_and_clip
 from benchmarks.machine import describe, peak_memory
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.diffusion.loading import load_backbone
+from srsoup_lightning.diffusion.loading import Loading, load_backbone
 from srsoup_lightning.samplers import FixedSoup, Problem, Soup, SRSoup, WeightedSum
 
 PROMPT = "a lobster"
+PREVIEW = "tiny-animals-preview"
 SMALL_SOUP = "benchmarks.overhead.make_small_soup"
 SIZES = {  # divisions of the lattice, and candidates of the weighted sum; None is SRSoup's Auto
     "3 preferences, N = 8": (2, 8),
@@ -43,15 +44,15 @@ def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 1,
         repeats: Soups of each method; the median counts.
         max_batch: How many latents the network sees at once, in the soups and in the bare calls.
     """
-    backbone = load_backbone("tiny-animals")
+    backbone, previewing = (load_backbone("tiny-animals", Loading(preview_decoder=each)) for each in (None, PREVIEW))
     methods = {
         "SRSoup(Auto)": SRSoup(**COMMON, max_batch=max_batch),
         "SRSoup(FixedSoup(0, 8))": SRSoup(**COMMON, candidates=16, sharing=FixedSoup(0, 8), max_batch=max_batch),
         "WeightedSum": WeightedSum(**COMMON, candidates=16, max_batch=max_batch),
     }
-    rates = [_bare_rates(backbone, max_batch)]
+    rates = [_bare_rates(backbone, previewing, max_batch)]
     soups = {name: [_soup(backbone, sampler, 10, seed) for seed in range(repeats)] for name, sampler in methods.items()}
-    rates.append(_bare_rates(backbone, max_batch))
+    rates.append(_bare_rates(backbone, previewing, max_batch))
     bare = {key: median(rate[key] for rate in rates) for key in rates[0]}
     results = {
         "machine": describe(),
@@ -72,14 +73,15 @@ def _soup(backbone: Backbone, sampler: SRSoup, divisions: int, seed: int) -> Sou
 
 
 @torch.inference_mode()
-def _bare_rates(backbone: Backbone, batch: int) -> dict[str, float]:
-    """Seconds of one network evaluation, one decode and one query of each reward, in batches."""
-    denoiser = backbone.bind(PROMPT, **COMMON)
+def _bare_rates(backbone: Backbone, previewing: Backbone, batch: int) -> dict[str, float]:
+    """Seconds of one network evaluation, one decode by each decoder and one query of each reward, in batches."""
+    denoiser, with_tiny = (each.bind(PROMPT, **COMMON) for each in (backbone, previewing))
     x = torch.randn(batch, *denoiser.shape)
     images = denoiser.decode(x)
     rates = {
         "network evaluation": _seconds(lambda: denoiser.predict(x, 10)) / (batch * denoiser.evaluations),
         "decode": _seconds(lambda: denoiser.decode(x)) / batch,
+        f"decode by {PREVIEW}": _seconds(lambda: with_tiny.decode_preview(x)) / batch,
     }
     return rates | {
         name: _seconds(lambda score=score: score(images, [PROMPT] * batch)) / batch

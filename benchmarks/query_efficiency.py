@@ -20,7 +20,7 @@ from rich.console import Console
 
 from benchmarks.front import COMMON, Run, measure, runner, unsteered_scales
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
-from srsoup_lightning import Preferences
+from srsoup_lightning import Loading, Preferences
 from srsoup_lightning.pareto import Scale
 from srsoup_lightning.samplers import (
     AdaptiveAnchors,
@@ -99,7 +99,8 @@ def main(
         unsteered: Unsteered samples of each prompt that fix its scale.
         dtype: Precision of the denoising network and the decoder.
     """
-    measure_methods({name: METHODS[name] for name in methods}, out, settings, prompts, seeds, unsteered, dtype)
+    chosen, loading = {name: METHODS[name] for name in methods}, Loading(dtype=dtype)
+    measure_methods(chosen, out, settings, prompts, seeds, unsteered, loading)
 
 
 def measure_methods(
@@ -109,24 +110,27 @@ def measure_methods(
     prompts: list[str],
     seeds: list[int],
     unsteered: int,
-    dtype: str,
+    loading: Loading,
 ) -> None:
     """Append the missing rows of methods by name; the other arguments are those of :func:`main`."""
     out.mkdir(parents=True, exist_ok=True)
     judges = {name: make() for name, make in REWARDS.items()}
-    moments = _unsteered(out / "unsteered.jsonl", judges, prompts, unsteered, dtype)
+    moments = _unsteered(out / "unsteered.jsonl", judges, prompts, unsteered, Loading(dtype=loading.dtype))
     for name in settings:
         setting = SETTINGS[name]
-        run = runner("tiny-animals", {reward: judges[reward] for reward in setting.rewards}, setting.preferences, dtype)
+        rewards = {reward: judges[reward] for reward in setting.rewards}
+        run = runner("tiny-animals", rewards, setting.preferences, loading)
         scales = {prompt: _scale(moments[prompt], setting.rewards) for prompt in prompts}
-        made_with = {"setting": name, "dtype": dtype, "threads": torch.get_num_threads()}
+        made_with = {"setting": name, "dtype": loading.dtype, "threads": torch.get_num_threads()}
         _measure_setting(out / "soups.jsonl", run, scales, made_with, methods, seeds)
 
 
-def _unsteered(path: Path, judges: dict[str, Reward], prompts: list[str], samples: int, dtype: str) -> dict[str, dict]:
+def _unsteered(
+    path: Path, judges: dict[str, Reward], prompts: list[str], samples: int, loading: Loading
+) -> dict[str, dict]:
     """Each prompt's row of moments {reward: [mean, standard deviation]}, read where known and measured where not."""
     known = {row["prompt"]: row for row in _read(path) if row["samples"] == samples}
-    run = runner("tiny-animals", judges, Preferences.lattice(list(judges), 1), dtype)
+    run = runner("tiny-animals", judges, Preferences.lattice(list(judges), 1), loading)
     for prompt in prompts:
         if prompt not in known:
             scale = unsteered_scales(run, BaseModel(**COMMON), [prompt], samples)[prompt]

@@ -10,12 +10,13 @@ from diffusers import StableDiffusionPipeline
 from transformers import AutoTokenizer
 
 from rewards import CLIPScore
-from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.diffusion.loading import load_backbone
 from srsoup_lightning.samplers import BaseModel
 from tests.conftest import quiet_trainer
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
-PIPELINE, CLIP = CHECKPOINTS / "tiny-animals", CHECKPOINTS / "tiny-clip"
+PIPELINE, CLIP, PREVIEW = (CHECKPOINTS / name for name in ("tiny-animals", "tiny-clip", "tiny-animals-preview"))
 
 
 def animals() -> list[str]:
@@ -32,7 +33,7 @@ def test_the_papers_animals_are_among_them() -> None:
 
 
 def test_they_are_small_and_hold_no_pickle() -> None:
-    files = [path for folder in (PIPELINE, CLIP) for path in folder.rglob("*") if path.is_file()]
+    files = [path for folder in (PIPELINE, CLIP, PREVIEW) for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 25_000_000
     assert not [path for path in files if path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
 
@@ -72,3 +73,15 @@ def test_pictures_show_the_animal_that_was_asked_for() -> None:
     named = [animals()[index] for index in scores.argmax(1)]
     asked = [name for name in names for _ in range(2)]
     assert sum(a == b for a, b in zip(named, asked, strict=True)) >= 0.75 * len(asked)
+
+
+def test_the_preview_decoder_shows_rewards_nearly_what_the_pipeline_would() -> None:
+    backbone = load_backbone("tiny-animals", Loading(preview_decoder="tiny-animals-preview"))
+    denoiser = backbone.bind("a lobster", num_inference_steps=4, guidance_scale=5.0, eta=1.0)
+    x = torch.randn(4, *denoiser.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for step in range(3):
+            x = denoiser.predict(x, step).x0 if step == 2 else denoiser.kernel.mean(step, x, denoiser.predict(x, step))
+        seen, drawn = denoiser.decode_preview(x), denoiser.decode(x)
+    blank = drawn.mean((0, 2, 3), keepdim=True)
+    assert (seen - drawn).abs().mean() < 0.25 * (drawn - blank).abs().mean()

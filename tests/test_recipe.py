@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 
 from checkpoints.recipe.__main__ import STAGES, Recipe, main
 from checkpoints.recipe.autoencoder import AutoencoderTraining, DecoderTraining, build_autoencoder, reconstruction_error
+from checkpoints.recipe.preview import PreviewTraining, build_preview_decoder, decoded_latents
 from checkpoints.recipe.training import fit
 
 PICTURES = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -66,3 +67,25 @@ def test_each_stage_has_a_method_and_a_place() -> None:
 def test_unknown_stages_are_named() -> None:
     with pytest.raises(ValueError, match=r"unknown stages \['vae'\]: choose from clip, autoencoder, decoder"):
         main(stages=["vae"])
+
+
+def test_a_preview_decoder_learns_what_the_autoencoder_makes_of_latents_and_their_mixtures(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = build_autoencoder().eval()
+    teacher.register_to_config(scaling_factor=0.5)
+    data = decoded_latents(teacher, PICTURES, seed=0)
+    latents, images = (each.float() for each in data.tensors)
+    means = torch.cat(
+        [teacher.encode(each / 127.5 - 1).latent_dist.mean for each in PICTURES.float().split(1)]
+    ).detach()
+    torch.testing.assert_close(latents[::2] / 0.5, means[::2], rtol=1e-2, atol=1e-2)
+    between = (latents[1::2] / 0.5 - means[1::2]) / (means[::2] - means[1::2])  # the share of the neighbour
+    assert all(0 <= each.median() <= 1 and (each - each.median()).abs().median() < 0.05 for each in between)
+    decoded = teacher.decode(latents / 0.5).sample.detach()
+    torch.testing.assert_close(images / 127.5 - 1, decoded.clamp(-1, 1), rtol=0, atol=0.02)
+
+    student = build_preview_decoder()
+    before = reconstruction_error(student.decode(latents).sample, decoded).item()
+    module = PreviewTraining(student, learning_rate=5e-3, steps=12, folder=tmp_path)
+    fit(module, data, tmp_path, steps=12, batch_size=4, seed=0)
+    assert reconstruction_error(student.decode(latents).sample, decoded).item() < 0.8 * before

@@ -1,4 +1,4 @@
-"""Make tiny-clip and tiny-animals from nothing: ``python -m checkpoints.recipe --workdir build/recipe``."""
+"""Make the shipped checkpoints from nothing: ``python -m checkpoints.recipe --workdir build/recipe``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from torch import Tensor
 from checkpoints.recipe.autoencoder import refine_decoder, train_autoencoder
 from checkpoints.recipe.clip import train_clip
 from checkpoints.recipe.denoiser import train_denoiser
-from checkpoints.recipe.export import export
+from checkpoints.recipe.export import export, export_preview
+from checkpoints.recipe.preview import train_preview_decoder
 from checkpoints.recipe.scenes import FONT, Scene, draw_many
 
 LOGGER = logging.getLogger("checkpoints.recipe")
-STAGES = ("clip", "autoencoder", "decoder", "denoiser", "export")
+STAGES = ("clip", "autoencoder", "decoder", "denoiser", "preview", "export")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,16 @@ class Recipe:
         parts = self.model("clip"), self.model("autoencoder")
         train_denoiser(*self._scenes("denoiser"), *parts, self.workdir / "denoiser", **self._training("denoiser"))
 
+    def preview(self) -> None:
+        """A small decoder that does what the finished one does."""
+        pictures, _ = self._scenes("preview")
+        train_preview_decoder(pictures, self.model("decoder"), self.workdir / "preview", **self._training("preview"))
+
     def export(self) -> None:
         """The checkpoints that ship, their cards and their measured quality."""
         parts = (self.model(stage) for stage in ("clip", "decoder", "denoiser"))
         export(*parts, Path(__file__).parents[1], self.font)
+        export_preview(self.model("preview"), Path(__file__).parents[1], self.font)
 
     def _scenes(self, stage: str) -> tuple[Tensor, list[Scene]]:
         return draw_many(self.schedules[stage].scenes, self.seed, self.font)
@@ -89,23 +96,27 @@ def main(
     autoencoder: Schedule = Schedule(scenes=24_000, steps=3_500, batch_size=16, learning_rate=2e-3),
     decoder: Schedule = Schedule(scenes=24_000, steps=9_000, batch_size=16, learning_rate=1e-3),
     denoiser: Schedule = Schedule(scenes=24_000, steps=10_000, batch_size=32, learning_rate=1e-3),
+    preview: Schedule = Schedule(scenes=4_096, steps=1_250, batch_size=32, learning_rate=2e-3),
 ) -> None:
     """Run the stages that have no result in `workdir` yet; a stopped one goes on from its last epoch.
 
     Args:
         workdir: Folder of the trainings; what is finished in it isn't done again.
-        stages: Which stages to run, of clip, autoencoder, decoder, denoiser and export.
+        stages: Which stages to run, of clip, autoencoder, decoder, denoiser, preview and export.
         font: The font file of Noto Color Emoji.
         seed: Seed of the pictures and of every training.
         clip: Schedule of the contrastive training.
         autoencoder: Schedule of the autoencoder.
         decoder: Schedule of the autoencoder's decoder, once its encoder is done.
         denoiser: Schedule of the UNet; it needs the encoder, not the decoder, so both can run side by side.
+        preview: Schedule of the small decoder for previews.
     """
     unknown = set(stages) - set(STAGES)
     if unknown:
         raise ValueError(f"unknown stages {sorted(unknown)}: choose from {', '.join(STAGES)}")
-    recipe = Recipe(workdir, font, seed, dict(zip(STAGES, (clip, autoencoder, decoder, denoiser), strict=False)))
+    recipe = Recipe(
+        workdir, font, seed, dict(zip(STAGES, (clip, autoencoder, decoder, denoiser, preview), strict=False))
+    )
     for stage in STAGES:
         if stage in stages and not recipe.model(stage).exists():
             LOGGER.info("stage %s", stage)

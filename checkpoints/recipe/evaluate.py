@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
 from checkpoints.recipe.clip import zero_shot
 from checkpoints.recipe.denoiser import sample
+from checkpoints.recipe.preview import CHUNK, decoded_latents
 from checkpoints.recipe.scenes import ANIMALS, FONT, draw_many, with_article
 
 FRESH_SEED = 1_000_003  # of scenes that no training has seen
@@ -41,6 +42,17 @@ def picture_accuracy(clip_folder: Path, pictures: Tensor) -> dict[str, float]:
     named = zero_shot(clip, processor, pictures.flatten(0, 1)).view(pictures.shape[:2])
     right = (named == torch.arange(len(ANIMALS))).float().mean(0)
     return dict(zip(ANIMALS, right.tolist(), strict=True))
+
+
+@torch.no_grad()
+def decoded_difference(tiny_folder: Path, teacher_folder: Path, number: int, font: Path = FONT) -> float:
+    """Mean absolute difference, of 255, between what two decoders make of fresh scenes' latents and of mixtures."""
+    teacher = AutoencoderKL.from_pretrained(teacher_folder, torch_dtype=torch.float32).eval()
+    tiny = AutoencoderTiny.from_pretrained(tiny_folder, torch_dtype=torch.float32).eval()
+    pictures, _ = draw_many(number, FRESH_SEED, font)
+    latents, images = decoded_latents(teacher, pictures, FRESH_SEED).tensors
+    decoded = torch.cat([tiny.decode(chunk.float()).sample for chunk in latents.split(CHUNK)])
+    return float(((decoded.clamp(-1, 1) + 1) * 127.5 - images).abs().mean())
 
 
 def load_clip(folder: Path) -> tuple[CLIPModel, CLIPProcessor]:

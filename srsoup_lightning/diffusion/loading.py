@@ -19,7 +19,7 @@ from srsoup_lightning.diffusion.quiet import overheard, without_loading_bars, wi
 from srsoup_lightning.diffusion.trust import require_no_code, require_no_url, require_safetensors
 from srsoup_lightning.diffusion.tuning import tune
 from srsoup_lightning.diffusion.whole import require_whole
-from srsoup_lightning.shipped import PIPELINES
+from srsoup_lightning.shipped import PIPELINES, PREVIEW_DECODERS
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, ModelMixin
@@ -59,7 +59,7 @@ class Loading:
         network: Other weights for the denoising network, such as a fine-tuned one's.
         vae: Another autoencoder of the same latents, such as madebyollin/sdxl-vae-fp16-fix.
         preview_decoder: An ``AutoencoderTiny`` that decodes what only rewards see, such as madebyollin/taesd for
-            Stable Diffusion 1.x and 2.x; None takes the pipeline's own decoder.
+            Stable Diffusion 1.x and 2.x, or tiny-animals-preview, which ships; None takes the pipeline's own decoder.
         scheduler: Entries that replace those of the pipeline's ``scheduler_config.json``, ``_class_name`` among them:
             {"_class_name": "LCMScheduler"} for a consistency LoRA, {"timestep_spacing": "trailing"} for Lightning's.
         loras: LoRAs in diffusers' or peft's format, each to its weight; they are merged into the networks.
@@ -140,10 +140,11 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> Adapter:
         adapter = _adapter(pipeline, kind, loading.adapter)
         folder = Path(source) if Path(source).is_dir() else None
         _look_over(index, pipeline, folder, loading)
-        parts, preview = _other_parts(index, loading), loading.preview_decoder
-        preview_decoder = (
-            None if preview is None else load_part("AutoencoderTiny", "preview decoder", preview, DTYPES[loading.dtype])
-        )
+        parts = _other_parts(index, loading)
+        preview_decoder = None
+        if (preview := loading.preview_decoder) is not None:
+            preview = str(PREVIEW_DECODERS.find(preview) or preview)
+            preview_decoder = load_part("AutoencoderTiny", "preview decoder", preview, DTYPES[loading.dtype])
         if folder is not None:
             require_whole(folder, index, part_names(index) - set(parts))
         loaded = _load_pipeline(source, kind, index, parts, loading)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import query_efficiency
+from benchmarks import options, query_efficiency
 from benchmarks.query_efficiency_report import main as report
+from srsoup_lightning import Loading
 
 BASE, HALF, FULL = "BaseModel", "FixedSoup(0, 8), N = 16", "WeightedSum, N = 16"
 
@@ -39,17 +40,33 @@ def test_the_report_says_what_the_rows_say(tmp_path: Path) -> None:
     assert (tmp_path / "figure.png").stat().st_size > 1_000
 
 
-def test_rows_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("nothing is left to do")
-
-    write_rows(tmp_path)
+def write_scales(folder: Path, prompts: tuple[str, ...]) -> None:
     moments = {name: [0.0, 1.0] for name in query_efficiency.REWARDS}
-    rows = [{"prompt": prompt, "samples": 64, "moments": moments} for prompt in ("x", "y", "z")]
-    (tmp_path / "unsteered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [{"prompt": prompt, "samples": 64, "moments": moments} for prompt in prompts]
+    (folder / "unsteered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("nothing is left to do")
+
+
+def test_rows_that_are_there_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path)
+    write_scales(tmp_path, ("x", "y", "z"))
     monkeypatch.setattr(query_efficiency, "runner", lambda *_: refuse)
     before = (tmp_path / "soups.jsonl").read_text()
     query_efficiency.main(
         out=tmp_path, settings=["two rewards"], methods=[BASE, HALF, FULL], prompts=["x", "y", "z"], seeds=[0]
     )
     assert (tmp_path / "soups.jsonl").read_text() == before
+
+
+def test_an_option_may_load_the_model_in_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Loading] = []
+    write_scales(tmp_path, ("x",))
+    monkeypatch.setattr(query_efficiency, "runner", lambda *given: seen.append(given[-1]) or refuse)
+    monkeypatch.setattr(query_efficiency, "_measure_setting", lambda *_: None)
+    (with_decoder,) = options.LOADING
+    options.main(out=tmp_path, options=["Auto", with_decoder], prompts=["x"], dtype="float32")
+    assert [loading.preview_decoder for loading in seen] == [None, None, None, "tiny-animals-preview"]  # scales without
+    assert {loading.dtype for loading in seen} == {"float32"}
