@@ -40,9 +40,8 @@ OPTIONS: dict[str, Sampler] = {
     "preview: reused": SRSoup(**COMMON, preview="reused"),
     "preview_decoder: tiny-animals-preview": SRSoup(**COMMON),
 }
-LOADING = {
-    "preview_decoder: tiny-animals-preview": {"preview_decoder": "tiny-animals-preview"}
-}  # where not the default
+# How the model is loaded, where another way than by default.
+LOADING = {"preview_decoder: tiny-animals-preview": {"preview_decoder": "tiny-animals-preview"}}
 
 
 def main(

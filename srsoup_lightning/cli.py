@@ -6,9 +6,7 @@ import logging
 import os
 import signal
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,7 @@ from srsoup_lightning.run_directory import RunDirectory
 from srsoup_lightning.samplers import RewardError
 from srsoup_lightning.shared_counts import SharedCounts
 from srsoup_lightning.shipped import CONFIGS
-from srsoup_lightning.terminal import printable
+from srsoup_lightning.terminal import hushed, printable
 from srsoup_lightning.tools import TOOLS, run_tool
 from srsoup_lightning.trainer import SoupTrainer, Unloaded
 from srsoup_lightning.version import __version__
@@ -170,7 +168,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"srsoup {__version__}\n")
         return 0
     try:
-        with _quiet():
+        with hushed(LEVELS, ADVICE):
             _run(arguments)
     except (ArgumentError, BoundError) as error:
         return _fail(str(error), REACHED if isinstance(error, BoundError) else 2)
@@ -239,20 +237,3 @@ def _fail(message: str, code: int) -> int:
     line = " ".join(part.strip() for part in message.splitlines() if part.strip())
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"srsoup: error: {printable(line)}", markup=False)
     return code
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the frameworks' advice out of a terminal that shows progress."""
-    loggers = [logging.getLogger(name) for name in LEVELS]
-    before = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for advice in ADVICE:
-            warnings.filterwarnings("ignore", message=advice)
-        for logger, level in zip(loggers, LEVELS.values(), strict=True):
-            logger.setLevel(level)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)

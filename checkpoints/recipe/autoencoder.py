@@ -39,6 +39,12 @@ def reconstruction_error(decoded: Tensor, images: Tensor) -> Tensor:
     return error.abs().mean() + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
+def show(module: L.LightningModule, images: Tensor, decoded: Tensor) -> None:
+    """Every 500 steps, write pictures (B, 3, H, W) in [-1, 1] over what became of them to the module's `folder`."""
+    if module.global_step % 500 == 0:
+        save_grid(torch.cat([images[:8], decoded[:8].detach()]) / 2 + 0.5, module.folder / "reconstruction.png")
+
+
 class DecoderTraining(L.LightningModule):
     """The decoder alone, on the latents of the frozen encoder, so that the denoiser's latents stay what they are."""
 
@@ -56,8 +62,7 @@ class DecoderTraining(L.LightningModule):
                 latents = self.autoencoder.encode(images).latent_dist.sample()
             decoded = self.autoencoder.decode(latents).sample.float()
         self.log("error", F.l1_loss(decoded, images))
-        if self.global_step % 500 == 0:
-            save_grid(torch.cat([images[:8], decoded[:8].detach()]) / 2 + 0.5, self.folder / "reconstruction.png")
+        show(self, images, decoded)
         return reconstruction_error(decoded, images)
 
     def configure_optimizers(self) -> dict:
@@ -79,8 +84,7 @@ class AutoencoderTraining(L.LightningModule):
             decoded = self.autoencoder.decode(posterior.sample()).sample
         error, divergence = F.l1_loss(decoded.float(), images), posterior.kl().mean() / posterior.mean[0].numel()
         self.log_dict({"error": error, "divergence": divergence})
-        if self.global_step % 500 == 0:
-            save_grid(torch.cat([images[:8], decoded[:8].detach()]) / 2 + 0.5, self.folder / "reconstruction.png")
+        show(self, images, decoded)
         return error + KL_WEIGHT * divergence
 
     def configure_optimizers(self) -> dict:

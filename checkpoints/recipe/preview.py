@@ -11,8 +11,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from checkpoints.recipe.autoencoder import reconstruction_error
-from checkpoints.recipe.training import cosine_adamw, fit, save_grid
+from checkpoints.recipe.autoencoder import reconstruction_error, show
+from checkpoints.recipe.training import cosine_adamw, fit
 
 WIDTH = 16
 CHUNK = 64
@@ -42,8 +42,7 @@ class PreviewTraining(L.LightningModule):
         latents, images = batch[0].float(), batch[1].float() / 127.5 - 1
         decoded = self.autoencoder.decode(latents).sample
         self.log("error", F.l1_loss(decoded, images))
-        if self.global_step % 500 == 0:
-            save_grid(torch.cat([images[:8], decoded[:8].detach()]) / 2 + 0.5, self.folder / "reconstruction.png")
+        show(self, images, decoded)
         return reconstruction_error(decoded, images)
 
     def configure_optimizers(self) -> dict:
