@@ -44,7 +44,7 @@ def load_part(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMix
     """
     import diffusers
 
-    missing = FileNotFoundError(f"no {name} {source!r}: give a folder or hub id of a {kind} with safetensors")
+    missing = FileNotFoundError(f"no {name} {source!r}: give a folder or hub id of class {kind}, with safetensors")
     if not Path(source).is_dir() and not is_hub_id(source):
         raise missing
     try:
