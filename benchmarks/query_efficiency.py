@@ -74,7 +74,9 @@ METHODS: dict[str, Sampler] = {
     "Pooled() and a surrogate, N = [4, 5, 5, 6]": SRSoup(
         **COMMON, candidates=[4, 5, 5, 6], sharing=Pooled(), surrogate=Surrogate()
     ),
-    **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (Auto.candidates, 10)},
+    # The default, and as many as a fifth of the weighted sum's queries pay for: of N = 16 with three rewards, of N = 30
+    # with two and with three.
+    **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (Auto.candidates, 6, 11, 14)},
     f"Auto() with unguided previews, N = {Auto.candidates}": SRSoup(**COMMON, preview="unguided"),
 }
 

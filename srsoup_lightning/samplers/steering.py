@@ -20,6 +20,8 @@ from srsoup_lightning.search.surrogate import GaussianProcess
 if TYPE_CHECKING:
     from srsoup_lightning.samplers.soup import SRSoup
 
+LEAST_EXPLAINED = 0.1  # of a reward's spread; one that is known worse pulls no harder for it
+
 
 class Supply(NamedTuple):
     """The S suppliers of a step."""
@@ -148,8 +150,10 @@ class Steering:
     def _shaped(self, answers: Answers) -> Tensor:
         """The weights (S, M, N) of the candidates for each reward.
 
-        With a surrogate they are by what it makes of the answers, and a reward has the less say, the less of its spread
-        the surrogate explains.
+        With a surrogate they are by what it makes of the answers. A prediction is the answer shrunk towards the mean:
+        standardised, it reaches along the reward's gradient only as far as the share of the spread that is explained.
+        Divided by that share, each reward pulls as hard as if all its candidates were asked about, however well it is
+        predicted.
         """
         rewards, asked, clean = answers
         if clean is None:
@@ -161,5 +165,5 @@ class Steering:
             learned.learn(clean[answered], reward[answered])
             predictions = learned.predict(clean, spread)
             explained = deviation_within(predictions) / (deviation_within(reward, answered) + EPSILON)
-            weights.append(explained * shape(predictions))
+            weights.append(shape(predictions) / explained.clamp_min(LEAST_EXPLAINED))
         return torch.stack(weights, dim=1)

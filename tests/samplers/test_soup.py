@@ -119,7 +119,9 @@ class Twin:
             raw, explained = self.known_rewards(j, score, torch.stack(clean), heard, counts[:, j] * heard[:, j])
             for s in range(len(means)):
                 kept = raw[s][: int(known[s, j])]
-                shaped = explained * (kept - kept.mean()) / (kept.std(correction=0) + 1e-8) if len(kept) else kept
+                shaped = (
+                    (kept - kept.mean()) / (kept.std(correction=0) + 1e-8) / max(explained, 0.1) if len(kept) else kept
+                )
                 for p in range(len(means)):
                     for k in range(len(kept) if share[p, s, j] else 0):
                         shift = (means[s] - means[p]) * {"exact": 1 / sigma, "raw": 1, "none": 0}[
