@@ -12,7 +12,7 @@ from srsoup_lightning.samplers import Problem, Shaping, SRSoup
 from srsoup_lightning.samplers.steering import Answers, Steering
 from srsoup_lightning.search.noise import NoiseSource
 
-SUPPLIERS, N, SHAPE, REPEATS = 12, 16, (4, 4, 4), 20
+SUPPLIERS, N, SHAPE, REPEATS = 12, 16, (4, 8, 8), 20
 
 
 def pulls(asked_about: int, seed: int) -> Tensor:
@@ -33,8 +33,8 @@ def pulls(asked_about: int, seed: int) -> Tensor:
     return torch.einsum("smn,snchw,mchw->m", weights, noise, slopes) / (SUPPLIERS * N)
 
 
-@pytest.mark.parametrize("asked_about", [4, 6, 8])
+@pytest.mark.parametrize("asked_about", [8, 10])
 def test_a_reward_that_is_predicted_pulls_like_one_that_is_asked(asked_about: int) -> None:
     of_all, of_some = torch.stack([pulls(asked_about, seed) for seed in range(REPEATS)]).mean(0).tolist()
     assert of_all == pytest.approx(1, abs=0.1)
-    assert of_some == pytest.approx(1, abs=0.2)
+    assert of_some == pytest.approx(1, abs=0.12)
