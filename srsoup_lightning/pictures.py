@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +42,8 @@ def find_entries(folder: Path, prompts: Path | None) -> list[Entry]:
     Args:
         folder: Searched with all its subfolders, or where the pictures lie that the prompts file names.
         prompts: A .jsonl file with rows of image (relative to `folder`) and prompt, or a text file with a line for
-            every picture or one for all; None takes the folder's samples.jsonl.
+            every picture or one for all; None takes the folder's samples.jsonl, those of all processes of a run under
+            way.
 
     Raises:
         FileNotFoundError: No pictures, no prompts, or a picture that the prompts file names and that isn't there.
@@ -50,17 +51,24 @@ def find_entries(folder: Path, prompts: Path | None) -> list[Entry]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {str(folder)!r}: give the folder of the pictures, or a run directory")
-    if prompts is None and not (folder / "samples.jsonl").is_file():
+    tables = RunDirectory(folder).sample_tables() if prompts is None else [prompts] * prompts.is_file()
+    if not tables and prompts is None:
         raise FileNotFoundError(
             f"{folder} has no samples.jsonl, and no prompts are given: give --prompts FILE, a .jsonl file or a text "
             "file with a line for every picture, or with one line for all"
         )
-    table = prompts or folder / "samples.jsonl"
-    if not table.is_file():
-        raise FileNotFoundError(f"no prompts file {str(table)!r}")
-    lines = [line.strip() for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
-    found = _named(folder, lines, table, prompts is None) if table.suffix == ".jsonl" else _listed(folder, lines, table)
+    if not tables:
+        raise FileNotFoundError(f"no prompts file {str(prompts)!r}")
+    found = chain.from_iterable(_of_table(folder, table, prompts is None) for table in tables)
     return [Entry(path, _size(path), known) for path, known in found]
+
+
+def _of_table(folder: Path, table: Path, ours: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The pictures and prompts of one file; of a run's own, a last line that is still being written says nothing."""
+    text = table.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1] if ours else text
+    lines = [line.strip() for line in whole.splitlines() if line.strip()]
+    return _named(folder, lines, table, ours) if table.suffix == ".jsonl" else _listed(folder, lines, table)
 
 
 def _named(folder: Path, lines: list[str], table: Path, ours: bool) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -43,7 +43,7 @@ def score(
         images: Folder of the pictures, searched with all its subfolders; or a run directory.
         prompts: A .jsonl file with a row a picture that has image (relative to `images`) and prompt; or a text file
             with a line for every picture in the order of their paths, or with one line for all (which rewards that
-            look at pictures alone ignore). None takes the samples.jsonl of a run directory.
+            look at pictures alone ignore). None takes the samples.jsonl of a run directory, whose run may be under way.
         out: The .jsonl file to write.
         batch_size: How many pictures of one size are scored at once, at least 1.
         retries: How often a reward is asked again about pictures that it failed on.

@@ -107,6 +107,17 @@ def test_what_is_there_is_not_scored_again(folder: Path, tmp_path: Path) -> None
     assert judge.asked == 10
 
 
+def test_a_run_under_way_gives_what_all_its_processes_have_finished(tmp_path: Path) -> None:
+    for rank, seed in enumerate((0, 1)):
+        RunDirectory(tmp_path, rank).write(make_soup(seed=seed))
+    rewards, out = {"red": Channel(0)}, tmp_path / "o.jsonl"
+    whole = score(rewards, str(tmp_path), out=str(out))
+    assert {row["seed"] for row in whole} == {0, 1}
+    table = tmp_path / "samples.1.jsonl"
+    table.write_bytes(table.read_bytes()[:-9])  # its last row is being written
+    assert score(rewards, str(tmp_path), out=str(out), overwrite=True) == whole[:-1]
+
+
 def test_pictures_without_a_score_are_left_out_and_tried_again(folder: Path, tmp_path: Path) -> None:
     paint(folder / "d.png", 255, mode="L")
     out, lines, judge = tmp_path / "o.jsonl", prompts_file(folder, "x"), Blind()
