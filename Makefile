@@ -35,6 +35,7 @@ checkpoints: setup
 benchmark: setup
 	$(BIN)/python -m benchmarks.query_efficiency
 	$(BIN)/python -m benchmarks.query_efficiency_report
+	$(BIN)/python -m benchmarks.mixed_seeds
 	$(BIN)/python -m benchmarks.options
 	$(BIN)/python -m benchmarks.query_efficiency_report --results benchmarks/results/options --figure null --baselines '[Auto]'
 	$(BIN)/python -m benchmarks.closeness

@@ -55,13 +55,11 @@ def unsteered_scales(run: Run, base: BaseModel, prompts: Sequence[str], samples:
 def measure(soup: Soup, scale: Scale) -> dict[str, float | list[list[float]]]:
     """Utility, hypervolume and smoothness of a soup's front, what it cost, and the front itself in those units."""
     z = scale.standardise(soup.rewards)
-    box = Hypervolume([LOW] * z.shape[1], [HIGH] * z.shape[1])
-    box.update(z)
     neighbours = neighbour_pairs(soup.preferences)
     difference = (soup.images[neighbours[:, 0]] - soup.images[neighbours[:, 1]]).abs().mean()
     return {
         "utility": float(utility(z, soup.preferences).mean()),
-        "hypervolume": float(box.compute()),
+        "hypervolume": hypervolume(z),
         "smoothness": float(difference),
         "queries": soup.ledger.total_queries,
         "nfe": soup.ledger.nfe,
@@ -69,6 +67,13 @@ def measure(soup: Soup, scale: Scale) -> dict[str, float | list[list[float]]]:
         "seconds": soup.ledger.seconds,
         "front": [[round(value, 3) for value in point] for point in z.tolist()],
     }
+
+
+def hypervolume(z: Tensor) -> float:
+    """The share of the box that points z (P, M), in standard deviations, dominate."""
+    box = Hypervolume([LOW] * z.shape[1], [HIGH] * z.shape[1])
+    box.update(z)
+    return float(box.compute())
 
 
 def neighbour_pairs(preferences: Tensor) -> Tensor:
