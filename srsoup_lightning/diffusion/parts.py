@@ -7,7 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srsoup_lightning.diffusion.quiet import without_loading_bars
+from srsoup_lightning.diffusion.quiet import overheard, without_loading_bars
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ def load_part(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMix
     if not Path(source).is_dir() and not is_hub_id(source):
         raise missing
     try:
-        with without_loading_bars():
+        with without_loading_bars(), overheard():
             part, report = getattr(diffusers, kind).from_pretrained(
                 source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,16 @@ def test_a_preview_decoder_of_other_latents_is_refused(pipeline_folder: Path, tm
     AutoencoderTiny(latent_channels=16).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="reads 16 latent channels and the pipeline makes 4"):
         load_backbone(str(pipeline_folder), Loading(preview_decoder=str(tmp_path)))
+
+
+def test_a_folder_that_is_no_preview_decoder_is_named_and_diffusers_adds_nothing(
+    pipeline_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("diffusers"), "handlers", [caplog.handler])
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="no preview decoder"):
+        load_backbone(str(pipeline_folder), Loading(preview_decoder=str(tmp_path)))
+    assert not caplog.records
 
 
 def test_a_preview_decoder_that_is_not_there_is_named(pipeline_folder: Path) -> None:
