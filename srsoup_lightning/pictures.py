@@ -65,9 +65,9 @@ def find_entries(folder: Path, prompts: Path | None) -> list[Entry]:
 
 def _of_table(folder: Path, table: Path, ours: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The pictures and prompts of one file; of a run's own, a last line that is still being written says nothing."""
-    text = table.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1] if ours else text
-    lines = [line.strip() for line in whole.splitlines() if line.strip()]
+    content = table.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1] if ours else content  # before it is read as text: half a letter is none
+    lines = [line.strip() for line in whole.decode().splitlines() if line.strip()]
     return _named(folder, lines, table, ours) if table.suffix == ".jsonl" else _listed(folder, lines, table)
 
 

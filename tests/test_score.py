@@ -114,7 +114,7 @@ def test_a_run_under_way_gives_what_all_its_processes_have_finished(tmp_path: Pa
     whole = score(rewards, str(tmp_path), out=str(out))
     assert {row["seed"] for row in whole} == {0, 1}
     table = tmp_path / "samples.1.jsonl"
-    table.write_bytes(table.read_bytes()[:-9])  # its last row is being written
+    table.write_bytes(table.read_bytes()[:-9] + "é".encode()[:1])  # its last row is being written, amid a letter
     assert score(rewards, str(tmp_path), out=str(out), overwrite=True) == whole[:-1]
 
 
