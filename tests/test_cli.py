@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import warnings
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -211,11 +210,13 @@ def test_a_real_signal_keeps_the_finished_soups_and_says_so(
     config: Path, stop: signal.Signals, code: int, said: str
 ) -> None:
     run = RunDirectory(config.parent / "run")
-    command = [sys.executable, "-m", "srsoup_lightning", "predict", "--config", str(config)]
+    # A shell's background jobs ignore SIGINT; a preexec_fn that changes it may hang in a process with threads.
+    listens = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    starts = "runpy.run_module('srsoup_lightning', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", listens + starts, "predict", "--config", str(config)]
     command += ["--data.seeds", str(list(range(1_000)))]
-    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, preexec_fn=listens, **pipes) as process:
+    with subprocess.Popen(command, **pipes) as process:
         deadline = time.monotonic() + 60
         while not run.ledger.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
