@@ -40,6 +40,8 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.query_efficiency_report --results benchmarks/results/options --figure null --baselines '[Auto]'
 	$(BIN)/python -m benchmarks.closeness
 	$(BIN)/python -m benchmarks.closeness_report
+	$(BIN)/python -m benchmarks.one_step
+	$(BIN)/python -m benchmarks.one_step_report
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.rewards
 	$(BIN)/python -m benchmarks.scaling

@@ -117,32 +117,33 @@ def measure_methods(
     """Append the missing rows of methods by name; the other arguments are those of :func:`main`."""
     out.mkdir(parents=True, exist_ok=True)
     judges = {name: make() for name, make in REWARDS.items()}
-    moments = _unsteered(out / "unsteered.jsonl", judges, prompts, unsteered, Loading(dtype=loading.dtype))
+    moments = unsteered_moments(out / "unsteered.jsonl", judges, prompts, unsteered, Loading(dtype=loading.dtype))
     for name in settings:
         setting = SETTINGS[name]
         rewards = {reward: judges[reward] for reward in setting.rewards}
         run = runner("tiny-animals", rewards, setting.preferences, loading)
-        scales = {prompt: _scale(moments[prompt], setting.rewards) for prompt in prompts}
+        scales = {prompt: scale_of(moments[prompt], setting.rewards) for prompt in prompts}
         made_with = {"setting": name, "dtype": loading.dtype, "threads": torch.get_num_threads()}
         _measure_setting(out / "soups.jsonl", run, scales, made_with, methods, seeds)
 
 
-def _unsteered(
+def unsteered_moments(
     path: Path, judges: dict[str, Reward], prompts: list[str], samples: int, loading: Loading
 ) -> dict[str, dict]:
     """Each prompt's row of moments {reward: [mean, standard deviation]}, read where known and measured where not."""
-    known = {row["prompt"]: row for row in _read(path) if row["samples"] == samples}
+    known = {row["prompt"]: row for row in read_rows(path) if row["samples"] == samples}
     run = runner("tiny-animals", judges, Preferences.lattice(list(judges), 1), loading)
     for prompt in prompts:
         if prompt not in known:
             scale = unsteered_scales(run, BaseModel(**COMMON), [prompt], samples)[prompt]
             moments = dict(zip(judges, torch.stack([scale.zero, scale.unit], 1).tolist(), strict=True))
             known[prompt] = {"prompt": prompt, "samples": samples, "moments": moments}
-            _append(path, known[prompt])
+            append_row(path, known[prompt])
     return known
 
 
-def _scale(row: dict, rewards: tuple[str, ...]) -> Scale:
+def scale_of(row: dict, rewards: tuple[str, ...]) -> Scale:
+    """The scale of some rewards from a prompt's row of moments."""
     mean, std = torch.tensor([row["moments"][reward] for reward in rewards]).T
     return Scale(mean, std)
 
@@ -156,7 +157,7 @@ def _measure_setting(
     seeds: list[int],
 ) -> None:
     """Append the missing rows; a row says what its pictures depend on, the number of threads among it."""
-    done = {(row["setting"], row["dtype"], row["method"], row["prompt"], row["seed"]) for row in _read(path)}
+    done = {(row["setting"], row["dtype"], row["method"], row["prompt"], row["seed"]) for row in read_rows(path)}
     setting, dtype = made_with["setting"], made_with["dtype"]
     for seed in seeds:
         for prompt, scale in scales.items():
@@ -165,16 +166,18 @@ def _measure_setting(
                     continue
                 (soup,) = run(sampler, [prompt], [seed])
                 row = {**made_with, "method": method, "prompt": prompt, "seed": seed, **measure(soup, scale)}
-                _append(path, row)
+                append_row(path, row)
                 line = f"{setting}, {method}, {prompt}, {seed}: {row['hypervolume']:.3f} at {row['queries']:,} queries"
                 Console().print(line, markup=False, highlight=False)
 
 
-def _read(path: Path) -> list[dict]:
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a file; none where there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _append(path: Path, row: dict) -> None:
+def append_row(path: Path, row: dict) -> None:
+    """Add a row to a file."""
     with path.open("a") as file:  # one short write, so that two runs don't tear each other's lines
         file.write(json.dumps(row) + "\n")
 

@@ -119,18 +119,26 @@ class SRSoup(Sampler):
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, listener: Listener) -> Tensor:
         """See :meth:`Sampler.sample`."""
         weights, places = preferences.trajectories(self.sharing.anchors)
-        shapings, steps = self._shapings(preferences.rewards), problem.kernel.steps
-        steering = Steering(self, problem, weights.to(problem.device), shapings, noise)
-        if self.selection_in_use is None:
-            first, x = 0, noise.start().expand(len(weights), *problem.shape)
-        else:
-            first = self.selection_in_use.start_at(steps)
-            pool = unsteered(problem, noise, range(self.selection_in_use.pool), listener, first)
-            x = steering.best(pool, first).expand(len(weights), *problem.shape)
+        steering, steps = self.steering(problem, weights, noise), problem.kernel.steps
+        first, x = self.start(steering, listener)
         for step in range(first, steps):
             x, observation = steering.step(x, step)
             listener(Moment(step + 1, steps, problem.ledger, observation))
         return x[places]
+
+    def steering(self, problem: Problem, weights: Tensor, noise: NoiseSource) -> Steering:
+        """A soup of trajectories with weights (P, M), before its first step."""
+        return Steering(self, problem, weights.to(problem.device), self._shapings(problem.rewards), noise)
+
+    def start(self, steering: Steering, listener: Listener) -> tuple[int, Tensor]:
+        """The first step that is searched, and the latents (P, C, H, W) of that level that all trajectories share."""
+        problem, noise, selection = steering.problem, steering.noise, self.selection_in_use
+        if selection is None:
+            first, x = 0, noise.start()
+        else:
+            first = selection.start_at(problem.kernel.steps)
+            x = steering.best(unsteered(problem, noise, range(selection.pool), listener, first), first)
+        return first, x.expand(len(steering.weights), *problem.shape)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,9 @@ class Steering:
         weights: Each trajectory's preference, (P, M), on the problem's device.
         shapings: How each reward becomes weights.
         noise: All random numbers.
+
+    Attributes:
+        learned: What the surrogate makes of each reward so far; empty without one.
     """
 
     def __init__(
@@ -61,13 +64,13 @@ class Steering:
     ) -> None:
         self.sampler, self.problem, self.weights, self.shapings, self.noise = sampler, problem, weights, shapings, noise
         self.sharing, self.surrogate = sampler.sharing, sampler.surrogate_in_use
-        self._learned = [] if self.surrogate is None else [GaussianProcess(self.surrogate.window) for _ in shapings]
+        self.learned = [] if self.surrogate is None else [GaussianProcess(self.surrogate.window) for _ in shapings]
 
     def best(self, pool: Tensor, step: int) -> Tensor:
         """The one (1, C, H, W) of latents (K, C, H, W) of a level that serves the mean preference best."""
         clean = self.problem.predict(pool, step).x0
         rewards = self.problem.judge(clean, step)
-        for learned, reward in zip(self._learned, rewards.T, strict=False):  # none without a surrogate
+        for learned, reward in zip(self.learned, rewards.T, strict=False):  # none without a surrogate
             learned.learn(clean, reward)
         return pool[choose(rewards, self.weights.mean(0, keepdim=True))]
 
@@ -160,7 +163,7 @@ class Steering:
             return torch.stack([shape(rewards[:, j], asked[:, j]) for j, shape in enumerate(self.shapings)], dim=1)
         spread = 2 * float(clean.flatten(2).var(1).mean())
         weights = []
-        for j, (shape, learned) in enumerate(zip(self.shapings, self._learned, strict=True)):
+        for j, (shape, learned) in enumerate(zip(self.shapings, self.learned, strict=True)):
             reward, answered = rewards[:, j], asked[:, j]
             learned.learn(clean[answered], reward[answered])
             predictions = learned.predict(clean, spread)

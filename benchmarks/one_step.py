@@ -1,0 +1,121 @@
+"""What one step of the search is worth: ``python -m benchmarks.one_step``.
+
+A soup is stopped before some of its steps. From there each way of stepping takes this one step, with the same draws,
+and goes on without noise to the finished pictures; so does a step that nobody steers. What it gains over that one, in
+standard deviations of unsteered pictures, has no luck of later steps in it, and tells ways apart that whole soups
+can't. The soup goes on by the first way. ``benchmarks.one_step_report`` draws the curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor
+
+from benchmarks.front import COMMON, jpeg_and_clip
+from benchmarks.options import PROMPTS
+from benchmarks.query_efficiency import SETTINGS, append_row, read_rows, scale_of, unsteered_moments
+from rewards import CLIPScore, JPEGCompressibility
+from srsoup_lightning import Preferences
+from srsoup_lightning.diffusion.backbone import Backbone
+from srsoup_lightning.diffusion.loading import Loading, load_backbone
+from srsoup_lightning.pareto import Scale, utility
+from srsoup_lightning.samplers import Auto, Problem, SRSoup, WeightedSum
+from srsoup_lightning.search.noise import NoiseSource
+
+RESULTS = Path("benchmarks/results/one_step.jsonl")
+SCALES = Path("benchmarks/results/options/unsteered.jsonl")
+WAYS: dict[str, SRSoup] = {
+    "Auto(), N = 5": SRSoup(**COMMON),
+    "Auto(power=4), N = 5": SRSoup(**COMMON, sharing=Auto(power=4)),
+    "Auto(), N = 11": SRSoup(**COMMON, candidates=11),
+    "WeightedSum, N = 16": WeightedSum(**COMMON, candidates=16),
+}
+
+
+def main(
+    out: Path = RESULTS,
+    prompts: list[str] = list(PROMPTS),  # noqa: B006 - jsonargparse shows the default
+    seeds: list[int] = [0],  # noqa: B006
+    steps: list[int] = [4, 6, 8, 10, 12, 14, 16, 18],  # noqa: B006
+    dtype: str = "bfloat16",
+) -> None:
+    """Write a row for each soup, step and way; finished soups aren't made again.
+
+    Args:
+        out: Where the rows go.
+        prompts: The prompts.
+        seeds: Seeds of every prompt.
+        steps: Before which denoising steps the soup is stopped.
+        dtype: Precision of the networks.
+    """
+    setting = SETTINGS["two rewards"]
+    judges = {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip")}
+    moments = unsteered_moments(SCALES, judges, prompts, 64, Loading(dtype=dtype))
+    backbone = load_backbone("tiny-animals", Loading(dtype=dtype))
+    done = {(row["prompt"], row["seed"]) for row in read_rows(out)}
+    for prompt in prompts:
+        for seed in seeds:
+            if (prompt, seed) in done:
+                continue
+            scale = scale_of(moments[prompt], setting.rewards)
+            for row in [*measure(backbone, setting.preferences, scale, prompt, seed, steps)]:
+                append_row(out, {"dtype": dtype, "prompt": prompt, "seed": seed, **row})
+
+
+@torch.inference_mode()
+def measure(
+    backbone: Backbone, preferences: Preferences, scale: Scale, prompt: str, seed: int, steps: list[int]
+) -> Iterator[dict[str, float | str]]:
+    """The rows of one soup: mean gain over its preferences in all rewards weighted, and in each."""
+    problem, without_noise = (
+        Problem(backbone.bind(prompt, **COMMON | {"eta": eta}), jpeg_and_clip(), max_batch=64, prompt=prompt)
+        for eta in (COMMON["eta"], 0.0)
+    )
+    weights, noise = preferences.weights, NoiseSource(prompt, seed, problem.shape, problem.device)
+    for step, moved in walk(WAYS, problem, weights, noise, steps):
+        floor = scale.standardise(finish(without_noise, moved.pop("unsteered"), step + 1))
+        for way, x in moved.items():
+            gain = scale.standardise(finish(without_noise, x, step + 1)) - floor
+            by_reward = dict(zip(problem.rewards, gain.mean(0).tolist(), strict=True))
+            yield {"step": step, "way": way, "gain": float(utility(gain, weights).mean()), **by_reward}
+
+
+def walk(
+    ways: Mapping[str, SRSoup], problem: Problem, weights: Tensor, noise: NoiseSource, steps: list[int]
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Each of `steps` that is searched, and where every way and an "unsteered" step lead to, (P, C, H, W) each.
+
+    All start where the first way's soup of preferences `weights` (P, M) stands, and know what it has learned.
+    """
+    leader, *others = ways
+    steering = ways[leader].steering(problem, weights, noise)
+    first, x = ways[leader].start(steering, lambda _: None)
+    for step in range(first, problem.kernel.steps):
+        moved = {}
+        if step in steps:
+            for way in others:
+                other = ways[way].steering(problem, weights, noise)
+                other.learned = deepcopy(steering.learned)
+                moved[way], _ = other.step(x, step)
+            mean, sigma = problem.kernel.transition(step, x, problem.predict(x, step))
+            moved["unsteered"] = mean + sigma * noise.step(step)
+        x, _ = steering.step(x, step)
+        if moved:
+            yield step, {leader: x, **moved}
+
+
+def finish(problem: Problem, x: Tensor, level: int) -> Tensor:
+    """Scores (P, M) of the pictures that latents x (P, C, H, W) of a level lead to, where eta is 0."""
+    for step in range(level, problem.kernel.steps):
+        x, _ = problem.kernel.transition(step, x, problem.predict(x, step))
+    scores, _ = problem.score(problem.decode(x))
+    return scores.cpu()
+
+
+if __name__ == "__main__":
+    auto_cli(main)
