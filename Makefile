@@ -37,7 +37,8 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.query_efficiency_report
 	$(BIN)/python -m benchmarks.mixed_seeds
 	$(BIN)/python -m benchmarks.options
-	$(BIN)/python -m benchmarks.query_efficiency_report --results benchmarks/results/options --figure null --baselines '[Auto]'
+	$(BIN)/python -m benchmarks.options --settings '["three rewards"]' --options '["N = 6", "N = 6, power: 4"]'
+	$(BIN)/python -m benchmarks.query_efficiency_report --results benchmarks/results/options --figure null --baselines '[Auto, "N = 6"]'
 	$(BIN)/python -m benchmarks.closeness
 	$(BIN)/python -m benchmarks.closeness_report
 	$(BIN)/python -m benchmarks.one_step

@@ -1,8 +1,8 @@
 """What each option of the soup is worth: ``python -m benchmarks.options``.
 
 Auto with one thing changed at a time, on prompts that are none of the query-efficiency benchmark's; rows and scales are
-as there. ``python -m benchmarks.query_efficiency_report --results benchmarks/results/options --baselines '[Auto]'``
-makes the table.
+as there. ``python -m benchmarks.query_efficiency_report --results benchmarks/results/options --figure null --baselines
+'[Auto, "N = 6"]'`` makes the table.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ OPTIONS: dict[str, Sampler] = {
     "8 previews": SRSoup(**COMMON, surrogate=Surrogate(previews=8)),
     "shaping: ranks": SRSoup(**COMMON, shaping="ranks"),
     "N = 6": SRSoup(**COMMON, candidates=6),
+    "N = 6, power: 4": SRSoup(**COMMON, candidates=6, sharing=Auto(power=4)),
     "N = 6, antithetic": SRSoup(**COMMON, candidates=6, antithetic=True),
     "pool of 32": SRSoup(**COMMON, selection=Selection(pool=32)),
     "start at 0.4, N = 7": SRSoup(**COMMON, candidates=7, selection=Selection(start=0.4)),
@@ -49,7 +50,8 @@ LOADING = {"preview_decoder: tiny-animals-preview": {"preview_decoder": "tiny-an
 
 def main(
     out: Path = Path("benchmarks/results/options"),
-    options: list[str] = list(OPTIONS),  # noqa: B006 - jsonargparse shows the default
+    settings: list[str] = ["two rewards"],  # noqa: B006 - jsonargparse shows the default
+    options: list[str] = list(OPTIONS),  # noqa: B006
     prompts: list[str] = list(PROMPTS),  # noqa: B006
     seeds: list[int] = [0],  # noqa: B006
     unsteered: int = 64,
@@ -59,6 +61,7 @@ def main(
 
     Args:
         out: Folder of the rows and the scales.
+        settings: Which rewards and preferences, by the query-efficiency benchmark's names.
         options: Which options, by name.
         prompts: Which prompts.
         seeds: Seeds of every prompt.
@@ -67,7 +70,7 @@ def main(
     """
     for name in options:
         loading = Loading(dtype=dtype, **LOADING.get(name, {}))
-        measure_methods({name: OPTIONS[name]}, out, ["two rewards"], prompts, seeds, unsteered, loading)
+        measure_methods({name: OPTIONS[name]}, out, settings, prompts, seeds, unsteered, loading)
 
 
 if __name__ == "__main__":
