@@ -18,6 +18,8 @@ from jsonargparse import auto_cli
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.figures import save
+
 PREDICTORS = {
     "closeness of means": "coefficient at the means",
     "closeness of previews": "closeness of previews",
@@ -44,9 +46,7 @@ def main(
     drawn = Figure(figsize=(11, 3.6), layout="constrained")
     for panel, reward in zip(drawn.subplots(1, 2), ("jpeg", "clip"), strict=True):
         _panel(panel, [row for row in pairs if row["reward"] == reward], reward)
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(figure, metadata={"Date": None})
-    drawn.savefig(figure.with_suffix(".png"), dpi=150)
+    save(drawn, figure)
 
 
 def worth(pairs: Sequence[Row]) -> float:

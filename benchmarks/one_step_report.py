@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib as mpl
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
+from benchmarks.figures import save
 from benchmarks.one_step import RESULTS
 from benchmarks.query_efficiency import read_rows
 from srsoup_lightning.pareto import interval
@@ -37,11 +37,7 @@ def main(
     """
     found = read_rows(rows)
     table.write_text(as_markdown(found, parts, baseline) + "\n")
-    mpl.rcParams["svg.hashsalt"] = "srsoup"  # the same rows draw the same file
-    drawn = draw(found)
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(figure, metadata={"Date": None})
-    drawn.savefig(figure.with_suffix(".png"), dpi=150)
+    save(draw(found), figure)
 
 
 def as_markdown(rows: Sequence[Row], parts: Sequence[int], baseline: str) -> str:

@@ -6,11 +6,11 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-import matplotlib as mpl
 from jsonargparse import auto_cli
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.figures import save
 from benchmarks.query_efficiency import METHODS, RESULTS
 from srsoup_lightning.pareto import interval, ratio_interval
 
@@ -39,11 +39,7 @@ def main(
     (results / "tables.md").write_text("\n\n".join(tables) + "\n")
     if figure is None:
         return
-    mpl.rcParams["svg.hashsalt"] = "srsoup"  # the same rows draw the same file
-    drawn = draw({setting: by_setting[setting] for setting in drawn_settings}, baselines[0])
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(figure, metadata={"Date": None})
-    drawn.savefig(figure.with_suffix(".png"), dpi=150)
+    save(draw({setting: by_setting[setting] for setting in drawn_settings}, baselines[0]), figure)
 
 
 def _load(path: Path) -> dict[str, Rows]:
