@@ -24,14 +24,13 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading import Loading, load_backbone
 from srsoup_lightning.pareto import Scale, utility
-from srsoup_lightning.samplers import Auto, Problem, SRSoup, WeightedSum
+from srsoup_lightning.samplers import Problem, SRSoup, WeightedSum
 from srsoup_lightning.search.noise import NoiseSource
 
 RESULTS = Path("benchmarks/results/one_step.jsonl")
 SCALES = Path("benchmarks/results/options/unsteered.jsonl")
 WAYS: dict[str, SRSoup] = {
     "Auto(), N = 5": SRSoup(**COMMON),
-    "Auto(power=4), N = 5": SRSoup(**COMMON, sharing=Auto(power=4)),
     "Auto(), N = 11": SRSoup(**COMMON, candidates=11),
     "WeightedSum, N = 16": WeightedSum(**COMMON, candidates=16),
 }
