@@ -35,6 +35,7 @@ checkpoints: setup
 benchmark: setup
 	$(BIN)/python -m benchmarks.query_efficiency
 	$(BIN)/python -m benchmarks.query_efficiency_report
+	$(BIN)/python -m benchmarks.query_efficiency --out benchmarks/results/mixed_seeds --settings '["two rewards"]' --methods '["WeightedSum, N = 16"]' --seeds '[1]' --dtype float32
 	$(BIN)/python -m benchmarks.mixed_seeds
 	$(BIN)/python -m benchmarks.options
 	$(BIN)/python -m benchmarks.options --settings '["three rewards"]' --options '["N = 6", "N = 6, power: 4"]'

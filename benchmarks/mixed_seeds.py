@@ -2,13 +2,13 @@
 
 Every second point of a soup's front is taken from the soup of the same prompt and another seed, over all pairs of
 seeds: the utility stays what it is in the mean, queries too, but neighbours have nothing in common any more. Of the
-rows of ``benchmarks.query_efficiency`` that keep their fronts.
+rows of ``benchmarks.query_efficiency`` that keep their fronts, and of those that were made for this alone.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 
@@ -17,16 +17,24 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from benchmarks.front import hypervolume
-from benchmarks.query_efficiency import RESULTS
+from benchmarks.query_efficiency import RESULTS, read_rows
 from srsoup_lightning.pareto import ratio_interval
 
 Fronts = dict[str, dict[int, Tensor]]  # prompt -> seed -> front (P, M)
 
 
-def main(results: Path = RESULTS) -> None:
-    """Write ``mixed_seeds.md`` into the folder of the rows."""
+def main(
+    rows: list[Path] = [RESULTS / "soups.jsonl", Path("benchmarks/results/mixed_seeds/soups.jsonl")],  # noqa: B006
+    table: Path = Path("benchmarks/results/mixed_seeds/table.md"),
+) -> None:
+    """Write the table.
+
+    Args:
+        rows: Files of rows.
+        table: Where the table goes.
+    """
     lines = ["| setting | method | soups | hypervolume of mixed seeds, ratio |", "|---|---|---|---|"]
-    for (setting, method), fronts in load(results / "soups.jsonl").items():
+    for (setting, method), fronts in load(rows).items():
         several = {prompt: by_seed for prompt, by_seed in fronts.items() if len(by_seed) > 1}
         if not several:
             continue
@@ -36,14 +44,13 @@ def main(results: Path = RESULTS) -> None:
         soups = sum(map(len, several.values()))
         said = f"{ratio['mean']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
         lines.append(f"| {setting} | {method} | {soups} | {said} |")
-    (results / "mixed_seeds.md").write_text("\n".join(lines) + "\n")
+    table.write_text("\n".join(lines) + "\n")
 
 
-def load(path: Path) -> dict[tuple[str, str], Fronts]:
+def load(paths: Sequence[Path]) -> dict[tuple[str, str], Fronts]:
     """The fronts of rows that keep them, by setting and method."""
     found: dict[tuple[str, str], Fronts] = defaultdict(lambda: defaultdict(dict))
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
+    for row in (row for path in paths for row in read_rows(path)):
         if "front" in row:
             found[row["setting"], row["method"]][row["prompt"]][row["seed"]] = torch.tensor(row["front"])
     return found

@@ -17,10 +17,12 @@ def test_every_second_point_is_of_another_seed(tmp_path: Path) -> None:
         for method, seed, front in rows
     ]
     lines += [json.dumps({"setting": "two rewards", "method": "without a front", "prompt": "x", "seed": 0})]
-    (tmp_path / "soups.jsonl").write_text("\n".join(lines) + "\n")
-    main(tmp_path)
+    files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for file, some in zip(files, (lines[::2], lines[1::2]), strict=True):
+        file.write_text("\n".join(some) + "\n")
+    main(files, tmp_path / "table.md")
     # Mixed, they are two points in the middle (0.25), or the two ends (0): 0.125 where each had 0.25.
-    assert (tmp_path / "mixed_seeds.md").read_text().splitlines()[2:] == [
+    assert (tmp_path / "table.md").read_text().splitlines()[2:] == [
         "| two rewards | turned | 2 | 0.50 (0.50 to 0.50) |",
         "| two rewards | equal | 2 | 1.00 (1.00 to 1.00) |",
     ]
