@@ -16,7 +16,7 @@ from benchmarks.query_efficiency import read_rows
 from srsoup_lightning.pareto import interval
 
 Row = dict[str, float | str]
-MEASURES = {"gain": "weighted rewards", "jpeg": "jpeg", "clip": "clip"}
+MEASURES = {"gain": "weighted rewards", "jpeg": "jpeg, whatever its weight", "clip": "clip, whatever its weight"}
 
 
 def main(
