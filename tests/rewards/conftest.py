@@ -262,7 +262,7 @@ REWARDS: dict[str, Callable[[Files], Reward]] = {
     "differentiable function": lambda files: FunctionReward(redness, is_differentiable=True),
     "metric": lambda files: MetricReward(TotalVariation(reduction="mean")),
     "colorfulness": lambda files: Colorfulness(),
-    "http": lambda files: asking(colourful_judge(), timeout=5.0),
+    "http": lambda files: asking(colourful_judge(), timeout=5.0, connect_timeout=5.0),
     "clip": lambda files: CLIPScore(files.clip),
     "siglip": lambda files: CLIPScore(files.siglip),
     "pick": lambda files: PickScore(files.clip),
