@@ -142,5 +142,5 @@ def scores(*values: object, protocol: object = 1) -> bytes:
 
 
 def asking(url: str, **options: object) -> HTTPReward:
-    """A reward that asks for the colour, with little patience."""
-    return HTTPReward(url, **({"reward": "colour", "timeout": 0.3, "connect_timeout": 0.2, "retries": 0} | options))
+    """A reward that asks for the colour once, with patience enough for a busy machine."""
+    return HTTPReward(url, **({"reward": "colour", "timeout": 2.0, "connect_timeout": 1.0, "retries": 0} | options))

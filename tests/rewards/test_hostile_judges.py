@@ -47,7 +47,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> str:
 def check_refused(url: str, message: str, **options: object) -> str:
     """The one line that names the judge and, in the order of the message, what came and what to do."""
     with within(1.5), pytest.raises(JudgeError, match=message) as caught:
-        asking(url, **options).score(IMAGES, PROMPTS)
+        asking(url, **({"timeout": 0.3, "connect_timeout": 0.2} | options)).score(IMAGES, PROMPTS)
     line = str(caught.value)
     assert line.startswith(f"judge {url} ")
     assert "\n" not in line
