@@ -37,12 +37,12 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.query_efficiency_report
 	$(BIN)/python -m benchmarks.query_efficiency --out benchmarks/results/mixed_seeds --settings '["two rewards"]' --methods '["WeightedSum, N = 16"]' --seeds '[1]' --dtype float32
 	$(BIN)/python -m benchmarks.mixed_seeds
-	$(BIN)/python -m benchmarks.options
-	$(BIN)/python -m benchmarks.options --settings '["three rewards"]' --options '["N = 6", "N = 6, power: 4"]'
+	$(BIN)/python -m benchmarks.options --dtype float32
+	$(BIN)/python -m benchmarks.options --settings '["three rewards"]' --options '["N = 6", "N = 6, power: 4"]' --dtype float32
 	$(BIN)/python -m benchmarks.query_efficiency_report --results benchmarks/results/options --figure null --baselines '[Auto, "N = 6"]'
 	$(BIN)/python -m benchmarks.closeness
 	$(BIN)/python -m benchmarks.closeness_report
-	$(BIN)/python -m benchmarks.one_step
+	$(BIN)/python -m benchmarks.one_step --dtype float32
 	$(BIN)/python -m benchmarks.one_step_report
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.rewards

@@ -8,7 +8,6 @@ compares them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from jsonargparse import auto_cli
 from torch import Tensor
 
 from benchmarks.front import COMMON, jpeg_and_clip
+from benchmarks.query_efficiency import append_rows, read_rows
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading import Loading, load_backbone
@@ -54,14 +54,12 @@ def main(
     """
     backbone = load_backbone("tiny-animals", Loading(dtype=dtype))
     out.parent.mkdir(parents=True, exist_ok=True)
-    known = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    done = {(row["prompt"], row["seed"]) for row in known}
+    done = {(row["prompt"], row["seed"]) for row in read_rows(out)}
     for prompt in prompts:
         for seed in seeds:
             if (prompt, seed) not in done:
                 rows = _compare(backbone, prompt, seed, steps, divisions, candidates, judged)
-                with out.open("a") as file:
-                    file.writelines(json.dumps({"prompt": prompt, "seed": seed, **row}) + "\n" for row in rows)
+                append_rows(out, [{"prompt": prompt, "seed": seed, **row} for row in rows])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.front import COMMON, jpeg_and_clip
 from benchmarks.options import PROMPTS
-from benchmarks.query_efficiency import SETTINGS, append_row, read_rows, scale_of, unsteered_moments
+from benchmarks.query_efficiency import SETTINGS, append_rows, read_rows, scale_of, unsteered_moments
 from rewards import CLIPScore, JPEGCompressibility
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone
@@ -52,6 +52,7 @@ def main(
         steps: Before which denoising steps the soup is stopped.
         dtype: Precision of the networks.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
     setting = SETTINGS["two rewards"]
     judges = {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip")}
     moments = unsteered_moments(SCALES, judges, prompts, 64, Loading(dtype=dtype))
@@ -62,8 +63,8 @@ def main(
             if (prompt, seed) in done:
                 continue
             scale = scale_of(moments[prompt], setting.rewards)
-            for row in [*measure(backbone, setting.preferences, scale, prompt, seed, steps)]:
-                append_row(out, {"dtype": dtype, "prompt": prompt, "seed": seed, **row})
+            rows = measure(backbone, setting.preferences, scale, prompt, seed, steps)
+            append_rows(out, [{"dtype": dtype, "prompt": prompt, "seed": seed, **row} for row in rows])
 
 
 @torch.inference_mode()

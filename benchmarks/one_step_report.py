@@ -41,23 +41,24 @@ def main(
 
 
 def as_markdown(rows: Sequence[Row], parts: Sequence[int], baseline: str) -> str:
-    """A row a way: its mean gain in each part of the trajectory, and the difference to the baseline's."""
+    """A row a measure and way: its mean gain in each part of the trajectory, and the difference to the baseline's."""
     spans = list(pairwise(parts))
     heads = [f"steps {low} to {high - 1}{what}" for low, high in spans for what in ("", ", difference")]
-    lines = [f"| way | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
-    for way in dict.fromkeys(row["way"] for row in rows):
-        cells = []
-        for low, high in spans:
-            within = [row for row in rows if low <= row["step"] < high]
-            own, theirs = (_by_soup(within, name) for name in (way, baseline))
-            less = {key: value - theirs[key] for key, value in own.items() if key in theirs}
-            cells += [_interval(own), _interval(less)]
-        lines.append(f"| {way} | {' | '.join(cells)} |")
+    lines = [f"| measure | way | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for measure, name in MEASURES.items():
+        for way in dict.fromkeys(row["way"] for row in rows):
+            cells = []
+            for low, high in spans:
+                within = [row for row in rows if low <= row["step"] < high]
+                own, theirs = (_by_soup(within, each, measure) for each in (way, baseline))
+                less = {key: value - theirs[key] for key, value in own.items() if key in theirs}
+                cells += [_interval(own), _interval(less)]
+            lines.append(f"| {name} | {way} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _by_soup(rows: Sequence[Row], way: str) -> dict[tuple, float]:
-    return {(row["prompt"], row["seed"], row["step"]): row["gain"] for row in rows if row["way"] == way}
+def _by_soup(rows: Sequence[Row], way: str, measure: str) -> dict[tuple, float]:
+    return {(row["prompt"], row["seed"], row["step"]): row[measure] for row in rows if row["way"] == way}
 
 
 def _interval(gains: dict[tuple, float]) -> str:

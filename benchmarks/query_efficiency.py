@@ -10,7 +10,7 @@ stopped in between; ``benchmarks.overhead`` says where time goes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +138,7 @@ def unsteered_moments(
             scale = unsteered_scales(run, BaseModel(**COMMON), [prompt], samples)[prompt]
             moments = dict(zip(judges, torch.stack([scale.zero, scale.unit], 1).tolist(), strict=True))
             known[prompt] = {"prompt": prompt, "samples": samples, "moments": moments}
-            append_row(path, known[prompt])
+            append_rows(path, [known[prompt]])
     return known
 
 
@@ -166,7 +166,7 @@ def _measure_setting(
                     continue
                 (soup,) = run(sampler, [prompt], [seed])
                 row = {**made_with, "method": method, "prompt": prompt, "seed": seed, **measure(soup, scale)}
-                append_row(path, row)
+                append_rows(path, [row])
                 line = f"{setting}, {method}, {prompt}, {seed}: {row['hypervolume']:.3f} at {row['queries']:,} queries"
                 Console().print(line, markup=False, highlight=False)
 
@@ -176,10 +176,10 @@ def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def append_row(path: Path, row: dict) -> None:
-    """Add a row to a file."""
+def append_rows(path: Path, rows: Iterable[dict]) -> None:
+    """Add rows to a file, all of them or none."""
     with path.open("a") as file:  # one short write, so that two runs don't tear each other's lines
-        file.write(json.dumps(row) + "\n")
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

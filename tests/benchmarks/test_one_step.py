@@ -11,7 +11,7 @@ import torch
 from benchmarks import one_step
 from benchmarks.one_step import finish, walk
 from benchmarks.one_step_report import as_markdown, draw
-from benchmarks.query_efficiency import append_row
+from benchmarks.query_efficiency import append_rows
 from srsoup_lightning.samplers import Auto, BaseModel, Problem, SRSoup, WeightedSum
 from srsoup_lightning.search.noise import NoiseSource
 from tests.samplers.toys import SHAPE, bind, judges, lattice, linears, run
@@ -74,10 +74,14 @@ def rows() -> list[dict[str, float | str]]:
 
 def test_the_report_says_what_the_rows_say(tmp_path: Path) -> None:
     lines = as_markdown(rows(), [4, 8, 12], "WeightedSum").splitlines()
-    assert lines[0] == "| way | steps 4 to 7 | steps 4 to 7, difference | steps 8 to 11 | steps 8 to 11, difference |"
-    assert lines[2].startswith("| Auto | 5.000 (5.000 to 5.000) | 0.500 (0.500 to 0.500) | 8.000")
+    assert (
+        lines[0]
+        == "| measure | way | steps 4 to 7 | steps 4 to 7, difference | steps 8 to 11 | steps 8 to 11, difference |"
+    )
+    assert lines[2].startswith("| weighted rewards | Auto | 5.000 (5.000 to 5.000) | 0.500 (0.500 to 0.500) | 8.000")
     assert lines[3].endswith("| 7.500 (7.500 to 7.500) | 0.000 (0.000 to 0.000) |")
     assert lines[4].endswith("| 4.750 (4.750 to 4.750) | 0.250 (0.250 to 0.250) |  |  |")
+    assert lines[6].startswith("| jpeg, whatever its weight | WeightedSum | 9.000 (9.000 to 9.000) | 0.000")
     weighted, jpeg, clip = draw(rows()).axes
     assert [list(panel.lines[0].get_ydata()) for panel in (weighted, jpeg, clip)] == [
         [4, 6, 8],
@@ -93,6 +97,5 @@ def test_a_finished_soup_is_not_made_again(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(one_step, "load_backbone", lambda *_: None)
     monkeypatch.setattr(one_step, "unsteered_moments", lambda *_: {})
     monkeypatch.setattr(one_step, "measure", refuse)
-    for row in rows():
-        append_row(tmp_path / "rows.jsonl", row)
+    append_rows(tmp_path / "rows.jsonl", rows())
     one_step.main(out=tmp_path / "rows.jsonl", prompts=["x", "y"])
