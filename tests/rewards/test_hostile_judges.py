@@ -302,9 +302,14 @@ def test_one_of_many_requests_fails(no_waits: None) -> None:
 
 
 def test_ctrl_c_gets_through() -> None:
-    with rogue(silent) as judge, within(2):
+    main = threading.main_thread().ident
+
+    def interrupt(connection: socket.socket) -> None:
+        time.sleep(0.2)  # the request was heard, so who asked is waiting by now
+        signal.pthread_kill(main, signal.SIGINT)
+        silent(connection)
+
+    with rogue(interrupt) as judge, within(2):
         reward = asking(judge.url, timeout=30.0)
-        main = threading.main_thread().ident
-        threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             reward.score(IMAGES, PROMPTS)
