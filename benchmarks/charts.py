@@ -1,7 +1,7 @@
 """What TensorBoard costs a run, and how it looks: ``python -m benchmarks.charts measure``.
 
 The demo's soups are made through a Trainer whose ParetoLogger has a clock around each of its hooks and around the
-listener, so that the time it took is a share of the very run it took part in. The first soup is left out: it imports
+on_step, so that the time it took is a share of the very run it took part in. The first soup is left out: it imports
 and opens what the others use. ``python -m benchmarks.charts screenshot`` makes the picture in docs/tensorboard.md, of
 two runs of 10 steps in runs/FixedSoup and runs/Auto: ``animals`` with 4 candidates and 4 steps of soup, and
 ``animals_auto`` with 5 divisions, 3 candidates, 6 previews and a pool of 24.
@@ -62,11 +62,11 @@ class Clocked(ParetoLogger):
         self.end = 0.0
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open the files, and put a clock around the listener."""
+        """Open the files, and put a clock around the on_step."""
         with self._clock():
             super().on_predict_start(trainer, pl_module)
-        look = pl_module.listeners.pop()
-        pl_module.listeners.append(lambda moment: self._timed(look, moment))
+        look = pl_module.step_callbacks.pop()
+        pl_module.step_callbacks.append(lambda moment: self._timed(look, moment))
 
     def on_predict_batch_start(self, *arguments: object) -> None:
         """Start a soup's curves."""

@@ -21,10 +21,10 @@ from benchmarks.front import COMMON, jpeg_and_clip
 from benchmarks.query_efficiency import append_rows, read_rows
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.diffusion.loading import Loading, load_backbone
-from srsoup_lightning.samplers import Never, Problem, SRSoup, Standing
+from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
+from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.samplers import Never, Problem, SRSoup, StepState
 from srsoup_lightning.search.closeness import Measure, closeness
-from srsoup_lightning.search.noise import NoiseSource
 
 PROMPTS = ("a fox", "a bear", "a frog", "a turtle")  # none of the benchmark's own
 PROBES = 4
@@ -66,9 +66,9 @@ def main(
 class Watched(Never):
     """The weighted sum, with a look at where everyone stands before each step."""
 
-    look: Callable[[Standing], None]
+    look: Callable[[StepState], None]
 
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
         self.look(standing)
         return super().share(standing)
@@ -83,7 +83,7 @@ def _compare(
     apart = NoiseSource(prompt, seed + 1_000_000, problem.shape)
     rows: list[dict[str, float | str]] = []
 
-    def look(standing: Standing) -> None:
+    def look(standing: StepState) -> None:
         if standing.step in steps:
             draws = apart.candidates(judged, standing.step)
             rows.extend(_pairs(standing, _ask(problem, standing, draws)))
@@ -93,7 +93,7 @@ def _compare(
     return rows
 
 
-def _ask(problem: Problem, standing: Standing, draws: Tensor) -> Tensor:
+def _ask(problem: Problem, standing: StepState, draws: Tensor) -> Tensor:
     """Rewards (P, M, N) of common draws (N, *shape) at every trajectory."""
     x = (standing.means.unsqueeze(1) + standing.sigma * draws).flatten(0, 1)
     everything = torch.ones(len(x), len(problem.rewards), dtype=torch.bool)
@@ -101,7 +101,7 @@ def _ask(problem: Problem, standing: Standing, draws: Tensor) -> Tensor:
     return scores.unflatten(0, (len(standing.means), len(draws))).transpose(1, 2)
 
 
-def _pairs(standing: Standing, answers: Tensor) -> Iterator[dict[str, float | str]]:
+def _pairs(standing: StepState, answers: Tensor) -> Iterator[dict[str, float | str]]:
     weights = standing.preferences
     near = {measure: closeness(standing, measure) for measure in get_args(Measure)}
     probed = torch.stack([torch.corrcoef(answers[:, j, :PROBES]) for j in range(answers.shape[1])], dim=2)
@@ -113,7 +113,7 @@ def _pairs(standing: Standing, answers: Tensor) -> Iterator[dict[str, float | st
                     "step": standing.step,
                     "sigma": standing.sigma,
                     "reward": reward,
-                    "listener": float(weights[p, 0]),
+                    "on_step": float(weights[p, 0]),
                     "supplier": float(weights[s, 0]),
                     **{f"closeness of {measure}": float(table[p, s]) for measure, table in near.items()},
                     "probe_correlation": float(probed[p, s, j]),

@@ -15,19 +15,19 @@ from torch import Tensor
 
 from rewards import CLIPScore, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
-from srsoup_lightning.diffusion.loading import Loading
+from srsoup_lightning.diffusion.loading.pipeline import Loading
 from srsoup_lightning.pareto import Hypervolume, Scale, utility
 from srsoup_lightning.pareto.scale import HIGH, LOW
-from srsoup_lightning.samplers import BaseModel, Judges, Sampler, Soup
+from srsoup_lightning.samplers import BaseModel, RewardOracle, Sampler, Soup
 
 COMMON = {"num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0}  # of every method, in every benchmark
 FIRST_UNSTEERED_SEED = 1_000
 Run = Callable[[Sampler, Sequence[str], Sequence[int]], list[Soup]]
 
 
-def jpeg_and_clip() -> Judges:
+def jpeg_and_clip() -> RewardOracle:
     """The two rewards of the demo, for benchmarks that work below the module."""
-    return Judges({"jpeg": JPEGCompressibility().score, "clip": CLIPScore("tiny-clip").score}, on_cpu=["jpeg"])
+    return RewardOracle({"jpeg": JPEGCompressibility().score, "clip": CLIPScore("tiny-clip").score}, on_cpu=["jpeg"])
 
 
 def runner(pipeline: str, rewards: Mapping[str, Reward], preferences: Preferences, loading: Loading = Loading()) -> Run:

@@ -27,13 +27,13 @@ from rich.console import Console
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from srsoup_lightning import Preferences
+from srsoup_lightning.builtin import PIPELINES
 from srsoup_lightning.diffusion.adapter import Adapter
-from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
-from srsoup_lightning.diffusion.stable_diffusion_xl import StableDiffusionXL
-from srsoup_lightning.diffusion.tuning import tune
-from srsoup_lightning.plan import probe
-from srsoup_lightning.samplers import Judges, Problem, SRSoup
-from srsoup_lightning.shipped import PIPELINES
+from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
+from srsoup_lightning.diffusion.families.stable_diffusion_xl import StableDiffusionXL
+from srsoup_lightning.diffusion.loading.performance import tune
+from srsoup_lightning.samplers import Problem, RewardOracle, SRSoup
+from srsoup_lightning.samplers.rehearsal import probe
 
 SAMPLER = SRSoup(num_inference_steps=10, guidance_scale=5.0)
 WAYS = {
@@ -110,7 +110,7 @@ def _problem(adapter: Adapter, max_batch: int) -> Problem:
         "bright": lambda images, prompts: images.mean((1, 2, 3)),
         "red": lambda images, prompts: images[:, 0].mean((1, 2)),
     }
-    return Problem(denoiser, Judges(judges), max_batch)
+    return Problem(denoiser, RewardOracle(judges), max_batch)
 
 
 def sd15() -> StableDiffusion:

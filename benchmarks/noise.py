@@ -10,8 +10,8 @@ from unittest.mock import patch
 import torch
 
 from srsoup_lightning import Preferences
-from srsoup_lightning.ledger import Ledger
-from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.samplers import Soup
 
 

@@ -22,10 +22,10 @@ from benchmarks.query_efficiency import SETTINGS, append_rows, read_rows, scale_
 from rewards import CLIPScore, JPEGCompressibility
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.diffusion.loading import Loading, load_backbone
+from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
+from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.pareto import Scale, utility
 from srsoup_lightning.samplers import Problem, SRSoup, WeightedSum
-from srsoup_lightning.search.noise import NoiseSource
 
 RESULTS = Path("benchmarks/results/one_step.jsonl")
 SCALES = Path("benchmarks/results/options/unsteered.jsonl")

@@ -32,7 +32,7 @@ def main(
         rows: The rows of ``benchmarks.one_step``.
         table: Where the table goes.
         figure: Where the figure goes.
-        parts: Bounds of the parts of the trajectory that a row of the table averages.
+        parts: Limits of the parts of the trajectory that a row of the table averages.
         baseline: The way that others are compared with, soup by soup and step by step.
     """
     found = read_rows(rows)

@@ -21,7 +21,7 @@ from benchmarks.front import COMMON, jpeg_and_clip
 from benchmarks.machine import describe, peak_memory
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.diffusion.loading import Loading, load_backbone
+from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
 from srsoup_lightning.samplers import FixedSoup, Problem, Soup, SRSoup, WeightedSum
 
 PROMPT = "a lobster"

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from rewards.shipped import CLIP_MODELS
+from rewards.builtin import CLIP_MODELS
 
 HEAD_WIDTHS = (1024, 128, 64, 16, 1)
 HEAD_LAYERS = (0, 2, 4, 6, 7)

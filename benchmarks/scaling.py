@@ -31,8 +31,8 @@ from rewards import Brightness, Contrast
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.durable import write_whole
-from srsoup_lightning.run_directory import RunDirectory, prompt_slug
+from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
+from srsoup_lightning.runs.files import write_atomically
 from srsoup_lightning.samplers import BaseModel, WeightedSum
 
 PROCESSES = (1, 2)
@@ -121,7 +121,7 @@ def _resume(finished: int, repeats: int) -> dict[str, float]:
             root, prompts = Path(folder) / str(soups), [f"prompt {number}" for number in range(soups // seeds)]
             write_noise(root, _preferences(), prompts, seeds, PICTURE)
             for prompt in prompts:  # sheets that are there are not drawn again, even if they are empty
-                write_whole(RunDirectory(root).sheets / f"{prompt_slug(prompt)}.png", b"")
+                write_atomically(RunDirectory(root).sheets / f"{prompt_slug(prompt)}.png", b"")
             times = [_go_on(root, prompts, seeds) for _ in range(repeats)]
             starts[soups], ends[soups] = (median(column) for column in zip(*times, strict=True))
     return {

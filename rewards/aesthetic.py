@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from rewards.base import Reward, require_batch
-from rewards.clip_loading import load_clip_vision
 from rewards.clip_reward import embed_images
-from rewards.linear_head import linear_head
-from rewards.loading import Dtype
-from rewards.source import Source
-from rewards.weight_file import read_weights
+from rewards.networks.clip import load_clip_vision
+from rewards.networks.linear_head import linear_head
+from rewards.networks.loading import Dtype
+from rewards.networks.source import Source
+from rewards.networks.weight_file import read_weights
 
 
 class AestheticScore(Reward):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from rewards.base import Reward, at_least_float32, require_batch
-from rewards.clip_loading import CLIP, SIGLIP, LoadedCLIP, load_clip
-from rewards.clip_pixels import CLIPPixels
-from rewards.loading import Dtype
-from rewards.source import Source
+from rewards.networks.clip import CLIP, SIGLIP, LoadedCLIP, load_clip
+from rewards.networks.clip_pixels import CLIPPixels
+from rewards.networks.loading import Dtype
+from rewards.networks.source import Source
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPVisionModelWithProjection, PreTrainedModel, SiglipModel
@@ -99,10 +99,10 @@ def load_clip_from(
         processor: Hub id, local folder or shipped name of tokenizer and image preprocessing.
         processor_revision: Revision of the processor.
         official: The processor of models from the hub if none is named; None for the model's own.
-        allowed: The model types that will do, see :func:`rewards.clip_loading.load_clip`.
+        allowed: The model types that will do, see :func:`rewards.networks.clip.load_clip`.
 
     Raises:
-        FileNotFoundError, ValueError, ModuleNotFoundError: See :func:`rewards.clip_loading.load_clip`.
+        FileNotFoundError, ValueError, ModuleNotFoundError: See :func:`rewards.networks.clip.load_clip`.
     """
     network = Source(str(model), revision)
     name = processor or (official if network.folder is None else None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rewards.clip_loading import CLIP, SIGLIP
 from rewards.clip_reward import CLIPReward, load_clip_from
-from rewards.loading import Dtype
+from rewards.networks.clip import CLIP, SIGLIP
+from rewards.networks.loading import Dtype
 
 
 class CLIPScore(CLIPReward):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from rewards.clip_loading import CLIP_H
 from rewards.clip_reward import CLIPReward, load_clip_from
-from rewards.loading import Dtype
-from rewards.open_clip_loading import load_open_clip
-from rewards.source import Source
-from rewards.weight_file import is_weight_file
+from rewards.networks.clip import CLIP_H
+from rewards.networks.loading import Dtype
+from rewards.networks.open_clip import load_open_clip
+from rewards.networks.source import Source
+from rewards.networks.weight_file import is_weight_file
 
 Fit = Literal["pad", "crop"]
 

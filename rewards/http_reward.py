@@ -15,9 +15,9 @@ from torch import Tensor
 
 from rewards.base import Reward, require_batch
 from rewards.eight_bit import to_eight_bit
-from rewards.http_address import read_token, require_token_variable, require_url
-from rewards.http_exchange import Judge, Request
-from rewards.http_protocol import HEALTH, NAME, read_health, read_scores, scores_path, write_request
+from rewards.remote.address import read_token, require_token_variable, require_url
+from rewards.remote.exchange import Judge, Request
+from rewards.remote.protocol import HEALTH, NAME, read_health, read_scores, scores_path, write_request
 
 _ANSWER_BYTES, _SCORE_BYTES = 64 * 1024, 64  # what an answer may have, and an image more
 
@@ -144,7 +144,7 @@ class HTTPReward(Reward):
 def _asker() -> Callable[[Judge, Sequence[Request], int], list[Any]]:
     """The function that needs the packages of the extra."""
     try:
-        from rewards.http_judge import ask
+        from rewards.remote.client import ask
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(
             f"HTTPReward needs the package {missing.name}: pip install 'srsoup-lightning[http]'."

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from rewards.base import Reward, at_least_float32, require_batch
-from rewards.blip_loading import blip_scorer
-from rewards.clip_pixels import CLIPPixels
 from rewards.clip_reward import pixel_values
-from rewards.loading import Dtype, load_preprocessing, torch_dtype
-from rewards.source import Source
-from rewards.weight_file import read_weights
+from rewards.networks.blip import blip_scorer
+from rewards.networks.clip_pixels import CLIPPixels
+from rewards.networks.loading import Dtype, load_preprocessing, torch_dtype
+from rewards.networks.source import Source
+from rewards.networks.weight_file import read_weights
 
 _MEAN, _STD = 0.16717362830052426, 1.0333394966054072
 _LENGTH = 35

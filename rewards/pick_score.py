@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from rewards.base import at_least_float32
-from rewards.clip_loading import CLIP_H
 from rewards.clip_reward import CLIPReward, load_clip_from
-from rewards.loading import Dtype
+from rewards.networks.clip import CLIP_H
+from rewards.networks.loading import Dtype
 
 
 class PickScore(CLIPReward):

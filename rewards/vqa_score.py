@@ -11,8 +11,8 @@ from torch import Tensor
 
 from rewards.base import Reward, require_batch
 from rewards.eight_bit import to_eight_bit
-from rewards.loading import Dtype, load_config, load_network, load_preprocessing
-from rewards.source import Source
+from rewards.networks.loading import Dtype, load_config, load_network, load_preprocessing
+from rewards.networks.source import Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

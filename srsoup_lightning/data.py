@@ -10,7 +10,7 @@ from typing import NamedTuple
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from srsoup_lightning.durable import require_text
+from srsoup_lightning.runs.files import require_text
 
 
 class SoupRequest(NamedTuple):

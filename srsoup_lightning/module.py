@@ -17,19 +17,19 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from rewards import Reward
-from srsoup_lightning.account import BoundError, budget_of
-from srsoup_lightning.bounds import Bounds, metered
+from srsoup_lightning.costs.account import LimitError, budget_of
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.costs.limits import Limits, metered
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.diffusion.loading import Loading, load_backbone
-from srsoup_lightning.diffusion.trust import require_no_url
-from srsoup_lightning.ledger import Ledger
-from srsoup_lightning.plan import rehearse
+from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
+from srsoup_lightning.diffusion.loading.trust import require_no_url
+from srsoup_lightning.oracle.oracle import RewardOracle
+from srsoup_lightning.oracle.policy import OraclePolicy, RewardError
 from srsoup_lightning.preferences import Preferences
-from srsoup_lightning.samplers.base import Listener, Moment, Sampler, Soup
-from srsoup_lightning.samplers.judges import Judges
-from srsoup_lightning.samplers.judging import Judging, RewardError
-from srsoup_lightning.samplers.problem import Problem
+from srsoup_lightning.problem import Problem
+from srsoup_lightning.samplers.base import Moment, OnStep, Sampler, Soup
+from srsoup_lightning.samplers.rehearsal import rehearse
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ class SRSoupModule(L.LightningModule):
         preferences: The points to make pictures for; their order is that of every result.
         negative_prompt: What classifier-free guidance leads away from.
         loading: How the pipeline is loaded and run: precision, size, LoRAs, memory, speed.
-        judging: What happens when a reward fails, whose answers are remembered, and how many a paid one may give.
-        soup_bounds: How much each soup may cost.
-        run_bounds: How much all soups may cost together, those of other processes and of earlier parts of the run too
+        oracle: What happens when a reward fails, whose answers are remembered, and how many a paid one may give.
+        soup_limits: How much each soup may cost.
+        run_limits: How much all soups may cost together, those of other processes and of earlier parts of the run too
             where a SampleWriter keeps count in the run directory; without one, all that this module makes in its
             process. Where a bound or a budget is reached, the run ends with the soups that are finished.
 
     Raises:
-        ValueError: Rewards and preferences or `judging` that name different things, a URL as `pipeline`, or `loading`
+        ValueError: Rewards and preferences or `oracle` that name different things, a URL as `pipeline`, or `loading`
             for a Backbone, which is there.
     """
 
@@ -64,9 +64,9 @@ class SRSoupModule(L.LightningModule):
         preferences: Preferences,
         negative_prompt: str = "",
         loading: Loading = Loading(),
-        judging: Judging = Judging(),
-        soup_bounds: Bounds = Bounds(),
-        run_bounds: Bounds = Bounds(),
+        oracle: OraclePolicy = OraclePolicy(),
+        soup_limits: Limits = Limits(),
+        run_limits: Limits = Limits(),
     ) -> None:
         super().__init__()
         if set(rewards) != set(preferences.rewards):
@@ -75,13 +75,13 @@ class SRSoupModule(L.LightningModule):
                 "name the same on both sides"
             )
         self.rewards = nn.ModuleDict({name: rewards[name] for name in preferences.rewards})
-        self.judges = Judges(
+        self.judges = RewardOracle(
             {name: partial(self._score, name) for name in preferences.rewards},
             on_cpu=[name for name in preferences.rewards if rewards[name].on_cpu],
-            judging=judging,
-            bounds=run_bounds.named("run"),
+            policy=oracle,
+            bounds=run_limits.named("run"),
         )
-        self.soup_bounds, self.account = soup_bounds, self.judges.account
+        self.soup_limits, self.account = soup_limits, self.judges.account
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self._most = sys.maxsize  # that memory is known to hold
         self._rehearsed: tuple[Ledger, dict[str, float]] | None = None
@@ -94,13 +94,13 @@ class SRSoupModule(L.LightningModule):
         else:
             require_no_url("pipeline", pipeline)
             self._load = partial(load_backbone, pipeline, loading)
-        self.listeners: list[Listener] = []
+        self.step_callbacks: list[OnStep] = []
         """Callables told after every denoising step; callbacks add themselves."""
 
     @property
     def bounded(self) -> bool:
         """Whether anything bounds what is spent."""
-        return bool(self.account.bounds) or self.soup_bounds != Bounds()
+        return bool(self.account.bounds) or self.soup_limits != Limits()
 
     def setup(self, stage: str) -> None:
         """Check the rewards, then load the pipeline, once.
@@ -123,7 +123,7 @@ class SRSoupModule(L.LightningModule):
 
         Raises:
             RewardError: A reward failed; the message says which, when, and on which prompt and seed.
-            BoundError: A bound or a budget leaves no room for this soup; in a Trainer the run ends without it.
+            LimitError: A bound or a budget leaves no room for this soup; in a Trainer the run ends without it.
         """
         try:
             problem = self.problem(batch.prompt)
@@ -135,7 +135,7 @@ class SRSoupModule(L.LightningModule):
             return soup
         except StopIteration as error:  # the Trainer would take it for the end of the data and say nothing
             raise RuntimeError(f"{error!r} while making the soup of {batch}") from error
-        except BoundError as reached:
+        except LimitError as reached:
             if self.account.stop(str(reached)):
                 logger.warning("%s: the run ends with the soups that are finished", reached)
             if self._trainer is None:
@@ -168,13 +168,13 @@ class SRSoupModule(L.LightningModule):
             self._rehearsed = rehearse(self.sampler, self.preferences, model=problem.denoiser)
         (cost, images), durations = self._rehearsed, self._durations
         expected = replace(cost, seconds=fmean(durations) if durations else 0.0)
-        return metered(problem.ledger, self.soup_bounds, self.account, expected, images)
+        return metered(problem.ledger, self.soup_limits, self.account, expected, images)
 
     def _tell(self, moment: Moment) -> None:
         if self._trainer is not None and self.trainer.received_sigterm:
             raise SIGTERMException(128 + signal.SIGTERM)  # the exit code, in a user's own script too
-        for listener in self.listeners:
-            listener(moment)
+        for on_step in self.step_callbacks:
+            on_step(moment)
 
     def _score(self, name: str, images: Tensor, prompts: list[str]) -> Tensor:
         reward = cast("Reward", self.rewards[name])

@@ -11,8 +11,8 @@ from rewards import Reward
 from srsoup_lightning import Preferences, SRSoupModule
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.denoiser import Denoiser
-from srsoup_lightning.diffusion.mixture import GaussianMixture
 from srsoup_lightning.samplers import FixedSoup, SRSoup
+from tests.mixture import GaussianMixture
 
 # The tensors here are tiny: more threads only get in each other's way.
 torch.set_num_threads(1)

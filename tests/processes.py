@@ -22,7 +22,7 @@ def make_all(root: Path, seeds: int, processes: int = 1, strategy: str = "auto",
 
     module = make_module({"red": Channel(0), "blue": Channel(2)})
     if pause:
-        module.listeners.append(rest)
+        module.step_callbacks.append(rest)
     trainer = quiet_trainer(devices=processes, strategy=strategy, default_root_dir=root, callbacks=[SampleWriter()])
     trainer.predict(module, PromptDataModule(PROMPTS, list(range(seeds))), return_predictions=False)
 

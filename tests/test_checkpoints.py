@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from rewards import CLIPScore
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
-from srsoup_lightning.diffusion.loading import load_backbone
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.samplers import BaseModel
 from tests.conftest import quiet_trainer
 

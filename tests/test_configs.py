@@ -9,10 +9,10 @@ import torch
 import yaml
 
 from benchmarks.reward_networks import save_aesthetic_head
-from srsoup_lightning.cli import SoupCLI, main
-from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.builtin import CONFIGS
+from srsoup_lightning.cli.main import SoupCLI, main
+from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.search.shaping import Shaping
-from srsoup_lightning.shipped import CONFIGS
 from tests.diffusion.conftest import tiny_pipeline
 from tests.diffusion.pipelines import make
 from tests.rewards.conftest import WIDTH, save_tiny_clip

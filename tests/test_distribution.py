@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.runs.directory import RunDirectory
 from tests.processes import make_all
-from tests.test_resume import ROOT, contents
+from tests.runs.test_resume import ROOT, contents
 
 
 def command(root: Path, seeds: int, processes: int, strategy: str, pause: float = 0.0) -> list[str]:

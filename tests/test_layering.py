@@ -38,9 +38,9 @@ RULES = {
     "srsoup_lightning/diffusion/denoiser.py": Rule(only=("torch", f"{OURS}.diffusion.transition")),
     "srsoup_lightning/diffusion": Rule(never=(*LIGHTNING, "rewards", f"{OURS}.samplers", f"{OURS}.search")),
     "srsoup_lightning/preferences.py": Rule(only=("torch",)),
-    "srsoup_lightning/ledger.py": Rule(only=("torch",)),
-    "srsoup_lightning/account.py": Rule(only=()),
-    "srsoup_lightning/bounds.py": Rule(only=(f"{OURS}.account", f"{OURS}.ledger")),
+    "srsoup_lightning/costs/ledger.py": Rule(only=("torch",)),
+    "srsoup_lightning/costs/account.py": Rule(only=()),
+    "srsoup_lightning/costs/limits.py": Rule(only=(f"{OURS}.account", f"{OURS}.ledger")),
     "srsoup_lightning/pareto": Rule(only=("torch", "torchmetrics", "moocore", "numpy", f"{OURS}.pareto")),
     "srsoup_lightning/samplers": Rule(
         only=(
@@ -55,9 +55,9 @@ RULES = {
         )
     ),
     "srsoup_lightning/samplers/base.py": Rule(never=CONCRETE),
-    "srsoup_lightning/samplers/problem.py": Rule(never=CONCRETE),
-    "srsoup_lightning/samplers/judges.py": Rule(never=CONCRETE),
-    "srsoup_lightning/samplers/judging.py": Rule(only=("torch",)),
+    "srsoup_lightning/problem.py": Rule(never=CONCRETE),
+    "srsoup_lightning/oracle/oracle.py": Rule(never=CONCRETE),
+    "srsoup_lightning/oracle/policy.py": Rule(only=("torch",)),
     "rewards": Rule(never=(OURS, *LIGHTNING, "diffusers")),
     "srsoup_lightning/module.py": Rule(
         never=(*ADAPTERS, "rewards", f"{OURS}.samplers", f"{OURS}.diffusion", f"{OURS}.search"),
@@ -81,7 +81,7 @@ RULES = {
         never=(*ADAPTERS, "rewards", f"{OURS}.samplers", f"{OURS}.diffusion", f"{OURS}.search"),
         save=(f"{OURS}.samplers.base",),
     ),
-    "srsoup_lightning/run_directory.py": Rule(
+    "srsoup_lightning/runs/directory.py": Rule(
         never=(*ADAPTERS, "rewards", f"{OURS}.samplers", f"{OURS}.diffusion"),
         save=(f"{OURS}.samplers.base",),
     ),

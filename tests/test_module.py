@@ -36,7 +36,7 @@ def test_the_order_of_results_is_that_of_the_preferences() -> None:
 
 def test_listeners_hear_every_step(module: SRSoupModule) -> None:
     heard: list[tuple[int, int]] = []
-    module.listeners.append(lambda moment: heard.append((moment.step, moment.steps)))
+    module.step_callbacks.append(lambda moment: heard.append((moment.step, moment.steps)))
     predict(module, ["a cat"], [0])
     assert heard == [(step, 6) for step in range(1, 7)]
 

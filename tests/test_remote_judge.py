@@ -6,10 +6,10 @@ import pytest
 import torch
 from tenacity import wait_none
 
-import rewards.http_judge as http_judge
+import rewards.remote.client as http_judge
 from rewards import HTTPReward, JPEGCompressibility, Reward
 from srsoup_lightning import PromptDataModule, SRSoupModule
-from srsoup_lightning.samplers import Judging, RewardError, Soup
+from srsoup_lightning.samplers import OraclePolicy, RewardError, Soup
 from tests.conftest import make_module, quiet_trainer
 from tests.rewards.judges import serving
 
@@ -70,11 +70,11 @@ def test_what_is_sent_again_counts_against_a_budget() -> None:
     judge, most = Moody(every=3), 90
     with serving({"jpeg": judge}) as url:
         module = make_module({"size": HTTPReward(url, "jpeg", batch_size=4, retries=5), "again": Rounded()})
-        preferences, judging = module.preferences, Judging(budgets={"size": most})
-        bounded = SRSoupModule(module.backbone, dict(module.rewards), module.sampler, preferences, judging=judging)
+        preferences, oracle = module.preferences, OraclePolicy(budgets={"size": most})
+        bounded = SRSoupModule(module.backbone, dict(module.rewards), module.sampler, preferences, oracle=oracle)
         soups = quiet_trainer().predict(bounded, PromptDataModule(prompts=["a lobster"], seeds=[0, 1, 2, 3]))
     assert len(soups) == 1
-    assert judge.seen == bounded.account.spent()["judging.budgets.size"] <= most
+    assert judge.seen == bounded.account.spent()["oracle.budgets.size"] <= most
     assert judge.seen > soups[0].ledger.queries["size"] + len(soups[0].images)
 
 

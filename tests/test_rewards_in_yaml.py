@@ -10,10 +10,10 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from srsoup_lightning.cli import main
-from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.cli.main import main
+from srsoup_lightning.runs.directory import RunDirectory
+from tests.cli.test_main import MODEL
 from tests.rewards.conftest import pictures, smooth
-from tests.test_cli import MODEL
 
 YAML = """
 path:

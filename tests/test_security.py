@@ -23,21 +23,21 @@ from PIL import Image
 
 from rewards import AestheticScore, Brightness, CLIPScore, ImageReward, VQAScore
 from srsoup_lightning.callbacks import SoupProgress
-from srsoup_lightning.cli import main
+from srsoup_lightning.cli.main import main
+from srsoup_lightning.cli.score import score
 from srsoup_lightning.data import PromptDataModule
-from srsoup_lightning.diffusion.loading import Loading, load_backbone
-from srsoup_lightning.durable import read_rows
+from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
 from srsoup_lightning.report.compare import compare, compared
 from srsoup_lightning.report.comparison_table import as_csv
 from srsoup_lightning.report.gallery import gallery
 from srsoup_lightning.report.sheet import write_sheets
-from srsoup_lightning.run_directory import RunDirectory
-from srsoup_lightning.score import score
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.terminal import literal, printable
+from tests.cli.test_main import MODEL
 from tests.diffusion.conftest import tiny_pipeline
 from tests.report.runs import make_run, write_rows
 from tests.rewards.conftest import save_tiny_clip, save_tiny_llava
-from tests.test_cli import MODEL
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2Ja cat\r\x1b[1A\x9b31m"
 TOKEN = "hf_s3cretT0ken"
@@ -461,8 +461,8 @@ class Task:
 
 
 def test_progress_shows_a_prompt_and_obeys_none() -> None:
+    from srsoup_lightning.costs.ledger import Ledger
     from srsoup_lightning.data import SoupRequest
-    from srsoup_lightning.ledger import Ledger
     from srsoup_lightning.samplers.base import Moment
 
     progress, task = SoupProgress(), Task()

@@ -25,11 +25,11 @@ from srsoup_lightning.callbacks.curves import SO_FAR, MeanCurves, PreferenceName
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.report.front_figure import draw_front
-from srsoup_lightning.report.runs import run_of_rows
-from srsoup_lightning.report.sessions import Value, sessions
+from srsoup_lightning.report.hparams import Value, sessions
 from srsoup_lightning.report.sheet import soup_sheet
-from srsoup_lightning.report.table import Bounds
-from srsoup_lightning.run_directory import Row, ledger_row_of, prompt_slug
+from srsoup_lightning.report.tables import Box
+from srsoup_lightning.runs.directory import Row, ledger_row_of, prompt_slug
+from srsoup_lightning.runs.reading import run_of_rows
 from srsoup_lightning.samplers.base import Moment, Soup
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def log_front(
     costs: Sequence[Row],
     preferences: Preferences,
     settings: Mapping[str, Value],
-    bounds: Bounds | None,
+    box: Box | None,
 ) -> None:
     """Log the figure of the front and a session a preference, in place of those that are there.
 
@@ -113,13 +113,13 @@ def log_front(
         costs: Rows of ledger.jsonl, at least one.
         preferences: Those of the run.
         settings: What all sessions share, and the name of the method.
-        bounds: The box of hypervolume and utility, see :func:`sessions`.
+        box: The box of hypervolume and utility, see :func:`sessions`.
     """
     names, soups = PreferenceNames(preferences), len(costs)
     with _renewed(board, FRONT) as front:
         if len(preferences.rewards) > 1:
             _add_figure(front, str(settings["method"]), rows, soups)
-    for session in sessions(rows, costs, bounds):
+    for session in sessions(rows, costs, box):
         name = names[list(session.preference.values())]
         weights = {f"weight/{reward}": weight for reward, weight in session.preference.items()}
         board.add_hparams({**weights, **settings}, session.metrics, run_name=f"{FRONT}/{name}", global_step=soups)

@@ -31,7 +31,7 @@ class SoupProgress(Callback):
         self._progress, self._done = Progress(*columns), 0
         self._task = self._progress.add_task("starting", total=sum(trainer.num_predict_batches))
         self._progress.start()
-        pl_module.listeners.append(self._move)
+        pl_module.step_callbacks.append(self._move)
 
     def on_predict_batch_start(
         self,
@@ -63,8 +63,8 @@ class SoupProgress(Callback):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        if isinstance(pl_module, SRSoupModule) and self._move in pl_module.listeners:
-            pl_module.listeners.remove(self._move)
+        if isinstance(pl_module, SRSoupModule) and self._move in pl_module.step_callbacks:
+            pl_module.step_callbacks.remove(self._move)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the bar down."""

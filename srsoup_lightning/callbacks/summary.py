@@ -9,8 +9,8 @@ from rich.console import Console
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.sheet import write_sheets
-from srsoup_lightning.report.table import cost_lines, hypervolume_box, rewards_table, spending_line
-from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.report.tables import cost_lines, hypervolume_box, rewards_table, spending_line
+from srsoup_lightning.runs.directory import RunDirectory
 
 
 class RunSummary(Callback):
@@ -18,22 +18,22 @@ class RunSummary(Callback):
 
     Args:
         root: The run directory; None takes the Trainer's ``default_root_dir``.
-        bounds: {reward: [low, high]}: the box that the hypervolume is measured in, with `low` its reference point, for
+        box: {reward: [low, high]}: the box that the hypervolume is measured in, with `low` its reference point, for
             instance the mean of unsteered samples minus 2 and plus 6 of their standard deviations. None takes the
             extremes of the run itself, which compare within the run only.
     """
 
-    def __init__(self, root: str | None = None, bounds: dict[str, tuple[float, float]] | None = None) -> None:
-        self.root, self.bounds = root, bounds
+    def __init__(self, root: str | None = None, box: dict[str, tuple[float, float]] | None = None) -> None:
+        self.root, self.box = root, box
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse bounds that don't fit the rewards before anything is sampled.
+        """Refuse box that don't fit the rewards before anything is sampled.
 
         Raises:
-            ValueError: Bounds that leave out a reward, or whose low isn't below high.
+            ValueError: Box that leave out a reward, or whose low isn't below high.
         """
-        if self.bounds is not None and isinstance(pl_module, SRSoupModule):
-            hypervolume_box(list(pl_module.rewards), self.bounds)
+        if self.box is not None and isinstance(pl_module, SRSoupModule):
+            hypervolume_box(list(pl_module.rewards), self.box)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Draw and show, in the first process, once all have written their soups; some may have had none to make."""
@@ -46,7 +46,7 @@ class RunSummary(Callback):
         if rows:
             write_sheets(run, rows, _prompts_with_new_soups(trainer))
             console.print(rewards_table(rows))
-            console.print(cost_lines(run, rows, self.bounds), soft_wrap=True, markup=False, highlight=False)
+            console.print(cost_lines(run, rows, self.box), soft_wrap=True, markup=False, highlight=False)
         if isinstance(pl_module, SRSoupModule) and (line := spending_line(pl_module.account)):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
 

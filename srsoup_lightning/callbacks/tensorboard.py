@@ -10,9 +10,9 @@ from srsoup_lightning.callbacks.event_files import SoupLog, log_front
 from srsoup_lightning.callbacks.writer import SampleWriter
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.module import SRSoupModule
-from srsoup_lightning.report.sessions import settings_of
-from srsoup_lightning.report.table import hypervolume_box
-from srsoup_lightning.run_directory import Row, ledger_row_of, sample_rows_of
+from srsoup_lightning.report.hparams import settings_of
+from srsoup_lightning.report.tables import hypervolume_box
+from srsoup_lightning.runs.directory import Row, ledger_row_of, sample_rows_of
 from srsoup_lightning.samplers.base import Soup
 
 
@@ -29,30 +29,30 @@ class ParetoLogger(Callback):
     Args:
         sheets: Of how many soups the pictures are logged, spread evenly over the run; 0 for none.
         curves: How many soups have curves of their own, the run's first; the mean of all is logged in any case.
-        bounds: {reward: [low, high]}: the box of hypervolume and utility, as for RunSummary; None leaves both out, for
+        box: {reward: [low, high]}: the box of hypervolume and utility, as for RunSummary; None leaves both out, for
             in a run's own extremes they compare with no other run.
 
     Raises:
         ValueError: A negative number.
     """
 
-    def __init__(self, sheets: int = 20, curves: int = 4, bounds: dict[str, tuple[float, float]] | None = None) -> None:
+    def __init__(self, sheets: int = 20, curves: int = 4, box: dict[str, tuple[float, float]] | None = None) -> None:
         for name, value in (("sheets", sheets), ("curves", curves)):
             if value < 0:
                 raise ValueError(f"{name} is {value}: give 0 or more")
-        self.sheets, self.curves, self.bounds = sheets, curves, bounds
+        self.sheets, self.curves, self.box = sheets, curves, box
         self._log: SoupLog | None = None
         self._made_rows: list[Row] = []
         self._made_costs: list[Row] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse bounds that don't fit the rewards before anything is sampled.
+        """Refuse box that don't fit the rewards before anything is sampled.
 
         Raises:
-            ValueError: Bounds that leave out a reward, or whose low isn't below high.
+            ValueError: Box that leave out a reward, or whose low isn't below high.
         """
-        if self.bounds is not None and isinstance(pl_module, SRSoupModule):
-            hypervolume_box(list(pl_module.rewards), self.bounds)
+        if self.box is not None and isinstance(pl_module, SRSoupModule):
+            hypervolume_box(list(pl_module.rewards), self.box)
         self._log, self._made_rows, self._made_costs = None, [], []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -60,7 +60,7 @@ class ParetoLogger(Callback):
         board = _board(trainer)
         if board is not None and trainer.is_global_zero and isinstance(pl_module, SRSoupModule):
             self._log = SoupLog(board.experiment, pl_module.preferences, self._costs(trainer), self.curves)
-            pl_module.listeners.append(self._log.look)
+            pl_module.step_callbacks.append(self._log.look)
 
     def on_predict_batch_start(
         self,
@@ -114,7 +114,7 @@ class ParetoLogger(Callback):
             self._log.finish(costs)
         if costs:
             rows, settings = self._rows(trainer), settings_of(pl_module.sampler)
-            log_front(board.experiment, rows, costs, pl_module.preferences, settings, self.bounds)
+            log_front(board.experiment, rows, costs, pl_module.preferences, settings, self.box)
 
     def _costs(self, trainer: L.Trainer) -> list[Row]:
         """Rows of the ledger: of the run so far, or if nobody writes them, of the soups made here."""
@@ -129,8 +129,8 @@ class ParetoLogger(Callback):
     def _stop(self, module: L.LightningModule) -> None:
         if self._log is not None:
             self._log.close()
-            if isinstance(module, SRSoupModule) and self._log.look in module.listeners:
-                module.listeners.remove(self._log.look)
+            if isinstance(module, SRSoupModule) and self._log.look in module.step_callbacks:
+                module.step_callbacks.remove(self._log.look)
 
 
 def _board(trainer: L.Trainer) -> TensorBoardLogger | None:

@@ -8,12 +8,12 @@ import lightning as L
 from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Callback
 
-from srsoup_lightning.bounds import spent_by
+from srsoup_lightning.costs.limits import spent_by
 from srsoup_lightning.data import PromptDataModule, SoupRequest
 from srsoup_lightning.module import SRSoupModule
-from srsoup_lightning.run_directory import Key, Row, RunDirectory, preference_weights
+from srsoup_lightning.runs.directory import Key, Row, RunDirectory, preference_weights
+from srsoup_lightning.runs.spending import SharedCounts
 from srsoup_lightning.samplers.base import Soup
-from srsoup_lightning.shared_counts import SharedCounts
 
 
 class SampleWriter(Callback):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from srsoup_lightning.pictures import open_picture
-from srsoup_lightning.report.runs import FinishedRun
+from srsoup_lightning.runs.pictures import open_picture
+from srsoup_lightning.runs.reading import FinishedRun
 
 
 def comparable(runs: Sequence[FinishedRun], common: bool) -> list[FinishedRun]:

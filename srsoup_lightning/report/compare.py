@@ -14,8 +14,8 @@ from srsoup_lightning.report.comparison import Comparison
 from srsoup_lightning.report.comparison_table import as_csv, as_json, as_table
 from srsoup_lightning.report.figures import write_figures
 from srsoup_lightning.report.measures import Weights, measured, reference_fronts, shared_preferences, weights_of
-from srsoup_lightning.report.runs import FinishedRun, read_runs
-from srsoup_lightning.report.scaling import scaling_of
+from srsoup_lightning.report.units import scaling_of
+from srsoup_lightning.runs.reading import FinishedRun, read_runs
 from srsoup_lightning.terminal import printable
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that spreadsheets compute
@@ -25,7 +25,7 @@ def compare(
     runs: list[str],
     out: str,
     baseline: str | None = None,
-    bounds: dict[str, tuple[float, float]] | None = None,
+    box: dict[str, tuple[float, float]] | None = None,
     common: bool = False,
     embedding: Callable = thumbnails,  # not Embedding, for which --help would list the subclasses of Tensor
 ) -> None:
@@ -40,7 +40,7 @@ def compare(
         out: The folder of the results.
         baseline: The label of an unsteered run: units are the standard deviations of its pictures of each prompt, and
             the hypervolume's box goes from 2 below to 6 above their mean.
-        bounds: {reward: [low, high]}, the hypervolume's box for all prompts, in place of a baseline. Without either it
+        box: {reward: [low, high]}, the hypervolume's box for all prompts, in place of a baseline. Without either it
             is the extremes of all pictures together, which hold for this comparison alone.
         common: Compare the prompts that all runs have, in place of refusing runs on other prompts.
         embedding: The function that diversity measures distances with, images (B, 3, H, W) in [0, 1] to vectors (B, D).
@@ -55,7 +55,7 @@ def compare(
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"out is {out}, a file: give a folder")
-    comparison = compared(runs, baseline, bounds, common, embedding)
+    comparison = compared(runs, baseline, box, common, embedding)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.csv").write_text(as_csv(comparison), encoding="utf-8")
     (folder / "comparison.json").write_text(as_json(comparison), encoding="utf-8")
@@ -69,7 +69,7 @@ def compare(
 def compared(
     runs: Sequence[str],
     baseline: str | None = None,
-    bounds: dict[str, tuple[float, float]] | None = None,
+    box: dict[str, tuple[float, float]] | None = None,
     common: bool = False,
     embedding: Embedding = thumbnails,
 ) -> Comparison:
@@ -81,7 +81,7 @@ def compared(
         if run.name.startswith(FORMULA):
             raise ValueError(f"a run is called {run.name!r}, a formula to spreadsheets: name it by label={run.root}")
     chosen = comparable(found, common)
-    scaling = scaling_of(chosen, baseline, bounds)
+    scaling = scaling_of(chosen, baseline, box)
     references = reference_fronts(chosen, scaling)
     shared = shared_preferences(chosen, scaling.rewards)
     measures = [measured(run, scaling, references, shared, embedding) for run in chosen]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from srsoup_lightning.pareto.bootstrap import interval, prompt_means
 from srsoup_lightning.report.measures import COSTS, Measured, Weights
-from srsoup_lightning.report.scaling import Scaling
+from srsoup_lightning.report.units import Scaling
 
 DIFFERENCE = {"mean": "difference", "low": "difference_low", "high": "difference_high"}
 COLUMNS = ("run", "measure", "mean", "low", "high", "prompts", *DIFFERENCE.values())

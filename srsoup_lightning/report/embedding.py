@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from srsoup_lightning.pictures import open_picture
+from srsoup_lightning.runs.pictures import open_picture
 
 EXACT_SIDE = 128  # pixels; enlarged pixel by pixel, so that compression would show
 QUALITY = 90
@@ -47,7 +47,7 @@ class Embedder:
             path: The file.
 
         Raises:
-            FileNotFoundError, ValueError: See :func:`srsoup_lightning.pictures.open_picture`.
+            FileNotFoundError, ValueError: See :func:`srsoup_lightning.runs.pictures.open_picture`.
         """
         with open_picture(path) as file:
             picture = ImageOps.exif_transpose(file).convert("RGBA" if file.has_transparency_data else "RGB")

@@ -12,8 +12,8 @@ from srsoup_lightning.pareto.bootstrap import LEVELS, resampled
 from srsoup_lightning.report.comparison import Comparison
 from srsoup_lightning.report.figure_style import Style, legend, panels, style
 from srsoup_lightning.report.measures import Measured, Weights, places_of
-from srsoup_lightning.report.runs import FinishedRun
-from srsoup_lightning.report.scaling import own_units
+from srsoup_lightning.report.units import own_units
+from srsoup_lightning.runs.reading import FinishedRun
 from srsoup_lightning.terminal import printable
 
 if TYPE_CHECKING:

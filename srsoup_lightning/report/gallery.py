@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from srsoup_lightning.durable import write_whole
 from srsoup_lightning.report.embedding import Embedder
 from srsoup_lightning.report.page import render
-from srsoup_lightning.report.runs import FinishedRun, Picture, read_runs
+from srsoup_lightning.runs.files import write_atomically
+from srsoup_lightning.runs.reading import FinishedRun, Picture, read_runs
 
 DIGITS = 6  # significant ones of a score on the page
 TOLERANCE = 1e-4  # of weights that were rounded when they were written
@@ -44,7 +44,7 @@ def gallery(
     if not runs:
         raise ValueError("no runs: give at least one run directory")
     page = render(title, page_data(read_runs(runs), Embedder(max_side)))
-    write_whole(path, page.encode())
+    write_atomically(path, page.encode())
     return path
 
 

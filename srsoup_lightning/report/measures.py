@@ -20,9 +20,9 @@ from srsoup_lightning.pareto import (
     utility,
 )
 from srsoup_lightning.pareto.diversity import Embedding
-from srsoup_lightning.pictures import load_image
-from srsoup_lightning.report.runs import FinishedRun, Picture
-from srsoup_lightning.report.scaling import Scaling
+from srsoup_lightning.report.units import Scaling
+from srsoup_lightning.runs.pictures import load_image
+from srsoup_lightning.runs.reading import FinishedRun, Picture
 
 Weights = tuple[float, ...]  # of a preference, in the order of the rewards; () where it isn't known
 Values = dict[str, dict[str, list[float]]]  # measure -> prompt -> a value a front

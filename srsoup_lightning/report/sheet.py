@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from srsoup_lightning.pictures import open_picture
-from srsoup_lightning.run_directory import RunDirectory, prompt_slug, sample_rows_of, save_png, to_picture
+from srsoup_lightning.runs.directory import RunDirectory, prompt_slug, sample_rows_of, save_png, to_picture
+from srsoup_lightning.runs.pictures import open_picture
 from srsoup_lightning.samplers.base import Soup
 
 TILE = 128  # pixels a small picture is enlarged to

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from srsoup_lightning.ledger import Ledger
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.preferences import Preferences
-from srsoup_lightning.samplers.problem import Problem
-from srsoup_lightning.search.distinct import distinct
-from srsoup_lightning.search.noise import NoiseSource
-from srsoup_lightning.search.sharing import Standing
+from srsoup_lightning.problem import Problem
+from srsoup_lightning.search.candidates import distinct
+from srsoup_lightning.search.sharing import StepState
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Observation:
             where none was.
     """
 
-    standing: Standing
+    standing: StepState
     rewards: Tensor
 
     @property
@@ -60,7 +60,7 @@ class Moment(NamedTuple):
     observation: Observation | None = None
 
 
-Listener = Callable[[Moment], None]
+OnStep = Callable[[Moment], None]
 
 
 @dataclass  # not frozen, for Lightning rebuilds the predictions that it moves between devices
@@ -123,11 +123,11 @@ class Sampler(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, listener: Listener) -> Tensor:
+    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
         """Clean latents (P, C, H, W), one a preference, in the order of `preferences`."""
 
     def run(
-        self, problem: Problem, preferences: Preferences, prompt: str, seed: int, listener: Listener = lambda _: None
+        self, problem: Problem, preferences: Preferences, prompt: str, seed: int, on_step: OnStep = lambda _: None
     ) -> Soup:
         """Make one soup.
 
@@ -136,15 +136,15 @@ class Sampler(abc.ABC):
             preferences: The points to make pictures for.
             prompt: The prompt; with `seed`, all that the random numbers depend on.
             seed: The seed.
-            listener: Told after every denoising step.
+            on_step: Told after every denoising step.
 
         Raises:
             RewardError: A reward failed.
-            BoundError: The soup is abandoned, for what would come next goes beyond a bound.
+            LimitError: The soup is abandoned, for what would come next goes beyond a bound.
         """
         noise = NoiseSource(prompt, seed, problem.shape, problem.device, self.antithetic_noise)
         with problem.ledger.timed():
-            latents = self.sample(problem, preferences, noise, listener)
+            latents = self.sample(problem, preferences, noise, on_step)
             points, place = distinct(latents)
             images = problem.decode(latents[points])
         rewards, failed = problem.score(images)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.preferences import Preferences
-from srsoup_lightning.samplers.base import Listener, Moment, Sampler
-from srsoup_lightning.samplers.base_model import unsteered
-from srsoup_lightning.samplers.problem import Problem
-from srsoup_lightning.search.noise import NoiseSource
+from srsoup_lightning.problem import Problem
+from srsoup_lightning.samplers.base import Moment, OnStep, Sampler
+from srsoup_lightning.samplers.unsteered import unsteered
 from srsoup_lightning.search.selection import choose
 
 
@@ -36,7 +36,7 @@ class BestOfN(Sampler):
         if self.pool < 1:
             raise ValueError(f"pool is {self.pool}: give at least 1")
 
-    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, listener: Listener) -> Tensor:
+    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
         """See :meth:`Sampler.sample`."""
         pool, scores = [], []
         steps = problem.kernel.steps
@@ -44,7 +44,7 @@ class BestOfN(Sampler):
         for done, members in enumerate(chunks):
 
             def report(moment: Moment, done: int = done) -> None:
-                listener(Moment(done * steps + moment.step, len(chunks) * steps, problem.ledger))
+                on_step(Moment(done * steps + moment.step, len(chunks) * steps, problem.ledger))
 
             latents = unsteered(problem, noise, members.tolist(), report)
             pool.append(latents)

@@ -11,13 +11,13 @@ from typing import get_args
 
 from torch import Tensor
 
+from srsoup_lightning.diffusion.noise import NoiseSource, require_even
 from srsoup_lightning.preferences import Preferences
-from srsoup_lightning.samplers.base import Listener, Moment, Sampler
-from srsoup_lightning.samplers.base_model import unsteered
-from srsoup_lightning.samplers.problem import Preview, Problem
+from srsoup_lightning.problem import Preview, Problem
+from srsoup_lightning.samplers.base import Moment, OnStep, Sampler
 from srsoup_lightning.samplers.steering import Steering
+from srsoup_lightning.samplers.unsteered import unsteered
 from srsoup_lightning.search.gradient import Correction, require_correction
-from srsoup_lightning.search.noise import NoiseSource, require_even
 from srsoup_lightning.search.pooling import Auto
 from srsoup_lightning.search.selection import Selection
 from srsoup_lightning.search.shaping import Shaping, ShapingKind
@@ -116,28 +116,28 @@ class SRSoup(Sampler):
         shared = self.shaping if isinstance(self.shaping, Shaping) else Shaping(self.shaping)
         return [shared] * len(rewards)
 
-    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, listener: Listener) -> Tensor:
+    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
         """See :meth:`Sampler.sample`."""
         weights, places = preferences.trajectories(self.sharing.anchors)
         steering, steps = self.steering(problem, weights, noise), problem.kernel.steps
-        first, x = self.start(steering, listener)
+        first, x = self.start(steering, on_step)
         for step in range(first, steps):
             x, observation = steering.step(x, step)
-            listener(Moment(step + 1, steps, problem.ledger, observation))
+            on_step(Moment(step + 1, steps, problem.ledger, observation))
         return x[places]
 
     def steering(self, problem: Problem, weights: Tensor, noise: NoiseSource) -> Steering:
         """A soup of trajectories with weights (P, M), before its first step."""
         return Steering(self, problem, weights.to(problem.device), self._shapings(problem.rewards), noise)
 
-    def start(self, steering: Steering, listener: Listener) -> tuple[int, Tensor]:
+    def start(self, steering: Steering, on_step: OnStep) -> tuple[int, Tensor]:
         """The first step that is searched, and the latents (P, C, H, W) of that level that all trajectories share."""
         problem, noise, selection = steering.problem, steering.noise, self.selection_in_use
         if selection is None:
             first, x = 0, noise.start()
         else:
             first = selection.start_at(problem.kernel.steps)
-            x = steering.best(unsteered(problem, noise, range(selection.pool), listener, first), first)
+            x = steering.best(unsteered(problem, noise, range(selection.pool), on_step, first), first)
         return first, x.expand(len(steering.weights), *problem.shape)
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Observation
-from srsoup_lightning.samplers.problem import Problem
-from srsoup_lightning.search.distinct import distinct
+from srsoup_lightning.search.candidates import distinct
 from srsoup_lightning.search.gradient import mix, project_to_shell
-from srsoup_lightning.search.noise import NoiseSource
 from srsoup_lightning.search.selection import choose
 from srsoup_lightning.search.shaping import EPSILON, Shaping, deviation_within
-from srsoup_lightning.search.sharing import Standing
+from srsoup_lightning.search.sharing import StepState
 from srsoup_lightning.search.surrogate import GaussianProcess
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Steering:
         if self.surrogate is not None:
             offered = max(asked, self.surrogate.previews)
             known = torch.full_like(counts, offered)
-        standing = Standing(step, means, prediction.x0[place], sigma, self.weights, known)
+        standing = StepState(step, means, prediction.x0[place], sigma, self.weights, known)
         heard = self.weights.unsqueeze(1) * self.sharing.share(standing)
         supply = self._supply(heard, counts, place, at_points.mean, prediction.noise)
         draws = self._draw(step, offered)
@@ -102,7 +102,7 @@ class Steering:
         first_draw = draws[:, 0] if self.sharing.own_noise else draws[:1]
         return means + sigma * project_to_shell(direction, first_draw), self._observed(standing, supply, answers, place)
 
-    def _observed(self, standing: Standing, supply: Supply, answers: Answers, place: Tensor) -> Observation:
+    def _observed(self, standing: StepState, supply: Supply, answers: Answers, place: Tensor) -> Observation:
         """What the step saw, told by trajectory."""
         rewards = answers.rewards.new_full((len(supply.who), answers.rewards.shape[1]), torch.nan)
         rewards[supply.who] = answers.means()

@@ -10,7 +10,7 @@ from torch import Tensor
 from srsoup_lightning.search.gradient import bhattacharyya
 
 if TYPE_CHECKING:
-    from srsoup_lightning.search.sharing import Standing
+    from srsoup_lightning.search.sharing import StepState
 
 Measure = Literal["previews", "means"]
 
@@ -25,7 +25,7 @@ def preview_closeness(previews: Tensor) -> Tensor:
     return torch.exp(-distance.square() / flat.shape[1])
 
 
-def closeness(standing: Standing, measure: Measure) -> Tensor:
+def closeness(standing: StepState, measure: Measure) -> Tensor:
     """How close every pair of trajectories is, symmetric (P, P) in [0, 1], 1 where they agree.
 
     Args:

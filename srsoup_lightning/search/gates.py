@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.search.closeness import Measure, closeness, require_measure
-from srsoup_lightning.search.sharing import Sharing, Standing, listen_to_anchors, listen_to_self
+from srsoup_lightning.search.sharing import Sharing, StepState, listen_to_anchors, listen_to_self
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Gated(Thresholded):
         ValueError: A threshold outside [0, 1] or an unknown measure.
     """
 
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
         preferences = standing.preferences
         close = closeness(standing, self.measure)[:, : preferences.shape[1]] >= self.threshold  # (P, M)
@@ -71,7 +71,7 @@ class AdaptiveAnchors(Thresholded):
         ValueError: A threshold outside [0, 1] or an unknown measure.
     """
 
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
         preferences = standing.preferences
         nearest = nearest_supplier(closeness(standing, self.measure), preferences.shape[1], self.threshold)

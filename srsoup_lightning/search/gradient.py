@@ -73,7 +73,7 @@ def mix(
     """Each trajectory's direction before its projection, (P, *shape).
 
     ``g_p = sum_j sum_s heard[p, s, j] sum_k shaped[s, j, k] z_k^{s->p}``, where ``z_k^{s->p}`` is the supplier's noise
-    seen from the listener's mean, put back to its own length: ``|z_k| (z_k + shift) / |z_k + shift|``. The paper puts
+    seen from the on_step's mean, put back to its own length: ``|z_k| (z_k + shift) / |z_k + shift|``. The paper puts
     it on the mean shell, sqrt(d); the two differ by 1 part in sqrt(2 d), and with its own length a borrowed candidate
     equals an own one where the means agree.
 
@@ -81,7 +81,7 @@ def mix(
         heard: Preference weight times sharing weight, (P, S, M), at least 0.
         shaped: Weight of each candidate for each reward, (S, M, N).
         noise: The candidates' noise, common to all suppliers (N, *shape) or each supplier's own (S, N, *shape).
-        means: Where the listeners' transitions are centred, (P, *shape).
+        means: Where the step_callbacks' transitions are centred, (P, *shape).
         supplier_means: Where the suppliers' transitions are centred, (S, *shape).
         sigma: Standard deviation of the transition, above 0.
         correction: ``shift`` is (mean_s - mean_p) / sigma ("exact": the same point in latent space), mean_s - mean_p

@@ -12,7 +12,7 @@ from srsoup_lightning.search.closeness import Measure, closeness, require_measur
 from srsoup_lightning.search.gradient import Correction
 from srsoup_lightning.search.selection import Selection
 from srsoup_lightning.search.shaping import ShapingKind
-from srsoup_lightning.search.sharing import Sharing, Standing
+from srsoup_lightning.search.sharing import Sharing, StepState
 from srsoup_lightning.search.surrogate import Surrogate
 
 
@@ -55,12 +55,12 @@ class Pooled(Sharing):
         asked = (preferences * candidates).round().clamp_min(2) if self.proportional else everything
         return torch.where(preferences > 0, asked, 0).long()
 
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         """See :meth:`Sharing.share`.
 
         A sum over suppliers of closeness k times their gradients, each ``counts - 1`` degrees of freedom strong where
-        the supplier's own reward gradient agrees with the listener's to degree k, is divided by its expected length
-        along the listener's gradient, ``sum_s k^2 (counts - 1)``. So each reward's estimate has no more say than its
+        the supplier's own reward gradient agrees with the on_step's to degree k, is divided by its expected length
+        along the on_step's gradient, ``sum_s k^2 (counts - 1)``. So each reward's estimate has no more say than its
         weight, however many supply it.
         """
         k = (closeness(standing, self.measure) ** self.power).unsqueeze(-1) * (standing.counts > 0)

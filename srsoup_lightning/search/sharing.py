@@ -18,7 +18,7 @@ from srsoup_lightning.search.surrogate import Surrogate
 
 
 @dataclass(frozen=True)
-class Standing:
+class StepState:
     """Where all trajectories stand at a denoising step: what a policy may look at.
 
     Attributes:
@@ -67,7 +67,7 @@ class Sharing(abc.ABC):
     selection: ClassVar[Selection | None] = None
 
     @abc.abstractmethod
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         """Sharing weights (P, P, M), at least 0: how much p listens to s about reward j."""
 
     def counts(self, candidates: int, preferences: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Never(Sharing):
 
     anchors: ClassVar[bool] = False
 
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
         return listen_to_self(standing.preferences)
 
@@ -128,7 +128,7 @@ class FixedSoup(Sharing):
         if not 0 <= self.start <= self.end:
             raise ValueError(f"FixedSoup({self.start}, {self.end}) is no phase: give 0 <= start <= end, e.g. 0 and 20")
 
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
         listen = listen_to_anchors if self.start <= standing.step < self.end else listen_to_self
         return listen(standing.preferences)

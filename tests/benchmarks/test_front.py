@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.front import measure, neighbour_pairs
 from srsoup_lightning import Preferences
-from srsoup_lightning.ledger import Ledger
+from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.pareto import Scale
 from srsoup_lightning.pareto.scale import HIGH, LOW
 from srsoup_lightning.samplers import Soup

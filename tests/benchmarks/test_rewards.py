@@ -8,8 +8,8 @@ import torch
 
 from benchmarks.reward_networks import save_aesthetic_head
 from benchmarks.rewards import WEIGHTLESS, as_markdown
-from rewards.linear_head import linear_head
-from rewards.weight_file import read_weights
+from rewards.networks.linear_head import linear_head
+from rewards.networks.weight_file import read_weights
 
 
 def test_a_table_by_hand() -> None:

@@ -9,10 +9,10 @@ from PIL import Image
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupProgress
 from srsoup_lightning.report.sheet import SEEDS, write_sheets
-from srsoup_lightning.run_directory import RunDirectory, prompt_slug
+from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
 from srsoup_lightning.samplers import RewardError
 from tests.conftest import Broken, Channel, make_module, quiet_trainer
-from tests.test_run_directory import make_soup
+from tests.runs.test_directory import make_soup
 
 
 def predict(module: SRSoupModule, root: Path, callbacks: list[L.Callback], prompts: list[str]) -> None:
@@ -33,7 +33,7 @@ def test_another_run_in_the_directory_is_refused_before_anything_is_sampled(
     predict(module, tmp_path, [SampleWriter()], ["a cat"])
     before = RunDirectory(tmp_path).samples.read_bytes()
     steps: list[object] = []
-    module.listeners.append(steps.append)
+    module.step_callbacks.append(steps.append)
     with pytest.raises(FileExistsError, match=r"holds prompt 'a cat', seed 0, not asked for now.*overwrite"):
         predict(module, tmp_path, [SampleWriter()], ["a dog"])
     module.preferences = Preferences.lattice(["red", "blue"], 2)
@@ -50,7 +50,7 @@ def test_the_same_run_again_makes_what_is_missing_alone(module: SRSoupModule, tm
     lost = next(row for row in run.sample_rows() if row["prompt"] == "a dog" and row["seed"] == 1)
     (tmp_path / lost["image"]).write_bytes(b"torn")
     made: list[object] = []
-    module.listeners.append(made.append)
+    module.step_callbacks.append(made.append)
     predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog", "a cow"])
     assert len(made) == 3 * 6  # a dog's one and both of the cow, six steps each
     rows = sorted(run.samples.read_text().splitlines())
@@ -71,14 +71,14 @@ def test_what_was_finished_before_a_failure_stays(tmp_path: Path) -> None:
     with pytest.raises(RewardError, match="'bad'"):
         predict(module, tmp_path, [SampleWriter(), SoupProgress()], ["a cat"])
     assert [row["seed"] for row in RunDirectory(tmp_path).ledger_rows()] == [0]
-    assert not module.listeners
+    assert not module.step_callbacks
 
 
 def test_the_summary_shows_table_cost_and_places(
     module: SRSoupModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bounds = {"red": (0.0, 1.0), "blue": (0.0, 1.0)}
-    predict(module, tmp_path, [SampleWriter(), SoupProgress(), RunSummary(bounds=bounds)], ["a cat", "[bold]x"])
+    box = {"red": (0.0, 1.0), "blue": (0.0, 1.0)}
+    predict(module, tmp_path, [SampleWriter(), SoupProgress(), RunSummary(box=box)], ["a cat", "[bold]x"])
     shown = capsys.readouterr().out
     rows = list(RunDirectory(tmp_path).sample_rows())
     reds = [row["rewards"]["red"] for row in rows if row["preference"]["red"] == 1]

@@ -24,8 +24,8 @@ from torch import Tensor
 from rewards import Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
-from srsoup_lightning.run_directory import RunDirectory, prompt_slug
-from srsoup_lightning.samplers import Judging, Moment, RewardError, Soup, WeightedSum
+from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
+from srsoup_lightning.samplers import Moment, OraclePolicy, RewardError, Soup, WeightedSum
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 
 BOX = {"red": (-0.5, 1.0), "blue": (-0.5, 1.5)}
@@ -102,7 +102,7 @@ def check_costs(folder: Path, soups: list[Soup]) -> None:
 def test_costs_add_up_soup_by_soup(module: SRSoupModule, tmp_path: Path) -> None:
     soups = predict(module, tmp_path, [SampleWriter(), ParetoLogger()])
     check_costs(tmp_path / "tensorboard", soups)
-    assert not module.listeners
+    assert not module.step_callbacks
 
 
 def test_a_sheet_shows_every_picture_of_a_soup(module: SRSoupModule, tmp_path: Path) -> None:
@@ -147,7 +147,9 @@ def test_curves_are_of_what_rewards_answered_at_each_step(tmp_path: Path) -> Non
     sampler = WeightedSum(num_inference_steps=4, candidates=5)
     module = SRSoupModule(MixtureBackbone(), rewards, sampler, preferences)
     told: list[tuple[int, int, int]] = []
-    module.listeners.append(lambda moment: told.append((moment.step, moment.ledger.nfe, moment.ledger.queries["red"])))
+    module.step_callbacks.append(
+        lambda moment: told.append((moment.step, moment.ledger.nfe, moment.ledger.queries["red"]))
+    )
     predict(module, tmp_path, [ParetoLogger(curves=3)])
     folders = [Path(prompt_slug(prompt), str(seed)) for prompt in PROMPTS for seed in (0, 1)]
     found = [Events(tmp_path / "tensorboard" / "denoising" / folder).scalars() for folder in folders[:3]]
@@ -180,7 +182,7 @@ def test_closeness_falls_from_one_between_bounds(module: SRSoupModule, tmp_path:
     def look(moment: Moment) -> None:
         seen.append(None if moment.observation is None else moment.observation.closeness)
 
-    module.listeners.append(look)
+    module.step_callbacks.append(look)
     predict(module, tmp_path, [ParetoLogger(curves=1)])
     curves = Events(tmp_path / "tensorboard" / "denoising" / prompt_slug(PROMPTS[0]) / "0").scalars()
     for step, near in enumerate(seen[:5], 1):
@@ -192,7 +194,7 @@ def test_closeness_falls_from_one_between_bounds(module: SRSoupModule, tmp_path:
 
 
 def test_sessions_hold_weights_settings_and_mean_rewards(module: SRSoupModule, tmp_path: Path) -> None:
-    soups = predict(module, tmp_path, [SampleWriter(), ParetoLogger(bounds=BOX)])
+    soups = predict(module, tmp_path, [SampleWriter(), ParetoLogger(box=BOX)])
     volumes = []
     for soup in soups:
         scaled = sorted(
@@ -258,7 +260,7 @@ def test_a_resumed_run_counts_on(tmp_path: Path) -> None:
     torn = make_module({"red": Channel(0), "blue": Broken(after=12)})
     with pytest.raises(RewardError):
         predict(torn, tmp_path / "torn", [SampleWriter(), ParetoLogger()])
-    assert not torn.listeners
+    assert not torn.step_callbacks
     assert not (tmp_path / "torn" / "tensorboard" / "front").exists()
     patient = make_module({"red": Channel(0), "blue": Broken(after=1_000)})
     predict(patient, tmp_path / "torn", [SampleWriter(), ParetoLogger()])
@@ -342,7 +344,7 @@ def test_failures_are_counted_and_the_worst_stands_in(tmp_path: Path) -> None:
         {"red": Channel(0), "blue": Patchy()},
         plain.sampler,
         plain.preferences,
-        judging=Judging("worst"),
+        oracle=OraclePolicy("worst"),
     )
     soups = predict(module, tmp_path, [SampleWriter(), ParetoLogger()])
     scalars = Events(tmp_path / "tensorboard").scalars()
@@ -358,7 +360,7 @@ def test_failures_are_counted_and_the_worst_stands_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["none", "another"])
 def test_without_tensorboard_among_the_loggers_nothing_happens(module: SRSoupModule, tmp_path: Path, kind: str) -> None:
     heard: list[int] = []
-    module.listeners.append(lambda _: heard.append(len(module.listeners)))
+    module.step_callbacks.append(lambda _: heard.append(len(module.step_callbacks)))
     loggers = False if kind == "none" else CSVLogger(tmp_path, "csv")
     predict(module, tmp_path, [SampleWriter(), ParetoLogger()], loggers=loggers)
     assert set(heard) == {1}
@@ -395,7 +397,7 @@ def test_one_reward_has_sessions_and_no_front(tmp_path: Path) -> None:
         WeightedSum(num_inference_steps=3, candidates=2),
         Preferences.lattice(["red"], 1),
     )
-    soups = predict(module, tmp_path, [ParetoLogger(bounds={"red": (0.0, 1.0)})])
+    soups = predict(module, tmp_path, [ParetoLogger(box={"red": (0.0, 1.0)})])
     folder = tmp_path / "tensorboard" / "front"
     assert not Events(folder).read.Tags()["images"]
     red = fmean(float(soup.rewards[0, 0]) for soup in soups)
@@ -411,6 +413,6 @@ def test_negative_numbers_are_named(options: dict[str, int]) -> None:
 def test_bounds_that_leave_out_a_reward_are_refused_before_anything_is_sampled(
     module: SRSoupModule, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="bounds leave out"):
-        predict(module, tmp_path, [ParetoLogger(bounds={"red": (0.0, 1.0)})])
+    with pytest.raises(ValueError, match="box leave out"):
+        predict(module, tmp_path, [ParetoLogger(box={"red": (0.0, 1.0)})])
     assert not list(tmp_path.rglob("front"))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import LCMScheduler
 
+from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
 from srsoup_lightning.diffusion.schedule import diffusion_schedule
-from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
 from srsoup_lightning.diffusion.transition import Prediction, Renoising
 from tests.diffusion.conftest import SCHEDULE
 from tests.diffusion.pipelines import make

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.adapter import Adapter
 from srsoup_lightning.diffusion.denoiser import Denoiser
-from srsoup_lightning.diffusion.flux2 import empirical_shift
-from srsoup_lightning.diffusion.loading import ADAPTERS
+from srsoup_lightning.diffusion.families.flux2 import empirical_shift
+from srsoup_lightning.diffusion.loading.performance import tune
+from srsoup_lightning.diffusion.loading.pipeline import ADAPTERS
+from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.schedule import dynamic_shift
-from srsoup_lightning.diffusion.tuning import tune
-from srsoup_lightning.samplers import BaseModel, Judges, Problem
-from srsoup_lightning.search.noise import NoiseSource
+from srsoup_lightning.samplers import BaseModel, Problem, RewardOracle
 from tests.diffusion.pipelines import FAMILIES, make
 from tests.diffusion.pipelines_recent import RECENT
 
@@ -103,7 +103,7 @@ def bound(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Denoiser:
 
 def by_sampler(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Tensor:
     sampler = BaseModel(num_inference_steps=STEPS, guidance_scale=way.guidance_scale, eta=0.0)
-    judges = Judges({"mean": lambda images, prompts: images.mean((1, 2, 3))})
+    judges = RewardOracle({"mean": lambda images, prompts: images.mean((1, 2, 3))})
     problem = Problem(bound(adapter, way, prompt), judges, sampler.max_batch)
     soup = sampler.run(problem, Preferences(["mean"], [[1.0]]), PROMPT, SEED)
     assert soup.ledger.nfe == STEPS * way.evaluations

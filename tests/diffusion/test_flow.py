@@ -21,8 +21,8 @@ from srsoup_lightning.diffusion.flow import (
     flow_kernel,
     flow_prediction,
 )
-from srsoup_lightning.diffusion.mixture import GaussianMixture
 from srsoup_lightning.diffusion.transition import Prediction
+from tests.mixture import GaussianMixture
 
 KINDS: list[FlowTransition] = ["ancestral", "cps", "sde"]
 CENTRES, SHARES = torch.tensor([-1.0, 2.0]), torch.tensor([0.3, 0.7])

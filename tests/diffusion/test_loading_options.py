@@ -22,8 +22,8 @@ from torch import nn
 
 from srsoup_lightning.diffusion import loading
 from srsoup_lightning.diffusion.adapter import Adapter, Condition
-from srsoup_lightning.diffusion.loading import Loading, load_backbone
-from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
+from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
+from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
 from srsoup_lightning.diffusion.transition import Renoising
 from tests.diffusion.conftest import prediction, tiny_pipeline
 from tests.diffusion.pipelines import FAMILIES, make

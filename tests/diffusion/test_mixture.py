@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.denoiser import Denoiser
-from srsoup_lightning.diffusion.mixture import GaussianMixture
 from srsoup_lightning.diffusion.transition import Prediction
+from tests.mixture import GaussianMixture
 
 CENTRES = torch.tensor([[-1.0, 0.5], [2.0, 1.0]], dtype=torch.float64).view(2, 2, 1, 1)
 SHARES, SPREAD = torch.tensor([0.3, 0.7], dtype=torch.float64), 0.4

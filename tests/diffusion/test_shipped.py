@@ -7,8 +7,8 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor
 
-from srsoup_lightning.diffusion.loading import load_backbone
-from srsoup_lightning.shipped import PIPELINES
+from srsoup_lightning.builtin import PIPELINES
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 
 PROMPT, STEPS = "a lobster", 4
 

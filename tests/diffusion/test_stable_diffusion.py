@@ -21,10 +21,10 @@ from diffusers import (
 from torch import Tensor
 
 from srsoup_lightning import Preferences
-from srsoup_lightning.diffusion.loading import Loading, load_backbone
-from srsoup_lightning.diffusion.stable_diffusion import StableDiffusion
-from srsoup_lightning.samplers import BaseModel, Judges, Problem, SRSoup
-from srsoup_lightning.search.noise import NoiseSource
+from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
+from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
+from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.samplers import BaseModel, Problem, RewardOracle, SRSoup
 from tests.diffusion.conftest import CLASSIC, SCHEDULE, tiny_pipeline
 
 PROMPT, SEED, STEPS = "cat", 3, 4
@@ -54,7 +54,9 @@ def by_sampler(pipeline: StableDiffusionPipeline, sampler: BaseModel, negative_p
         eta=sampler.eta,
         negative_prompt=negative_prompt,
     )
-    problem = Problem(denoiser, Judges({"mean": lambda images, prompts: images.mean((1, 2, 3))}), sampler.max_batch)
+    problem = Problem(
+        denoiser, RewardOracle({"mean": lambda images, prompts: images.mean((1, 2, 3))}), sampler.max_batch
+    )
     soup = sampler.run(problem, Preferences(["mean"], [[1.0]]), PROMPT, SEED)
     assert soup.ledger.nfe == STEPS * (2 if sampler.guidance_scale > 1 else 1)
     return soup.images
@@ -153,7 +155,7 @@ def test_chunks_of_the_batch_change_nothing() -> None:
     for max_batch in (3, 64):
         sampler = SRSoup(num_inference_steps=3, candidates=4, max_batch=max_batch)
         denoiser = StableDiffusion(pipeline).bind(PROMPT, num_inference_steps=3, guidance_scale=5.0, eta=1.0)
-        problem = Problem(denoiser, Judges(rewards), max_batch)
+        problem = Problem(denoiser, RewardOracle(rewards), max_batch)
         pictures.append(sampler.run(problem, Preferences.lattice(names, 2), PROMPT, SEED).images)
     torch.testing.assert_close(*pictures, rtol=0, atol=1e-3)
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from srsoup_lightning import Preferences
-from srsoup_lightning.ledger import Ledger
-from srsoup_lightning.run_directory import RunDirectory
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.samplers import Soup
 
 

@@ -45,7 +45,7 @@ def rows(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
 @pytest.mark.usefixtures("undrawn")
 def test_measures_are_those_found_by_hand(tmp_path: Path) -> None:
     strong, weak = make_run(tmp_path / "strong", steered(3)), make_run(tmp_path / "weak", steered(1))
-    compare([strong, weak], str(tmp_path / "out"), bounds=BOX)
+    compare([strong, weak], str(tmp_path / "out"), box=BOX)
     assert (tmp_path / "out" / "comparison.csv").read_text().splitlines()[0] == HEAD
     found = rows(tmp_path / "out")
 
@@ -89,7 +89,7 @@ def test_without_a_baseline_the_box_is_that_of_all_extremes(tmp_path: Path) -> N
     runs = [make_run(tmp_path / name, steered(strength)) for name, strength in (("strong", 3), ("weak", 1))]
     found = compared(runs)
     assert list(found.scaling.corners().values()) == [{"jpeg": [0, 4], "clip": [0, 4]}] * 2
-    assert [run.values for run in found.runs] == [run.values for run in compared(runs, bounds=BOX).runs]
+    assert [run.values for run in found.runs] == [run.values for run in compared(runs, box=BOX).runs]
 
 
 def test_pictures_from_elsewhere_have_no_utility(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_pictures_from_elsewhere_have_no_utility(tmp_path: Path) -> None:
     table = tmp_path / "theirs" / "theirs.jsonl"
     scored = [json.loads(line) for line in (tmp_path / "theirs" / "samples.jsonl").read_text().splitlines()]
     write_rows(table, [{key: row[key] for key in ("prompt", "image", "rewards")} for row in scored])
-    ours, theirs = compared([ours, str(table)], bounds=BOX).runs
+    ours, theirs = compared([ours, str(table)], box=BOX).runs
     assert {"hypervolume", "igd_plus", "spread", "diversity"} <= set(theirs.values)
     assert not {"utility", "monotonicity_jpeg", "queries", "seed_diversity"} & set(theirs.values)
     assert "utility" in ours.values
@@ -113,7 +113,7 @@ def test_seeds_are_compared_where_their_pictures_match(tmp_path: Path, pictures:
     for row in scored:
         Image.new("RGB", (8, 8), (255 * row["seed"],) * 3).save(tmp_path / "run" / row["image"])
     write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "preference": {}} for row in scored])
-    values = compared([str(tmp_path / "run")], bounds=BOX).runs[0].values
+    values = compared([str(tmp_path / "run")], box=BOX).runs[0].values
     found = [distance for distances in values.get("seed_diversity", {}).values() for distance in distances]
     assert found == pytest.approx([1.0, 1.0] if pictures == 1 else [])
 
@@ -122,13 +122,13 @@ def test_preferences_over_rewards_that_were_not_scored_are_unknown(tmp_path: Pat
     path = make_run(tmp_path / "run", steered(3))
     held_out = [{**json.loads(line), "preference": {"other": 1.0}} for line in (tmp_path / "run/samples.jsonl").open()]
     write_rows(tmp_path / "run" / "samples.jsonl", held_out)
-    assert "utility" not in compared([path], bounds=BOX).runs[0].values
+    assert "utility" not in compared([path], box=BOX).runs[0].values
 
 
 def test_utility_is_over_the_preferences_that_all_share(tmp_path: Path) -> None:
     ends = make_run(tmp_path / "ends", steered(3), preferences=LINE[::2])
     line = make_run(tmp_path / "line", steered(3))
-    found = compared([ends, line], bounds=BOX)
+    found = compared([ends, line], box=BOX)
     assert found.runs[0].values["utility"] == found.runs[1].values["utility"]
     assert "utility is the mean over the 2 preferences that all runs with preferences share" in found.notes
     assert "other numbers of pictures a front, where more can only raise hypervolume: ends 2, line 3" in found.notes
@@ -137,7 +137,7 @@ def test_utility_is_over_the_preferences_that_all_share(tmp_path: Path) -> None:
 def test_without_a_shared_preference_there_is_no_utility(tmp_path: Path) -> None:
     ends = make_run(tmp_path / "ends", steered(3), preferences=LINE[::2])
     middle = make_run(tmp_path / "middle", steered(3), preferences=LINE[1:2])
-    found = compared([ends, middle], bounds=BOX)
+    found = compared([ends, middle], box=BOX)
     assert "no utility: the runs share no preference" in found.notes
     assert "utility" not in found.measures()
 
@@ -148,7 +148,7 @@ def test_hits_failures_and_stand_ins_are_told(tmp_path: Path) -> None:
     samples = tmp_path / "run" / "samples.jsonl"
     first, *others = [json.loads(line) for line in samples.read_text().splitlines()]
     write_rows(samples, [{**first, "failed": ["clip"]}, *others])
-    found = compared([path], bounds=BOX)
+    found = compared([path], box=BOX)
     assert found.runs[0].values["hits"]["a cat"] == [5, 5]
     assert found.runs[0].values["failures"]["a cat"] == [2, 2]
     assert {"hits", "failures"} <= set(found.measures())
@@ -163,7 +163,7 @@ def test_any_number_of_rewards_and_any_prompt(tmp_path: Path, rewards: tuple[str
         make_run(tmp_path / name, steered(strength), prompts, rewards=rewards, preferences=anchors)
         for name, strength in (("a [bold]", 2), ("b", 1))
     ]
-    compare(paths, str(tmp_path / "out"), bounds=dict.fromkeys(rewards, (-1.0, 3.0)))
+    compare(paths, str(tmp_path / "out"), box=dict.fromkeys(rewards, (-1.0, 3.0)))
     found = rows(tmp_path / "out")
     # one reward: 3 of 4; three: the corners (2, 0, 0) with one of (3, 1, 1)-like boxes and two overlaps taken off
     expected = {1: 3 / 4, 3: (3 * 3 - 2) / 64}[len(rewards)]
@@ -174,7 +174,7 @@ def test_any_number_of_rewards_and_any_prompt(tmp_path: Path, rewards: tuple[str
 
 def test_a_single_picture_and_prompt_has_no_interval(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[7], preferences=[(0.5, 0.5)])
-    compare([path], str(tmp_path / "out"), bounds=BOX)
+    compare([path], str(tmp_path / "out"), box=BOX)
     found = rows(tmp_path / "out")
     assert float(found["run", "hypervolume"]["mean"]) == pytest.approx(1.5 * 1.5 / 16)
     assert (found["run", "hypervolume"]["low"], found["run", "hypervolume"]["high"]) == ("", "")
@@ -200,9 +200,9 @@ def test_figures_are_whole_and_the_same_again(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_the_json_says_what_the_numbers_rest_on(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", steered(3))
-    compare([f"ours={path}"], str(tmp_path / "out"), bounds=BOX)
+    compare([f"ours={path}"], str(tmp_path / "out"), box=BOX)
     told = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert told["scaling"]["source"] == "the given bounds"
+    assert told["scaling"]["source"] == "the given box"
     assert told["scaling"]["box"]["a dog"] == {"jpeg": [0, 4], "clip": [0, 4]}
     assert told["differences_to"] == "ours"
     assert told["runs"]["ours"]["total_queries"] == {"jpeg": 120, "clip": 80}
@@ -221,16 +221,16 @@ def test_tables_are_there_without_matplotlib(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.usefixtures("undrawn")
 def test_the_command_line_can_ask_for_it(tmp_path: Path) -> None:
     path, out = make_run(tmp_path / "run", steered(3)), tmp_path / "out"
-    bounds = json.dumps({name: list(pair) for name, pair in BOX.items()})
+    box = json.dumps({name: list(pair) for name, pair in BOX.items()})
     embedding = "--embedding=srsoup_lightning.pareto.thumbnails"
-    auto_cli(compare, args=[f'["{path}"]', str(out), "--bounds", bounds, "--common", "true", embedding])
+    auto_cli(compare, args=[f'["{path}"]', str(out), "--box", box, "--common", "true", embedding])
     assert float(rows(out)["run", "mean_jpeg"]["mean"]) == pytest.approx(2)
 
 
 def test_common_prompts_can_be_taken(tmp_path: Path) -> None:
     both = make_run(tmp_path / "both", steered(3))
     one = make_run(tmp_path / "one", steered(3), prompts=["a dog"])
-    found = compared([both, one], bounds=BOX, common=True)
+    found = compared([both, one], box=BOX, common=True)
     assert found.runs[0].values == found.runs[1].values
     assert len(found.runs[0].run.costs) == 2
 
@@ -257,14 +257,14 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"baseline": "run", "bounds": BOX}, "baseline is 'run' and there are bounds too"),
+        ({"baseline": "run", "box": BOX}, "baseline is 'run' and there are box too"),
         ({"baseline": "base"}, r"baseline 'base' is none of the runs: name one of \['run'\]"),
         ({"baseline": "run"}, "baseline 'run' has 1 different pictures of 'a cat'"),
-        ({"bounds": {"jpeg": (0.0, 1.0)}}, r"bounds are of \['jpeg'\]: give \[low, high\] for each of"),
-        ({"bounds": {**BOX, "hps": (0.0, 1.0)}}, "and no other"),
-        ({"bounds": {**BOX, "clip": (1.0, 1.0)}}, r"bounds of clip are \[1.0, 1.0\]"),
-        ({"bounds": {**BOX, "clip": (0.0, float("nan"))}}, "bounds of clip are"),
-        ({}, "all pictures of all runs have jpeg 2: give --bounds"),
+        ({"box": {"jpeg": (0.0, 1.0)}}, r"box are of \['jpeg'\]: give \[low, high\] for each of"),
+        ({"box": {**BOX, "hps": (0.0, 1.0)}}, "and no other"),
+        ({"box": {**BOX, "clip": (1.0, 1.0)}}, r"box of clip are \[1.0, 1.0\]"),
+        ({"box": {**BOX, "clip": (0.0, float("nan"))}}, "box of clip are"),
+        ({}, "all pictures of all runs have jpeg 2: give --box"),
     ],
 )
 def test_a_scaling_that_cannot_be_is_refused(tmp_path: Path, options: dict, message: str) -> None:
@@ -286,14 +286,14 @@ def test_rows_that_cannot_be_compared_are_refused(tmp_path: Path, row: dict, mes
     first = json.loads((tmp_path / "run" / "samples.jsonl").read_text().splitlines()[0])
     write_rows(tmp_path / "run" / "samples.jsonl", [first, {**first, **row}])
     with pytest.raises(ValueError, match=message):
-        compared([path], bounds=BOX)
+        compared([path], box=BOX)
 
 
 def test_what_is_unknown_may_be_null(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[0])
     scored = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
     write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "seed": None, "preference": None} for row in scored])
-    values = compared([path], bounds=BOX).runs[0].values
+    values = compared([path], box=BOX).runs[0].values
     assert values["pictures"] == {"a cat": [3]}
     assert "utility" not in values
 
@@ -317,5 +317,5 @@ def test_a_run_under_way_shows_what_all_its_processes_have_finished(tmp_path: Pa
         lines = table.read_text().splitlines(keepends=True)
         table.write_text("".join(lines[: len(lines) // 2]))
         table.with_name(f"{name}.1.jsonl").write_text("".join(lines[len(lines) // 2 :]))
-    one, other = compared([whole, under_way], bounds=BOX).runs
+    one, other = compared([whole, under_way], box=BOX).runs
     assert one.values == other.values

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from srsoup_lightning.report.compare import compare
 from srsoup_lightning.report.figure_style import legend, style
 from srsoup_lightning.report.front_figure import _band, draw_front
-from srsoup_lightning.report.runs import read_runs
+from srsoup_lightning.runs.reading import read_runs
 from tests.report.runs import Weights, make_run
 
 

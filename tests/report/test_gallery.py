@@ -9,7 +9,7 @@ from PIL import Image
 
 from srsoup_lightning.report.embedding import Embedder
 from srsoup_lightning.report.gallery import gallery, mean_cost, page_data
-from srsoup_lightning.report.runs import FinishedRun, read_runs
+from srsoup_lightning.runs.reading import FinishedRun, read_runs
 from tests.report.pictures import change_first_row, write_elsewhere, write_run
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from srsoup_lightning.report.sheet import GAP, LARGEST, LINE, soup_sheet
-from tests.test_run_directory import make_soup
+from tests.runs.test_directory import make_soup
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 600), (1_024, 512)])

@@ -1,4 +1,4 @@
-"""Judges on real loopback sockets: the server that ships, and rogues that do as they like."""
+"""RewardOracle on real loopback sockets: the server that ships, and rogues that do as they like."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from rewards import Colorfulness, HTTPReward, Reward
-from rewards.http_protocol import Limits
-from rewards.server_app import make_app, make_server
+from rewards.remote.app import make_app, make_server
+from rewards.remote.protocol import Limits
 
 _LASTING = contextlib.ExitStack()  # what is in it is not collected as garbage, which would end it
 Act = Callable[[socket.socket], None]
@@ -79,8 +79,8 @@ def hear(connection: socket.socket) -> bytes:
 @contextlib.contextmanager
 def rogue(*acts: Act) -> Iterator[Rogue]:
     """A server that meets its n-th connection with its n-th act, and all further ones with the last."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    judge = Rogue(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    on_step = socket.create_server(("127.0.0.1", 0))
+    judge = Rogue(f"http://127.0.0.1:{on_step.getsockname()[1]}")
     connections: list[socket.socket] = []
 
     def meet(connection: socket.socket, act: Act) -> None:
@@ -92,7 +92,7 @@ def rogue(*acts: Act) -> Iterator[Rogue]:
     def listen() -> None:
         with contextlib.suppress(OSError):
             while True:
-                connection, _ = listener.accept()
+                connection, _ = on_step.accept()
                 judge.times.append(time.monotonic())
                 connections.append(connection)
                 act = acts[min(len(connections), len(acts)) - 1]
@@ -102,7 +102,7 @@ def rogue(*acts: Act) -> Iterator[Rogue]:
     try:
         yield judge
     finally:
-        for open_socket in (listener, *connections):
+        for open_socket in (on_step, *connections):
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)
             open_socket.close()

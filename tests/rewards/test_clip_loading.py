@@ -14,8 +14,8 @@ from transformers import BertConfig, CLIPModel
 from transformers.utils import logging
 
 from rewards import AestheticScore, CLIPScore, HPSv2, PickScore, Reward
-from rewards.clip_loading import CLIP_H
-from rewards.shipped import Shelf
+from rewards.builtin import BuiltinFolder
+from rewards.networks.clip import CLIP_H
 from tests.rewards.conftest import PROMPTS, SIZE, Files, check_gradient, make_legacy, save_tiny_clip, smooth
 
 Make = Callable[..., Reward]
@@ -87,7 +87,7 @@ def test_preprocessing_of_2022_is_read(make_network_reward: Make, tmp_path: Path
 
 
 def test_shipped_names_resolve(clip_folder: str, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "package", "checkpoints", "config.json")
+    shelf = BuiltinFolder(tmp_path / "package", "checkpoints", "config.json")
     checkout, wheel = tmp_path / "checkpoints", tmp_path / "package" / "checkpoints"
     assert shelf.find("mini") is None
     shutil.copytree(clip_folder, checkout / "mini")
@@ -160,8 +160,8 @@ def test_missing_model_lists_the_shipped_ones(
 ) -> None:
     (tmp_path / "checkpoints" / "tiny-clip").mkdir(parents=True)
     (tmp_path / "checkpoints" / "tiny-clip" / "config.json").touch()
-    shelf = Shelf(tmp_path / "package", "checkpoints", "config.json")
-    monkeypatch.setattr("rewards.source.CLIP_MODELS", shelf)
+    shelf = BuiltinFolder(tmp_path / "package", "checkpoints", "config.json")
+    monkeypatch.setattr("rewards.networks.source.CLIP_MODELS", shelf)
     with pytest.raises(FileNotFoundError, match=f"{name}.*tiny-clip") as caught:
         make_network_reward(name)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Judges that lie, stall, flood and break off: one line within the stated time, and never a wrong number."""
+"""RewardOracle that lie, stall, flood and break off: one line within the stated time, and never a wrong number."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 import torch
 from tenacity import wait_none
 
-import rewards.http_judge as http_judge
-from rewards.http_failure import AttemptError, JudgeError
+import rewards.remote.client as http_judge
+from rewards.remote.failure import AttemptError, JudgeError
 from tests.rewards.judges import Act, answer, asking, drip, rogue, scores, send, silent
 
 IMAGES, PROMPTS = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), ["a cat", "a dog"]
@@ -133,17 +133,17 @@ def test_nobody_listens() -> None:
 
 
 def test_a_judge_that_accepts_nobody() -> None:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(0)
+    on_step = socket.socket()
+    on_step.bind(("127.0.0.1", 0))
+    on_step.listen(0)
     crowd = [socket.socket() for _ in range(3)]  # they fill the queue, and whoever comes next waits in vain
     for waiting in crowd:
         waiting.setblocking(False)
-        waiting.connect_ex(listener.getsockname())
+        waiting.connect_ex(on_step.getsockname())
     check_refused(
-        f"http://127.0.0.1:{listener.getsockname()[1]}", "no connection within connect_timeout: start", timeout=9.0
+        f"http://127.0.0.1:{on_step.getsockname()[1]}", "no connection within connect_timeout: start", timeout=9.0
     )
-    for used in (listener, *crowd):
+    for used in (on_step, *crowd):
         used.close()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from rewards import CLIPScore, HPSv2
-from rewards.clip_pixels import CLIPPixels
+from rewards.networks.clip_pixels import CLIPPixels
 from tests.rewards.conftest import PROMPTS, SIZE, pictures, raw_embeddings, smooth
 
 SHAPES = [(64, 64), (50, 75), (75, 51), (SIZE, 9), (12, 9), (5, SIZE), (40, 7)]

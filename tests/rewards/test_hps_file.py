@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from rewards import HPSv2
-from rewards.clip_loading import CLIP_H
+from rewards.networks.clip import CLIP_H
 from tests.rewards.conftest import (
     LENGTH,
     PROMPTS,

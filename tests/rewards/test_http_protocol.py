@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.eight_bit import write_png
-from rewards.http_protocol import (
+from rewards.remote.protocol import (
     Limits,
     read_health,
     read_request,

@@ -15,10 +15,10 @@ import trustme
 from torch import Tensor
 
 from rewards import Colorfulness, HTTPReward, JPEGCompressibility, Reward
-from rewards.http_address import is_loopback
-from rewards.http_exchange import Judge
-from rewards.http_failure import JudgeError
-from rewards.http_protocol import Limits
+from rewards.remote.address import is_loopback
+from rewards.remote.exchange import Judge
+from rewards.remote.failure import JudgeError
+from rewards.remote.protocol import Limits
 from tests.rewards.conftest import smooth
 from tests.rewards.judges import asking, rogue, serving, silent
 
@@ -213,7 +213,7 @@ def test_other_machines(host: str) -> None:
 @pytest.mark.parametrize("package", ["httpx2", "tenacity"])
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, "rewards.http_judge")
+    monkeypatch.delitem(sys.modules, "rewards.remote.client")
     with pytest.raises(
         ModuleNotFoundError, match=rf"HTTPReward needs the package {package}: pip install 'srsoup-light"
     ):

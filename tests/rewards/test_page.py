@@ -14,8 +14,8 @@ from jsonargparse import ArgumentParser
 
 import rewards
 from rewards import Reward
-from srsoup_lightning.cli import main
-from srsoup_lightning.samplers import Judging
+from srsoup_lightning.cli.main import main
+from srsoup_lightning.samplers import OraclePolicy
 from tests.rewards.conftest import pictures, smooth
 
 ROOT = Path(__file__).parents[2]
@@ -78,9 +78,9 @@ def test_the_yaml_makes_rewards_that_score() -> None:
             assert reward.score(smooth(24, 20), ["a lobster"] * 4).shape == (4,)
 
 
-def test_the_judging_is_one() -> None:
-    (settings,) = (settings for settings in map(yaml.safe_load, blocks("yaml")) if "judging" in settings)
-    assert Judging(**settings["judging"]) == Judging("worst", retries=2, timeout=60, cached=["clip"])
+def test_the_policy_is_one() -> None:
+    (settings,) = (settings for settings in map(yaml.safe_load, blocks("yaml")) if "oracle" in settings)
+    assert OraclePolicy(**settings["oracle"]) == OraclePolicy("worst", retries=2, timeout=60, cached=["clip"])
 
 
 def test_the_command_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

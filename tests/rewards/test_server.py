@@ -23,11 +23,12 @@ from jsonargparse import auto_cli
 from tenacity import wait_none
 from torch import Tensor
 
-import rewards.http_judge as http_judge
-from rewards import Colorfulness, JPEGCompressibility, Reward, server_app
-from rewards.http_failure import JudgeError
-from rewards.http_protocol import Limits, read_scores, write_request
-from rewards.server import serve
+import rewards.remote.client as http_judge
+from rewards import Colorfulness, JPEGCompressibility, Reward
+from rewards.remote import app as server_app
+from rewards.remote.failure import JudgeError
+from rewards.remote.protocol import Limits, read_scores, write_request
+from rewards.remote.server import serve
 from tests.rewards.conftest import smooth
 from tests.rewards.judges import asking, hear, serving
 
@@ -324,7 +325,7 @@ def test_from_the_command_line(built: None) -> None:
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.delitem(sys.modules, "rewards.server_app")
+    monkeypatch.delitem(sys.modules, "rewards.remote.app")
     with pytest.raises(
         ModuleNotFoundError, match=r"needs the package fastapi: pip install 'srsoup-lightning\[serve\]'"
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.server_limits import Meter, one_asker
+from rewards.remote.rate_limit import Meter, one_asker
 
 
 @pytest.mark.parametrize("a_minute", [1, 5, 6, 60, 600])

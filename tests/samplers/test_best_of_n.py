@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.samplers import BaseModel, BestOfN
-from srsoup_lightning.search.noise import NoiseSource
 from tests.samplers.toys import SHAPE, bind, lattice, linears, run
 
 POOL, STEPS = 9, 5

@@ -109,7 +109,7 @@ def test_the_size_of_a_batch_changes_nothing(make: Callable) -> None:
 
 def test_the_listener_hears_every_step_up_to_the_total(make: Callable) -> None:
     heard: list[tuple[Moment, int]] = []
-    soup = run(make(max_batch=3), lattice(2, 2), listener=lambda moment: heard.append((moment, moment.ledger.nfe)))
+    soup = run(make(max_batch=3), lattice(2, 2), on_step=lambda moment: heard.append((moment, moment.ledger.nfe)))
     moments = [moment for moment, _ in heard]
     assert [moment.step for moment in moments] == list(range(1, len(moments) + 1))
     assert {moment.steps for moment in moments} == {len(moments)}

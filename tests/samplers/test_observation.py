@@ -1,4 +1,4 @@
-"""What listeners are told of a step's candidates and trajectories, against what rewards and policies really saw."""
+"""What step_callbacks are told of a step's candidates and trajectories, against what rewards and policies really saw."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from srsoup_lightning.samplers import (
     BaseModel,
     BestOfN,
     FixedSoup,
-    Judging,
     Moment,
     Never,
+    OraclePolicy,
     Pooled,
     Selection,
     Sharing,
     SRSoup,
-    Standing,
+    StepState,
     Surrogate,
 )
 from tests.samplers.toys import NAMES, Score, lattice, linears, run
@@ -34,7 +34,7 @@ class Watched(Sharing):
     """Another policy, and where everyone stood when it was asked."""
 
     policy: Sharing = field(default_factory=Never)
-    seen: list[Standing] = field(default_factory=list)
+    seen: list[StepState] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "anchors", self.policy.anchors)
@@ -43,7 +43,7 @@ class Watched(Sharing):
     def counts(self, candidates: int, preferences: Tensor) -> Tensor:
         return self.policy.counts(candidates, preferences)
 
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         self.seen.append(standing)
         return self.policy.share(standing)
 
@@ -61,7 +61,7 @@ def watch(sampler: SRSoup, rewards: int = 2, divisions: int = 3) -> tuple[list[M
         return noting
 
     heard = {name: noted(name, score) for name, score in linears(rewards).items()}
-    run(sampler, lattice(rewards, divisions), heard, listener=moments.append)
+    run(sampler, lattice(rewards, divisions), heard, on_step=moments.append)
     return moments, answers
 
 
@@ -121,7 +121,7 @@ def test_with_a_surrogate_means_are_of_real_answers() -> None:
 @pytest.mark.parametrize("sampler", [BaseModel(num_inference_steps=3), BestOfN(num_inference_steps=3, pool=4)])
 def test_methods_without_candidates_have_nothing_to_observe(sampler: BaseModel | BestOfN) -> None:
     moments: list[Moment] = []
-    run(sampler, lattice(2, 2), listener=moments.append)
+    run(sampler, lattice(2, 2), on_step=moments.append)
     assert [moment.observation for moment in moments] == [None] * 3
 
 
@@ -140,5 +140,5 @@ def test_a_candidate_without_a_score_counts_with_the_worst_of_its_step() -> None
         return scores
 
     sampler = SRSoup(num_inference_steps=2, candidates=N, sharing=Never())
-    run(sampler, lattice(1, 1), {"a": patchy}, judging=Judging(failing="worst"), listener=moments.append)
+    run(sampler, lattice(1, 1), {"a": patchy}, policy=OraclePolicy(failing="worst"), on_step=moments.append)
     assert moments[0].observation.rewards.tolist() == [[(2 + 2 + 3 + 4) / 4]]

@@ -7,8 +7,8 @@ import torch
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.transition import DDIM
+from srsoup_lightning.problem import Preview
 from srsoup_lightning.samplers import FixedSoup, Problem, SRSoup, WeightedSum
-from srsoup_lightning.samplers.problem import Preview
 from tests.samplers.toys import Tally, bind, judges, lattice, linears, normal, run
 
 STEPS, N = 6, 4

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning import Preferences
-from srsoup_lightning.ledger import Ledger
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.samplers import (
     AdaptiveAnchors,
     Auto,
@@ -25,11 +26,10 @@ from srsoup_lightning.samplers import (
     Shaping,
     Sharing,
     SRSoup,
-    Standing,
+    StepState,
     Surrogate,
     WeightedSum,
 )
-from srsoup_lightning.search.noise import NoiseSource
 from srsoup_lightning.search.sharing import listen_to_self
 from srsoup_lightning.search.surrogate import LENGTHS, NOISES
 from tests.samplers.toys import NAMES, SHAPE, Score, bind, curved, lattice, linear, linears, normal, run
@@ -56,7 +56,7 @@ class Alone(Sharing):
 
     own_noise: ClassVar[bool] = True
 
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         return listen_to_self(standing.preferences)
 
 
@@ -64,7 +64,7 @@ class Alone(Sharing):
 class Tangle(Sharing):
     """Some listen to some, with arbitrary weights, and nobody to the second."""
 
-    def share(self, standing: Standing) -> Tensor:
+    def share(self, standing: StepState) -> Tensor:
         trajectories, rewards = standing.preferences.shape
         weights = normal(trajectories, trajectories, rewards, seed=standing.step)
         weights[:, 1] = 0
@@ -95,12 +95,12 @@ class Twin:
             return means
         counts = self.sampler.sharing.counts(N, self.weights)
         known = torch.full_like(counts, max(N, surrogate.previews)) if surrogate else counts
-        standing = Standing(step, means, previews, sigma, self.weights, known)
+        standing = StepState(step, means, previews, sigma, self.weights, known)
         directions = self.directions(standing, counts)
         lengths = directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         return means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
 
-    def directions(self, standing: Standing, counts: Tensor) -> Tensor:
+    def directions(self, standing: StepState, counts: Tensor) -> Tensor:
         step, means, sigma, weights, known = (
             standing.step,
             standing.means,
@@ -346,7 +346,7 @@ def test_a_supplier_that_nobody_listens_to_is_not_previewed() -> None:
     class OnlyTheFirst(Sharing):
         own_noise: ClassVar[bool] = True
 
-        def share(self, standing: Standing) -> Tensor:
+        def share(self, standing: StepState) -> Tensor:
             trajectories, rewards = standing.preferences.shape
             share = torch.zeros(trajectories, trajectories, rewards)
             share[:, 0] = 1

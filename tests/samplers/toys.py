@@ -11,9 +11,9 @@ from torch import Tensor
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.denoiser import Denoiser
-from srsoup_lightning.diffusion.mixture import GaussianMixture
 from srsoup_lightning.diffusion.transition import Prediction
-from srsoup_lightning.samplers import Judges, Judging, Listener, Problem, Sampler, Soup
+from srsoup_lightning.samplers import OnStep, OraclePolicy, Problem, RewardOracle, Sampler, Soup
+from tests.mixture import GaussianMixture
 
 SHAPE = (3, 4, 4)
 NAMES = ("a", "b", "c")
@@ -44,13 +44,15 @@ def bind(sampler: Sampler, final_alpha: float = 1.0) -> Denoiser:
     return mixture.bind(sampler.num_inference_steps, sampler.eta, final_alpha)
 
 
-def judges(rewards: dict[str, Score], on_cpu: Collection[str] = (), judging: Judging = Judging()) -> Judges:
-    """Judges whose rewards look at pictures alone."""
+def judges(
+    rewards: dict[str, Score], on_cpu: Collection[str] = (), policy: OraclePolicy = OraclePolicy()
+) -> RewardOracle:
+    """RewardOracle whose rewards look at pictures alone."""
 
     def deaf(score: Score) -> Callable[[Tensor, list[str]], Tensor]:
         return lambda images, prompts: score(images)
 
-    return Judges({name: deaf(score) for name, score in rewards.items()}, on_cpu, judging)
+    return RewardOracle({name: deaf(score) for name, score in rewards.items()}, on_cpu, policy)
 
 
 def run(
@@ -60,15 +62,15 @@ def run(
     *,
     denoiser: Denoiser | None = None,
     on_cpu: Collection[str] = (),
-    judging: Judging = Judging(),
+    policy: OraclePolicy = OraclePolicy(),
     prompt: str = "a lobster",
     seed: int = 0,
-    listener: Listener = lambda _: None,
+    on_step: OnStep = lambda _: None,
 ) -> Soup:
     """One soup; linear rewards and a fresh mixture where none are given."""
     rewards = linears(len(preferences.rewards)) if rewards is None else rewards
-    problem = Problem(denoiser or bind(sampler), judges(rewards, on_cpu, judging), sampler.max_batch, prompt)
-    return sampler.run(problem, preferences, prompt, seed, listener)
+    problem = Problem(denoiser or bind(sampler), judges(rewards, on_cpu, policy), sampler.max_batch, prompt)
+    return sampler.run(problem, preferences, prompt, seed, on_step)
 
 
 def lattice(rewards: int, divisions: int) -> Preferences:

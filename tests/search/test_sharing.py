@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, Standing
+from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, StepState
 
 TWO = torch.tensor([[1.0, 0], [0, 1], [0.25, 0.75]])
 THREE = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.2, 0.3, 0.5], [0.5, 0.5, 0]])
 ONE = torch.tensor([[1.0]])
 
 
-def standing(preferences: Tensor, step: int = 0) -> Standing:
+def standing(preferences: Tensor, step: int = 0) -> StepState:
     means, previews = torch.randn(2, len(preferences), 3, 2, 2)
-    return Standing(step, means, previews, 0.5, preferences, torch.full_like(preferences, 4, dtype=torch.long))
+    return StepState(step, means, previews, 0.5, preferences, torch.full_like(preferences, 4, dtype=torch.long))
 
 
 def share(policy: Sharing, step: int, preferences: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from srsoup_lightning.search.closeness import closeness, preview_closeness
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated, nearest_supplier
 from srsoup_lightning.search.gradient import bhattacharyya
 from srsoup_lightning.search.pooling import Pooled
-from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, Standing
+from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, StepState
 
 MEASURES = ["previews", "means"]
 thresholds = st.floats(0, 1)
@@ -28,11 +28,11 @@ def latents(seed: int, count: int, spread: float = 1.0) -> Tensor:
     return spread * torch.randn(count, 3, 2, 2, generator=torch.Generator().manual_seed(seed))
 
 
-def stand(rewards: int, seed: int, spread: float = 1.0, divisions: int = 3, candidates: int = 4) -> Standing:
+def stand(rewards: int, seed: int, spread: float = 1.0, divisions: int = 3, candidates: int = 4) -> StepState:
     preferences = Preferences.lattice("abc"[:rewards], divisions).trajectories(anchors=True)[0]
     means, previews = latents(seed, len(preferences), spread), latents(seed + 1, len(preferences), spread)
     counts = torch.full_like(preferences, candidates, dtype=torch.long)
-    return Standing(0, means, previews, 0.5, preferences, counts)
+    return StepState(0, means, previews, 0.5, preferences, counts)
 
 
 def test_closeness_by_hand() -> None:

@@ -1,0 +1,1 @@
+"""Networks that rewards consist of: found, loaded and checked."""

@@ -1,0 +1,151 @@
+"""Loading models that transformers knows: configuration, network and preprocessing, each refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rewards.networks.source import Source, first_line, quiet_loading
+from rewards.networks.weight_file import require_shapes
+
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+def load_config(model: Source, allowed: Collection[str] | None = None) -> Any:  # noqa: ANN401
+    """Load a model's configuration.
+
+    Args:
+        model: Where the model is.
+        allowed: The model types that will do; None for any.
+
+    Raises:
+        FileNotFoundError: If there is no such model.
+        ValueError: If it is of another type.
+        ModuleNotFoundError: If transformers is not installed.
+    """
+    try:
+        from transformers import AutoConfig
+    except ModuleNotFoundError as missing:
+        raise ModuleNotFoundError("rewards with networks need transformers: pip install transformers") from missing
+    try:
+        # SigLIP's configurations name marks that are not in its vocabulary, and transformers warns of them.
+        with quiet_loading():
+            config = model.load(AutoConfig)
+    except OSError as error:
+        raise model.not_found(error) from None
+    except ValueError as error:
+        raise ValueError(f"{model.name} is no model that this transformers knows ({first_line(error)}).") from None
+    if allowed is not None and config.model_type not in allowed:
+        raise ValueError(f"{model.name} is a {config.model_type} model: give one of type {' or '.join(allowed)}.")
+    return config
+
+
+def torch_dtype(dtype: str) -> torch.dtype:
+    """The precision of that name.
+
+    Raises:
+        ValueError: If it is none of :data:`Dtype`.
+    """
+    if dtype not in get_args(Dtype):
+        raise ValueError(f"dtype is {dtype!r}: choose one of {', '.join(get_args(Dtype))}.")
+    return getattr(torch, dtype)
+
+
+def load_network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:  # noqa: ANN401
+    """Load a network of that transformers class from safetensors, all of its weights there and finite.
+
+    Args:
+        kind: The class, an ``Auto`` one included.
+        model: Where the model is.
+        dtype: Precision of the network.
+        config: Its configuration.
+
+    Raises:
+        FileNotFoundError: If there is no such model.
+        ValueError: If its safetensors weights are missing, incomplete or not finite, or the dtype is unknown.
+    """
+    from safetensors import SafetensorError
+
+    if model.folder is not None and not any(model.folder.glob("*.safetensors")):
+        raise model.only_pickles()
+    options = {"config": config, "dtype": torch_dtype(dtype), "use_safetensors": True, "output_loading_info": True}
+    try:
+        with quiet_loading():
+            network, report = model.load(kind, **options)
+    except OSError as error:
+        raise (model.only_pickles() if "safetensors" in str(error) else model.not_found(error)) from None
+    except SafetensorError as error:
+        raise ValueError(
+            f"{model.name} has no safetensors weights, whatever its files are called ({first_line(error)}): "
+            "get it anew."
+        ) from None
+    if report["missing_keys"]:
+        raise ValueError(f"{model.name} lacks weights, {min(report['missing_keys'])} among them: export it anew.")
+    require_finite(network, model.name)
+    return network
+
+
+def network_of(
+    kind: Any,  # noqa: ANN401
+    config: object,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    name: str,
+    **options: bool,
+) -> Any:  # noqa: ANN401
+    """Make a network of that transformers class from weights that have its keys, others left out.
+
+    Args:
+        kind: The class.
+        config: Its configuration.
+        weights: Its weights, by transformers' keys.
+        dtype: Precision of the network.
+        name: Where the weights are from, for errors.
+        **options: Further arguments of the class.
+
+    Raises:
+        ValueError: If weights are missing, of other shapes or not finite.
+    """
+    with torch.device("meta"):
+        wanted = {key: weight.shape for key, weight in kind(config, **options).state_dict().items()}
+    require_shapes(weights, wanted, name)
+    fitting = {key: weights[key] for key in wanted}
+    with quiet_loading():
+        # Unlike load_state_dict it takes the tensors as they are, with no network of random weights made before.
+        network = kind.from_pretrained(None, config=config, state_dict=fitting, dtype=dtype, **options)
+    require_finite(network, name)
+    return network
+
+
+def load_preprocessing(kind: Any, source: Source) -> Any:  # noqa: ANN401
+    """Load a tokenizer or an image processor of that transformers class.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ModuleNotFoundError: If it needs a package that is not installed.
+    """
+    try:
+        with quiet_loading():
+            return source.load(kind)
+    except (OSError, ValueError) as error:
+        raise source.no_preprocessing(error) from None
+    except ImportError as error:
+        needed = first_line(error).split(". ")[0]
+        raise ModuleNotFoundError(f"{source.name} can't be read yet, {needed}: install that by pip.") from None
+
+
+def require_finite(network: nn.Module, name: str) -> None:
+    """Check that no weight is NaN or infinite.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for key, weight in network.named_parameters():
+        if not all(bound.isfinite() for bound in weight.detach().aminmax()):
+            raise ValueError(
+                f"{name} has weights that are NaN or infinite in {str(weight.dtype).removeprefix('torch.')}, {key} "
+                "among them: get the file anew, or choose dtype float32 if float16 is too narrow for them."
+            )

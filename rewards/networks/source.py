@@ -1,0 +1,94 @@
+"""Where the files of a model come from, and the one-line errors when they don't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rewards.builtin import CLIP_MODELS
+
+
+@dataclass(frozen=True)
+class Source:
+    """The name of a shipped checkpoint, a local folder or a hub id, looked up in this order.
+
+    Args:
+        name: The name, folder or id.
+        revision: Commit, tag or branch of the hub id; None for the main branch.
+
+    Raises:
+        FileNotFoundError: If the name can be none of these.
+        ValueError: If a folder comes with a revision, or the name is a URL, which the message doesn't show.
+    """
+
+    name: str
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if "://" in self.name:
+            raise ValueError("a model is given by a URL: give a hub id or a folder, and a token by HF_TOKEN.")
+        if self.folder is None and (self.name.startswith((".", "~", "/")) or self.name.count("/") != 1):
+            raise self.not_found("there is no such folder")
+        if self.folder is not None and self.revision is not None:
+            raise ValueError(
+                f"revision is {self.revision!r}, but {self.name} is a folder on this machine, and those have none: "
+                "leave the revision out, or give a hub id."
+            )
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine, or None for a hub id."""
+        folder = CLIP_MODELS.find(self.name) or Path(self.name).expanduser()
+        return folder if folder.is_dir() else None
+
+    def load(self, loader: Any, **options: object) -> Any:  # noqa: ANN401
+        """``loader.from_pretrained`` of the folder, or of the hub id at its revision; code of theirs is never run."""
+        place, revision = str(self.folder or self.name), self.revision or "main"
+        return loader.from_pretrained(place, revision=revision, trust_remote_code=False, **options)
+
+    def not_found(self, reason: str | Exception) -> FileNotFoundError:
+        """What to raise if no model is there."""
+        shipped = ", ".join(CLIP_MODELS.names()) or "none"
+        at = "" if self.revision is None else f" at revision {self.revision!r}"
+        return FileNotFoundError(
+            f"no model {self.name!r}{at} ({first_line(reason)}): "
+            f"give a hub id, a local folder or the name of a shipped checkpoint ({shipped})."
+        )
+
+    def no_preprocessing(self, reason: str | Exception) -> FileNotFoundError:
+        """What to raise if there is a model without tokenizer or image preprocessing."""
+        return FileNotFoundError(
+            f"{self.name} lacks its tokenizer or its image preprocessing ({first_line(reason)}): save the model's "
+            "processor there, or name another hub id or folder as the reward's processor, if it takes one."
+        )
+
+    def only_pickles(self) -> ValueError:
+        """What to raise if there are weights, but none in safetensors."""
+        return ValueError(
+            f"{self.name} holds no safetensors weights, and rewards open no pickles such as pytorch_model.bin: load it "
+            "once with transformers, in an environment you trust, and write it again by its save_pretrained."
+        )
+
+
+def first_line(reason: str | Exception) -> str:
+    """What an error says, cut to one line without a full stop."""
+    lines = str(reason).strip().splitlines() or [type(reason).__name__]
+    return lines[0].rstrip(".:")
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hide transformers' bar over weights read from disk and its list of weights not used, but no download's bar."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    before = logging.set_tqdm_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
+        logging.set_verbosity(verbosity)

@@ -1,0 +1,1 @@
+"""Rewards over HTTP: the protocol, the client and the server."""

@@ -1,0 +1,1 @@
+"""One file for each model family: how its pipeline encodes, evaluates and decodes."""

@@ -1,0 +1,1 @@
+"""From the name of a pipeline to a loaded one."""

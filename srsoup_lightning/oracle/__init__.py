@@ -1,0 +1,1 @@
+"""Asking black-box rewards: checked, retried, remembered and counted."""

@@ -1,0 +1,297 @@
+"""Pictures from anywhere, scored: right prompts, right pixels, nothing scored twice, nothing invented."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from rewards import Reward
+from srsoup_lightning.cli.main import main
+from srsoup_lightning.cli.score import score
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.pictures import batches, find_entries, load_images
+from srsoup_lightning.runs.reading import read_runs
+from srsoup_lightning.samplers import RewardError
+from tests.conftest import Channel
+from tests.runs.test_directory import make_soup
+
+
+class Length(Reward):
+    """How long the prompt is, and how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        self.asked += len(images)
+        return torch.tensor([float(len(prompt)) for prompt in prompts])
+
+
+class Blind(Reward):
+    """Gives bright pictures no score until it is cured."""
+
+    cured = False
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        scores = images.mean((1, 2, 3))
+        return scores if self.cured else torch.where(scores > 0.5, torch.nan, scores)
+
+
+def paint(path: Path, level: int, size: tuple[int, int] = (4, 4), mode: str = "RGB", **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = {"RGB": (level, 0, 0), "L": level, "RGBA": (level, 0, 0, 0), "P": 0}[mode]
+    Image.new(mode, size, colour).save(path, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Red pictures of levels 0, 51, 102 and 255, one of them of another size and in a subfolder."""
+    place = tmp_path / "pictures"
+    for name, level in {"a.png": 0, "b.webp": 51, "d.png": 255}.items():
+        paint(place / name, level, lossless=True)
+    paint(place / "c" / "c.bmp", 102, (6, 4))
+    (place / "notes.txt").write_text("no picture")
+    return place
+
+
+def prompts_file(folder: Path, *lines: str, name: str = "prompts.txt") -> str:
+    path = folder.parent / name
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_every_picture_gets_its_line(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "scores.jsonl"
+    lines = prompts_file(folder, "x", "xx", "xxx", "xxxx")
+    rows = score({"red": Channel(0), "length": Length()}, str(folder), lines, str(out))
+    assert [row["image"] for row in rows] == [f"../pictures/{name}" for name in ("a.png", "b.webp", "c/c.bmp", "d.png")]
+    assert [row["rewards"]["red"] for row in rows] == pytest.approx([0, 0.2, 0.4, 1])
+    assert [row["rewards"]["length"] for row in rows] == [1, 2, 3, 4]
+    assert [json.loads(line) for line in out.read_text().splitlines()] == rows
+
+
+def test_one_line_is_for_all(folder: Path, tmp_path: Path) -> None:
+    rows = score({"length": Length()}, str(folder), prompts_file(folder, "ein Hähnchen"), str(tmp_path / "o.jsonl"))
+    assert [row["rewards"]["length"] for row in rows] == [12.0] * 4
+
+
+def test_a_run_is_scored_by_other_rewards(tmp_path: Path) -> None:
+    run, soup = RunDirectory(tmp_path / "run"), make_soup(seed=3)
+    run.write(soup)
+    rows = score({"red": Channel(0)}, str(run.root), out=str(tmp_path / "red.jsonl"))
+    levels = (soup.images[:, 0] * 255).round().mean((1, 2)) / 255
+    assert [row["rewards"]["red"] for row in rows] == pytest.approx(levels.tolist(), abs=1e-6)
+    assert [(row["seed"], row["preference"]) for row in rows] == [
+        (row["seed"], row["preference"]) for row in run.sample_rows()
+    ]
+    (read,) = read_runs([f"theirs={tmp_path / 'red.jsonl'}"])
+    assert all(picture.path.is_file() for picture in read.pictures)
+
+
+def test_what_is_there_is_not_scored_again(folder: Path, tmp_path: Path) -> None:
+    out, lines, judge = str(tmp_path / "o.jsonl"), prompts_file(folder, "x"), Length()
+    score({"length": judge}, str(folder), lines, out)
+    paint(folder / "e.png", 9)
+    rows = score({"length": judge}, str(folder), lines, out)
+    assert (len(rows), judge.asked) == (5, 5)
+    score({"length": judge}, str(folder), lines, out, overwrite=True)
+    assert judge.asked == 10
+
+
+def test_a_run_under_way_gives_what_all_its_processes_have_finished(tmp_path: Path) -> None:
+    for rank, seed in enumerate((0, 1)):
+        RunDirectory(tmp_path, rank).write(make_soup(seed=seed))
+    rewards, out = {"red": Channel(0)}, tmp_path / "o.jsonl"
+    whole = score(rewards, str(tmp_path), out=str(out))
+    assert {row["seed"] for row in whole} == {0, 1}
+    table = tmp_path / "samples.1.jsonl"
+    table.write_bytes(table.read_bytes()[:-9] + "é".encode()[:1])  # its last row is being written, amid a letter
+    assert score(rewards, str(tmp_path), out=str(out), overwrite=True) == whole[:-1]
+
+
+def test_pictures_without_a_score_are_left_out_and_tried_again(folder: Path, tmp_path: Path) -> None:
+    paint(folder / "d.png", 255, mode="L")
+    out, lines, judge = tmp_path / "o.jsonl", prompts_file(folder, "x"), Blind()
+    with pytest.raises(RewardError, match=f"1 of 4 pictures have no score: {out} has the others"):
+        score({"blind": judge}, str(folder), lines, str(out))
+    assert len(out.read_text().splitlines()) == 3
+    judge.cured = True
+    assert [row["rewards"]["blind"] for row in score({"blind": judge}, str(folder), lines, str(out))][-1] == 1.0
+
+
+def test_pixels_are_what_people_see(tmp_path: Path) -> None:
+    """Transparent is white, a turned camera is turned back, palettes and greys are colours."""
+    paint(tmp_path / "a.png", 200, (6, 4), "RGBA")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    tall = np.zeros((6, 4, 3), np.uint8)
+    tall[0] = 255
+    Image.fromarray(tall).save(tmp_path / "b.png", exif=exif)
+    paint(tmp_path / "c.gif", 0, (6, 4), "P")
+    entries = find_entries(tmp_path, Path(prompts_file(tmp_path / "x", "p")))
+    assert [entry.size for entry in entries] == [(6, 4)] * 3
+    images = load_images(entries)
+    assert (images[0] == 1).all()
+    assert (images[1][:, :, -1] == 1).all()
+    assert (images[1][:, :, :-1] == 0).all()
+
+
+def test_batches_hold_one_size_in_order(folder: Path) -> None:
+    entries = find_entries(folder, Path(prompts_file(folder, "x")))
+    assert [[entry.path.name for entry in some] for some in batches(entries, 2)] == [
+        ["a.png", "b.webp"], ["c.bmp"], ["d.png"]
+    ]  # fmt: skip
+    assert [len(some) for some in batches(entries, 1)] == [1, 1, 1, 1]
+
+
+def spoil(folder: Path, what: str) -> tuple[str | None, str]:
+    """Break something; the prompts file to use and the message to expect."""
+    match what:
+        case "no prompts":
+            return None, "no samples.jsonl, and no prompts are given"
+        case "no such file":
+            return str(folder / "none.txt"), "no prompts file"
+        case "too many lines":
+            return prompts_file(folder, "a", "b"), "has 2 lines for 4 pictures"
+        case "no picture":
+            (folder / "x.png").write_text("no PNG")
+            return prompts_file(folder, "a"), "x.png is torn or no picture .*: remove it"
+        case "gone":
+            return prompts_file(folder, '{"image": "gone.png", "prompt": "x"}', name="p.jsonl"), "no picture .*gone.png"
+        case "no prompt":
+            return prompts_file(folder, '{"image": "a.png"}', name="p.jsonl"), "row 1 is .*want"
+    return prompts_file(folder, "[1, 2", name="p.jsonl"), "row 1 is .*want"
+
+
+@pytest.mark.parametrize(
+    "what", ["no prompts", "no such file", "too many lines", "no picture", "gone", "no prompt", "no JSON"]
+)
+def test_bad_input_is_refused_before_anything_is_scored(folder: Path, tmp_path: Path, what: str) -> None:
+    prompts, message = spoil(folder, what)
+    judge = Length()
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        score({"length": judge}, str(folder), prompts, str(tmp_path / "o.jsonl"))
+    assert "\n" not in str(caught.value)
+    assert judge.asked == 0
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_scores_of_other_rewards_are_not_mixed(folder: Path, tmp_path: Path) -> None:
+    out, lines = str(tmp_path / "o.jsonl"), prompts_file(folder, "x")
+    score({"length": Length()}, str(folder), lines, out)
+    with pytest.raises(ValueError, match="has scores of length, not of red"):
+        score({"red": Channel(0)}, str(folder), lines, out)
+
+
+def test_a_row_that_a_crash_tore_is_made_again(folder: Path, tmp_path: Path) -> None:
+    out, lines, judge = tmp_path / "o.jsonl", prompts_file(folder, "x"), Length()
+    score({"length": judge}, str(folder), lines, str(out))
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-9])
+    for _ in range(2):
+        score({"length": judge}, str(folder), lines, str(out))
+        assert out.read_bytes() == whole
+    assert judge.asked == 5
+
+
+REFUSED = {
+    "no rewards": ({"rewards": {}}, ValueError, "rewards are empty"),
+    "device": ({"device": "gpu"}, ValueError, "device is 'gpu', which can't be used here"),
+    "retries": ({"retries": -1}, ValueError, "retries is -1"),
+    "timeout": ({"timeout": 0.0}, ValueError, "timeout is 0.0"),
+    "prompts": ({"prompts": "nowhere.txt"}, FileNotFoundError, "no prompts file"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_overwrites_nothing(
+    folder: Path, tmp_path: Path, wrong: dict, error: type[Exception], message: str
+) -> None:
+    arguments = {"rewards": {"length": Length()}, "images": str(folder), "prompts": prompts_file(folder, "x")}
+    out = tmp_path / "o.jsonl"
+    score(**arguments, out=str(out))
+    before = out.read_bytes()
+    with pytest.raises(error, match=message) as caught:
+        score(**arguments | wrong, out=str(out), overwrite=True)
+    assert "\n" not in str(caught.value)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_table_that_cannot_be_written_is_found_before_anything_is_scored(
+    folder: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    (tmp_path / "taken").mkdir()
+    judge = Length()
+    with pytest.raises(IsADirectoryError):
+        score({"length": judge}, str(folder), prompts_file(folder, "x"), str(tmp_path / "taken"), overwrite=overwrite)
+    assert judge.asked == 0
+
+
+def test_a_torn_picture_is_named_and_the_others_are_kept(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / "a.png").read_bytes()
+    paint(folder / "z.png", 77, (64, 64))
+    (folder / "z.png").write_bytes((folder / "z.png").read_bytes()[: len(whole) // 2 + 20])
+    with pytest.raises(ValueError, match=r"z.png is (torn|no picture)"):
+        score({"red": Channel(0)}, str(folder), prompts_file(folder, "x"), str(tmp_path / "o.jsonl"))
+
+
+def test_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, rewards = tmp_path / "o.jsonl", "{small: JPEGCompressibility, colour: {class_path: Colorfulness}}"
+    command = ["score", "--rewards", rewards, "--images", str(folder), "--prompts", prompts_file(folder, "x")]
+    assert main([*command, "--out", str(out)]) == 0
+    assert "colour" in capsys.readouterr().out
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert rows[0]["rewards"].keys() == {"small", "colour"}
+    assert main([*command, "--out", str(out), "--batch_size", "0"]) == 1
+    assert "batch_size is 0" in capsys.readouterr().err
+    assert main(["score", "--rewards", "{a: Nothing}", "--images", "x"]) == 2
+    assert main(["scoer"]) == 2
+    assert "no command 'scoer': choose one of predict, plan, score" in capsys.readouterr().err
+
+
+def test_from_a_config_file(folder: Path, tmp_path: Path) -> None:
+    metric = {"class_path": "torchmetrics.image.TotalVariation", "init_args": {"reduction": "mean"}}
+    settings = {
+        "rewards": {
+            "red": {
+                "class_path": "rewards.FunctionReward",
+                "init_args": {"function": "tests.rewards.conftest.redness"},
+            },
+            "smooth": {"class_path": "rewards.MetricReward", "init_args": {"metric": metric}},
+        },
+        "images": str(folder),
+        "prompts": prompts_file(folder, "x"),
+        "out": str(tmp_path / "o.jsonl"),
+    }
+    (tmp_path / "score.yaml").write_text(yaml.safe_dump(settings))
+    assert main(["score", "--config", str(tmp_path / "score.yaml"), "--batch_size", "2"]) == 0
+    rows = [json.loads(line)["rewards"] for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [row["red"] for row in rows] == pytest.approx([0, 0.2, 0.4, 1])
+    assert [row["smooth"] for row in rows] == [0, 0, 0, 0]
+
+
+def test_a_picture_seen_before_costs_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(folder / "a.png", folder / "again.png")
+    judge = Length()
+    rows = score({"length": judge}, str(folder), prompts_file(folder, "x"), str(tmp_path / "o.jsonl"))
+    assert (len(rows), judge.asked) == (5, 4)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "length" in line)
+    assert [cell.strip() for cell in line.split("│")[-4:-1]] == ["4", "1", "0"]
+
+
+def test_help_names_every_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "Score pictures into a file" in shown
+    assert all(f"--{name}" in shown for name in ("rewards", "images", "prompts", "out", "retries", "overwrite"))
+    assert "Args:" not in shown

@@ -1,0 +1,336 @@
+"""Limits and budgets: never exceeded, used up as far as whole soups go, and nothing finished is lost by them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from rewards import Reward
+from srsoup_lightning import Limits, Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.callbacks import RunSummary, SampleWriter
+from srsoup_lightning.costs.account import LimitError, budget_of
+from srsoup_lightning.data import SoupRequest
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.spending import SharedCounts
+from srsoup_lightning.samplers import FixedSoup, OraclePolicy, Sampler, Soup, SRSoup
+from srsoup_lightning.samplers.rehearsal import rehearse
+from tests.callbacks.test_callbacks import predict
+from tests.cli.test_main import MODEL, srsoup
+from tests.conftest import Channel, MixtureBackbone, quiet_trainer
+from tests.costs.test_account import RED, asked
+from tests.runs.test_resume import contents
+
+SAMPLER = SRSoup(num_inference_steps=6, candidates=4, sharing=FixedSoup(0, 3))
+PREFERENCES = Preferences.lattice(["red", "blue"], 5)
+COST, IMAGES = rehearse(
+    SAMPLER, PREFERENCES, model=MixtureBackbone().bind("", num_inference_steps=6, guidance_scale=1, eta=1)
+)
+
+
+class Counted(Channel):
+    """Counts the images that it is asked about, and gives none a score in its n-th call."""
+
+    def __init__(self, channel: int, silent: int = -1) -> None:
+        super().__init__(channel)
+        self.seen, self.calls, self.silent = 0, 0, silent
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        self.seen += len(images)
+        self.calls += 1
+        return super().score(images, prompts) * (torch.nan if self.calls == self.silent else 1.0)
+
+
+def make(sampler: Sampler = SAMPLER, silent: int = -1, **options: object) -> SRSoupModule:
+    rewards: dict[str, Reward] = {"red": Counted(0, silent), "blue": Counted(2)}
+    return SRSoupModule(MixtureBackbone(), rewards, sampler, PREFERENCES, **options)
+
+
+def finished(root: Path) -> int:
+    """Soups in the directory, after a look that their rows and pictures belong together."""
+    run = RunDirectory(root)
+    soups = len(list(run.ledger_rows()))
+    images = {row["image"] for row in run.sample_rows()}
+    assert len(images) == len(PREFERENCES) * soups
+    return soups
+
+
+@pytest.mark.parametrize("short", [0, 1])
+@pytest.mark.parametrize(
+    ("options", "whole"),
+    [
+        (lambda most: {"run_limits": Limits(max_queries=most)}, COST.total_queries),
+        (lambda most: {"run_limits": Limits(max_nfe=most)}, COST.nfe),
+        (lambda most: {"oracle": OraclePolicy(budgets={"red": most})}, IMAGES[RED]),
+    ],
+    ids=["queries", "evaluations", "images"],
+)
+def test_as_many_soups_are_made_as_fit(tmp_path: Path, options, whole: int, short: int) -> None:
+    """A soup that can't fit is not begun, so that nothing is asked for it."""
+    module = make(**options(3 * whole - short))
+    predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog"])
+    assert finished(tmp_path) == 3 - short
+    assert module.rewards["red"].seen == IMAGES[RED] * (3 - short)
+    (spent,) = module.account.spent().values()
+    assert spent == whole * (3 - short)
+
+
+@pytest.mark.parametrize(
+    "bounds", [Limits(max_queries=COST.total_queries), Limits(max_nfe=COST.nfe), Limits(max_seconds=60)]
+)
+def test_a_soup_that_costs_its_bound_is_made(bounds: Limits, tmp_path: Path) -> None:
+    predict(make(soup_limits=bounds), tmp_path, [SampleWriter()], ["a cat"])
+    assert finished(tmp_path) == 2
+
+
+@pytest.mark.parametrize("bounds", [Limits(max_queries=COST.total_queries - 1), Limits(max_nfe=COST.nfe - 1)])
+def test_a_soup_that_would_cost_more_is_not_begun(bounds: Limits, tmp_path: Path) -> None:
+    module = make(soup_limits=bounds)
+    predict(module, tmp_path, [SampleWriter()], ["a cat"])
+    assert (finished(tmp_path), module.rewards["red"].seen) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"soup_limits": Limits(max_queries=COST.total_queries)},
+        {"run_limits": Limits(max_queries=2 * COST.total_queries)},
+        {"oracle": {"budgets": {"red": 2 * IMAGES[RED]}}},
+    ],
+    ids=["soup", "run", "budget"],
+)
+def test_a_soup_that_asks_again_may_be_abandoned_under_way_and_leaves_nothing(tmp_path: Path, options: dict) -> None:
+    oracle = OraclePolicy(retries=1, **options.pop("oracle", {}))
+    module = make(silent=9, oracle=oracle, **options)
+    predict(module, tmp_path, [SampleWriter()], ["a cat"])
+    assert finished(tmp_path) == 1
+    assert len(list(tmp_path.rglob("*.png"))) == len(PREFERENCES)
+    assert IMAGES[RED] < module.rewards["red"].seen <= 2 * IMAGES[RED]
+    assert "more were needed" in SharedCounts(RunDirectory(tmp_path).spending).read().reached
+
+
+def on_the_clock(monkeypatch: pytest.MonkeyPatch, **bounds: Limits) -> tuple[SRSoupModule, list[float]]:
+    """A module whose denoising steps take ten seconds each, and the times of their ends."""
+    module, times = make(**bounds), [0.0]
+    module.step_callbacks.append(lambda moment: times.append(times[-1] + 10))
+    monkeypatch.setattr("srsoup_lightning.costs.ledger.perf_counter", lambda: times[-1])
+    return module, times
+
+
+@pytest.mark.parametrize(
+    ("bound", "soups", "steps"), [(25, 0, 3), (60, 1, 6), (119, 1, 6), (120, 2, 12), (1000, 2, 12)]
+)
+def test_time_is_bounded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: float, soups: int, steps: int
+) -> None:
+    """A soup of six steps is abandoned when it is too late, or not begun if there is less left than others took."""
+    module, times = on_the_clock(monkeypatch, run_limits=Limits(max_seconds=bound))
+    predict(module, tmp_path, [SampleWriter()], ["a cat"])
+    assert (finished(tmp_path), len(times) - 1) == (soups, steps)
+    assert module.account.spent() == {"run_limits.max_seconds": 10 * steps}
+    assert not any(SharedCounts(RunDirectory(tmp_path).spending).read().held.values())
+
+
+def test_a_soup_that_takes_too_long_is_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, times = on_the_clock(monkeypatch, soup_limits=Limits(max_seconds=39))
+    predict(module, tmp_path, [SampleWriter()], ["a cat"])
+    assert (finished(tmp_path), len(times) - 1) == (0, 4)
+
+
+def test_a_raised_bound_goes_on_to_what_would_have_been_without_one(tmp_path: Path) -> None:
+    predict(make(), tmp_path / "whole", [SampleWriter()], ["a cat", "a dog"])
+    for soups in (1, 1.5, 3, 10):
+        bounds = Limits(max_queries=int(soups * COST.total_queries))
+        predict(make(run_limits=bounds), tmp_path / "parts", [SampleWriter()], ["a cat", "a dog"])
+        assert finished(tmp_path / "parts") == min(int(soups), 4)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_a_budget_counts_all_parts_of_a_run_and_a_new_run_has_a_new_one(tmp_path: Path) -> None:
+    predict(make(), tmp_path, [SampleWriter()], ["a cat"])
+    module = make(
+        oracle=OraclePolicy(budgets={"red": 3 * IMAGES[RED] + 1})
+    )  # not known before, it counts those soups too
+    predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog"])
+    assert finished(tmp_path) == 3
+    predict(make(), tmp_path, [SampleWriter()], ["a cat", "a dog"])  # without a budget the count goes on
+    module = make(oracle=OraclePolicy(budgets={"red": 5 * IMAGES[RED] - 1}))
+    predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog", "a cow"])
+    assert finished(tmp_path) == 4
+    assert module.account.spent()[RED] == 4 * IMAGES[RED]
+    module = make(oracle=OraclePolicy(budgets={"red": IMAGES[RED]}))
+    predict(module, tmp_path, [SampleWriter(overwrite=True)], ["a cat"])
+    assert finished(tmp_path) == 1
+    assert module.account.spent() == {RED: IMAGES[RED]}
+
+
+class Written(Channel):
+    """Writes down how many images it is asked about, for whoever comes after it is killed."""
+
+    def __init__(self, channel: int, path: Path) -> None:
+        super().__init__(channel)
+        self.path = path
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        with self.path.open("ab", buffering=0) as asked:
+            asked.write(b"." * len(images))
+        return super().score(images, prompts)
+
+
+def test_a_run_that_is_killed_keeps_to_its_budget(tmp_path: Path) -> None:
+    root, moments, kills, most = tmp_path / "killed", random.Random(0), 3, 10 * IMAGES[RED]
+
+    def go_on() -> None:
+        rewards: dict[str, Reward] = {"red": Written(0, tmp_path / "asked.red"), "blue": Channel(2)}
+        oracle = OraclePolicy(budgets={"red": most})
+        predict(
+            SRSoupModule(MixtureBackbone(), rewards, SAMPLER, PREFERENCES, oracle=oracle),
+            root,
+            [SampleWriter()],
+            [f"{number} cats" for number in range(8)],
+        )
+
+    for kill in range(kills):
+        child = os.fork()
+        if child == 0:
+            go_on()
+            os._exit(0)
+        time.sleep(moments.uniform(0.1, 0.4))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        spent = SharedCounts(RunDirectory(root).spending).read().spent.get(RED, 0)
+        assert asked(tmp_path) <= spent <= asked(tmp_path) + SAMPLER.max_batch * (kill + 1)
+    go_on()
+    assert most - IMAGES[RED] < asked(tmp_path) + SAMPLER.max_batch * kills
+    assert asked(tmp_path) <= most
+    assert 10 - 2 * kills <= finished(root) <= 10
+
+
+def test_a_soup_that_failed_is_paid_for_all_the_same(tmp_path: Path) -> None:
+    module = make(silent=3, oracle=OraclePolicy(budgets={"red": 1000}))
+    with pytest.raises(RuntimeError, match="returned nan"):
+        predict(module, tmp_path, [SampleWriter()], ["a cat"])
+    spent = SharedCounts(RunDirectory(tmp_path).spending).read()
+    assert spent.spent[RED] == module.rewards["red"].seen > 0
+    assert not any(spent.held.values())
+
+
+def test_answers_from_memory_cost_nothing(tmp_path: Path) -> None:
+    module = make(oracle=OraclePolicy(cached=["red"], budgets={"red": 2 * IMAGES[RED]}))
+    _, second = (module.predict_step(SoupRequest("a cat", 0)) for _ in range(2))
+    assert second.ledger.queries["red"] == 0
+    assert module.account.spent() == {RED: module.rewards["red"].seen} == {RED: IMAGES[RED]}
+
+
+def test_rewards_in_threads_keep_to_a_budget_together(tmp_path: Path) -> None:
+    class InThread(Counted):
+        on_cpu = True
+
+    most = 2 * IMAGES[RED] - 3
+    rewards: dict[str, Reward] = {"red": InThread(0, silent=2), "blue": InThread(2)}
+    oracle = OraclePolicy(retries=1, budgets={"red": most, "blue": most})
+    sampler = SRSoup(num_inference_steps=6, candidates=4, sharing=FixedSoup(0, 3), max_batch=3)
+    module = SRSoupModule(MixtureBackbone(), rewards, sampler, PREFERENCES, oracle=oracle)
+    predict(module, tmp_path, [SampleWriter()], ["a cat"])
+    assert finished(tmp_path) == 1
+    for name, reward in rewards.items():
+        assert module.account.spent()[budget_of(name)] == reward.seen <= most
+
+
+def test_from_python_the_finished_soups_come_back_and_a_line_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    module = make(run_limits=Limits(max_nfe=2 * COST.nfe))
+    soups = quiet_trainer().predict(module, PromptDataModule(["a cat"], [0, 1, 2]))
+    assert [(type(soup), soup.seed) for soup in soups] == [(Soup, 0), (Soup, 1)]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "srsoup_lightning.module"]
+    assert line.startswith(f"run_limits.max_nfe is {2 * COST.nfe}: {2 * COST.nfe} are taken, and {COST.nfe} more were")
+    with pytest.raises(LimitError, match=r"run_limits\.max_nfe"):
+        make(run_limits=Limits(max_nfe=1)).predict_step(SoupRequest("a cat", 0))
+
+
+def test_without_bounds_nothing_is_counted_in_the_directory(tmp_path: Path) -> None:
+    predict(make(), tmp_path, [SampleWriter()], ["a cat"])
+    assert not RunDirectory(tmp_path).spending.exists()
+
+
+def test_the_summary_says_what_was_spent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = make(run_limits=Limits(max_nfe=10**6), oracle=OraclePolicy(budgets={"red": 10**6}))
+    predict(module, tmp_path, [SampleWriter(), RunSummary()], ["a cat"])
+    expected = f"spent        {2 * COST.nfe} of 1,000,000 run_limits.max_nfe, {2 * IMAGES[RED]} of 1,000,000 {RED}"
+    assert expected in capsys.readouterr().out
+
+
+def test_a_damaged_count_is_named(tmp_path: Path) -> None:
+    predict(make(run_limits=Limits(max_nfe=10**6)), tmp_path, [SampleWriter()], ["a cat"])
+    for damage in ("{", '{"spend": {}}', "[]"):
+        RunDirectory(tmp_path).spending.write_text(damage)
+        with pytest.raises(ValueError, match=r"spending.json is damaged: delete it"):
+            predict(make(run_limits=Limits(max_nfe=10**6)), tmp_path, [SampleWriter()], ["a cat"])
+
+
+@pytest.mark.parametrize("name", ["max_queries", "max_nfe", "max_seconds"])
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_bad_bounds_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}: give a number above 0"):
+        Limits(**{name: value})
+
+
+# The command line.
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Two prompts with two seeds, and bounds that leave room for two soups and a half."""
+    model = MODEL | {"soup_limits": {"max_seconds": 60.0}, "run_limits": {"max_queries": 80}}
+    model |= {"oracle": {"budgets": {"red": 1000}}}
+    settings = {"model": model, "data": {"prompts": ["a cat", "a dog"], "seeds": [0, 1]}}
+    settings |= {"trainer": {"accelerator": "cpu", "default_root_dir": str(tmp_path / "run")}}
+    path = tmp_path / "bounded.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+LINE = (
+    "srsoup: error: run_limits.max_queries is 80: 64 are taken, and 32 more were needed; 2 of 4 soups are finished and "
+    "kept: raise it, and the same command goes on"
+)
+
+
+def test_a_reached_bound_has_a_line_and_an_exit_code_of_its_own(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert srsoup(config) == 3
+    captured = capsys.readouterr()
+    assert captured.err.strip().splitlines()[-1] == LINE
+    assert "mean over 2 soups" in captured.out
+    assert "64 of 80 run_limits.max_queries" in captured.out
+    assert srsoup(config, "--model.run_limits.max_queries", "128", "--model.soup_limits.max_seconds", "50") == 0
+    assert len(list(RunDirectory(config.parent / "run").ledger_rows())) == 4
+
+
+def test_several_processes_end_together(config: Path) -> None:
+    """One is refused while the other is at its last soup."""
+    options = ["--trainer.devices", "2", "--trainer.strategy", "ddp_fork", "--model.run_limits.max_queries", "100"]
+    child = os.fork()
+    if child == 0:  # with all that is imported here, which takes a process of its own many seconds
+        for stream in (1, 2):
+            os.dup2(os.open(config.with_suffix(f".{stream}"), os.O_CREAT | os.O_WRONLY), stream)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        code = srsoup(config, *options)
+        sys.stdout.flush()
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    shown, errors = (config.with_suffix(f".{stream}").read_text() for stream in (1, 2))
+    line = LINE.replace("is 80: 64", "is 100: 96").replace("2 of 4", "3 of 4")
+    assert [found for found in errors.splitlines() if "srsoup" in found] == [line]
+    assert "mean over 3 soups" in shown
+    run = RunDirectory(config.parent / "run")
+    assert len(list(run.ledger_rows())) == 3
+    assert not list(run.root.glob("*.[0-9].jsonl"))

@@ -1,0 +1,315 @@
+"""RewardOracle that fail, and judges that are never asked twice: no score is invented, lost or miscounted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from srsoup_lightning.costs.account import LimitError
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.oracle.policy import patient_scores, with_worst, within
+from srsoup_lightning.samplers import BaseModel, BestOfN, OraclePolicy, Problem, RewardError, RewardOracle, WeightedSum
+from tests.samplers.toys import Tally, bind, judges, lattice, linears, run
+
+STEPS = 4
+SAMPLER = WeightedSum(num_inference_steps=STEPS, candidates=5)
+
+
+def pictures(levels: list[float]) -> Tensor:
+    return torch.tensor(levels).view(-1, 1, 1, 1).expand(-1, 3, 2, 2).clone()
+
+
+def level(images: Tensor, prompts: list[str]) -> Tensor:
+    return images.mean((1, 2, 3))
+
+
+def asked(judge: Callable, levels: list[float], **options: object) -> tuple[Tensor, Ledger]:
+    asking, ledger = RewardOracle({"a": judge}, policy=OraclePolicy(**options)), Ledger.of(["a"])
+    return asking.score("a", pictures(levels), ["x"] * len(levels), "now", ledger), ledger
+
+
+class Flaky:
+    """Fails on its first calls, in a way of choice, and answers the mean level afterwards."""
+
+    def __init__(self, failures: int, way: Callable[[Tensor], Tensor]) -> None:
+        self.failures, self.way, self.seen = failures, way, 0
+
+    def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
+        self.seen += len(images)
+        self.failures -= 1
+        return self.way(level(images, prompts)) if self.failures >= 0 else level(images, prompts)
+
+
+def raising(scores: Tensor) -> Tensor:
+    raise ConnectionError("gone")
+
+
+WAYS = {
+    "nan": lambda scores: scores * torch.nan,
+    "infinity": lambda scores: scores - torch.inf,
+    "column": lambda scores: scores[:, None],
+    "nothing": lambda scores: None,
+    "exception": raising,
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("failing", ["raise", "worst"])
+def test_asking_again_until_it_works(way: Callable, failing: str) -> None:
+    judge = Flaky(2, way)
+    scores, ledger = asked(judge, [0.1, 0.7], failing=failing, retries=2)
+    torch.testing.assert_close(scores, torch.tensor([0.1, 0.7]))
+    assert ledger.queries["a"] == judge.seen == 6
+    assert ledger.failures["a"] == 0
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_one_failure_more_than_retries_ends_the_run(way: Callable) -> None:
+    with pytest.raises(RewardError, match="reward 'a' "):
+        asked(Flaky(3, way), [0.1, 0.7], retries=2)
+
+
+def test_what_ends_the_run_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(RewardError, match=r"reward 'a' failed now: ConnectionError: gone$"):
+        asked(Flaky(9, raising), [0.1, 0.7], retries=1)
+    assert [record.message for record in caplog.records] == ["reward 'a' failed now: ConnectionError: gone"]
+
+
+def test_only_the_pictures_without_a_score_are_asked_about_again() -> None:
+    def dim(images: Tensor, prompts: list[str]) -> Tensor:
+        seen.append(len(images))
+        scores = level(images, prompts)
+        return torch.where(scores > 0.5, torch.nan, scores) if len(seen) == 1 else scores
+
+    seen: list[int] = []
+    scores, ledger = asked(dim, [0.1, 0.7, 0.3, 0.9], retries=1)
+    torch.testing.assert_close(scores, torch.tensor([0.1, 0.7, 0.3, 0.9]))
+    assert seen == [4, 2]
+    assert ledger.queries["a"] == 6
+
+
+def test_one_picture_that_spoils_a_batch_is_found() -> None:
+    def fussy(images: Tensor, prompts: list[str]) -> Tensor:
+        if (images > 0.8).any():
+            raise ValueError("too bright")
+        return level(images, prompts)
+
+    scores, ledger = asked(fussy, [0.1, 0.9, 0.3], failing="worst")
+    torch.testing.assert_close(scores, torch.tensor([0.1, torch.nan, 0.3]), equal_nan=True)
+    assert (ledger.queries["a"], ledger.failures["a"]) == (6, 1)
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(-5, 5, width=32)), min_size=1, max_size=12))
+def test_the_worst_stands_for_what_is_missing_and_nothing_else_moves(values: list[float | None]) -> None:
+    scores = torch.tensor([torch.nan if value is None else value for value in values])
+    known = [value for value in values if value is not None]
+    if not known:
+        with pytest.raises(RewardError, match="failed on all"):
+            with_worst(scores, "a", "now")
+        return
+    complete = with_worst(scores, "a", "now").tolist()
+    assert complete == [min(known) if value is None else value for value in values]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.integers(0, 3))
+def test_a_score_is_found_if_and_only_if_retries_reach_it(failures: list[int], retries: int) -> None:
+    """Picture k fails as often as `failures` says; who asks once more than that gets its score."""
+    left = torch.tensor(failures)
+
+    def ask(places: Tensor) -> Tensor:
+        ready = left[places] == 0
+        left[places] = (left[places] - 1).clamp(min=0)
+        return torch.where(ready, places.float(), torch.nan)
+
+    scores = patient_scores(ask, len(failures), OraclePolicy(failing="worst", retries=retries))
+    for place, count in enumerate(failures):
+        assert (float(scores[place]) == place) is (count <= retries)
+
+
+def odd(scores: Tensor) -> Tensor:
+    """About half of the pictures, whatever batch they come in."""
+    return (50 * scores).sin() > 0
+
+
+def spotty(images: Tensor) -> Tensor:
+    """Gives odd pictures no score; no score is as low as the 0 that stands where nothing was asked."""
+    scores = 100 + linears(2)["b"](images)
+    return torch.where(odd(scores), torch.nan, scores)
+
+
+def filled(images: Tensor) -> Tensor:
+    """Gives odd pictures the worst score of their batch."""
+    scores = 100 + linears(2)["b"](images)
+    return torch.where(odd(scores), scores[~odd(scores)].min(), scores)
+
+
+def test_a_run_takes_the_worst_of_a_step_whatever_its_chunks() -> None:
+    """In one batch a step, a reward can do it itself: the pictures must be the same."""
+    rewards, preferences = linears(1), lattice(2, 3)
+    expected = run(SAMPLER, preferences, rewards | {"b": filled})
+    for max_batch in (64, 3):
+        sampler = WeightedSum(num_inference_steps=STEPS, candidates=5, max_batch=max_batch)
+        soup = run(sampler, preferences, rewards | {"b": spotty}, policy=OraclePolicy("worst"))
+        torch.testing.assert_close(soup.images, expected.images, rtol=0, atol=1e-5)
+        torch.testing.assert_close(soup.rewards, expected.rewards, rtol=0, atol=1e-5)
+        assert soup.ledger.failures["b"] > soup.failed[:, 1].sum()
+        assert soup.ledger.failures["a"] == 0
+
+
+def test_final_pictures_without_a_score_are_marked() -> None:
+    """Only they come in batches of as many pictures as there are preferences."""
+    preferences = lattice(2, 3)
+    everything = run(SAMPLER, preferences, linears(2)).rewards[:, 1]
+    middle = everything.median()
+
+    def blind_to_the_best(images: Tensor) -> Tensor:
+        scores = linears(2)["b"](images)
+        return torch.where(scores > middle, torch.nan, scores) if len(images) == len(everything) else scores
+
+    soup = run(SAMPLER, preferences, linears(1) | {"b": blind_to_the_best}, policy=OraclePolicy("worst"))
+    assert soup.failed[:, 1].tolist() == (everything > middle).tolist()
+    assert (soup.rewards[soup.failed[:, 1], 1] == soup.rewards[~soup.failed[:, 1], 1].min()).all()
+    assert soup.ledger.failures["b"] == soup.failed.sum() > 0
+
+
+def test_where_no_picture_has_a_score_there_is_no_worst() -> None:
+    rewards = linears(1) | {"b": lambda images: images.mean((1, 2, 3)) * torch.nan}
+    with pytest.raises(RewardError, match=r"reward 'b' failed on all .* at denoising step 1, so"):
+        run(SAMPLER, lattice(2, 3), rewards, policy=OraclePolicy("worst"))
+
+
+# Budgets.
+
+
+@given(st.lists(st.integers(1, 5), max_size=12), st.integers(1, 20))
+def test_a_budget_is_kept_from_the_first_picture_to_the_last(batches: list[int], most: int) -> None:
+    judge = Flaky(1, WAYS["nan"])
+    asking = RewardOracle({"a": judge}, policy=OraclePolicy("worst", retries=1, budgets={"a": most}))
+    seen = 0
+    for number, size in enumerate(batches):
+        for _ in range(2 if number == 0 else 1):  # the first call fails
+            seen = seen + size if seen + size <= most else most + 1
+        if seen > most:
+            with pytest.raises(LimitError, match=f"oracle.budgets.a is {most}: "):
+                asking.score("a", pictures([0.5] * size), ["x"] * size, "now", Ledger.of("a"))
+            assert judge.seen <= most
+            return
+        asking.score("a", pictures([0.5] * size), ["x"] * size, "now", Ledger.of("a"))
+        assert judge.seen == seen == asking.account.spent()["oracle.budgets.a"]
+
+
+# Time.
+
+
+def test_a_judge_out_of_time_has_failed() -> None:
+    def slow(images: Tensor, prompts: list[str]) -> Tensor:
+        done.wait(20)
+        return level(images, prompts)
+
+    done, start = threading.Event(), time.perf_counter()
+    with pytest.raises(RewardError, match=r"reward 'a' failed now: TimeoutError: no answer within 0\.05 s"):
+        asked(slow, [0.1], timeout=0.05, retries=1)
+    assert time.perf_counter() - start < 5
+    done.set()
+
+
+def test_a_call_within_its_time_is_itself() -> None:
+    assert within(20, divmod, 7, 2) == (3, 1)
+    assert within(None, divmod, 7, 2) == (3, 1)
+    with pytest.raises(TimeoutError, match="the call's own"):
+        within(20, _out_of_time)
+
+
+def _out_of_time() -> None:
+    raise TimeoutError("the call's own")
+
+
+# Memory.
+
+
+class Counting:
+    """The mean level, and which pictures and prompts it was asked about."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, str]] = []
+
+    def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
+        self.seen += zip((round(float(image.mean()), 3) for image in images), prompts, strict=True)
+        return level(images, prompts) + torch.tensor([float(len(prompt)) for prompt in prompts])
+
+
+def test_nothing_is_asked_twice() -> None:
+    judge = Counting()
+    asking, ledger = RewardOracle({"a": judge}, policy=OraclePolicy(cached=["a"])), Ledger.of(["a"])
+    first = asking.score("a", pictures([0.1, 0.2, 0.1]), ["x", "x", "x"], "now", ledger)
+    again = asking.score("a", pictures([0.2, 0.1, 0.1]), ["x", "xx", "x"], "now", ledger)
+    torch.testing.assert_close(first, torch.tensor([1.1, 1.2, 1.1]))
+    torch.testing.assert_close(again, torch.tensor([1.2, 2.1, 1.1]))
+    assert sorted(judge.seen) == [(0.1, "x"), (0.1, "xx"), (0.2, "x")]
+    assert (ledger.queries["a"], ledger.hits["a"]) == (3, 3)
+
+
+def test_pictures_of_other_shapes_are_others() -> None:
+    judge, flat = Counting(), torch.zeros(1, 3, 2, 8)
+    asking, ledger = RewardOracle({"a": judge}, policy=OraclePolicy(cached=["a"])), Ledger.of(["a"])
+    for images in (flat, flat.view(1, 3, 4, 4), flat.view(1, 3, 2, 8)):
+        asking.score("a", images, ["x"], "now", ledger)
+    assert (ledger.queries["a"], ledger.hits["a"]) == (2, 1)
+
+
+def test_a_failure_is_not_remembered() -> None:
+    judge = Flaky(1, WAYS["nan"])
+    asking, ledger = RewardOracle({"a": judge}, policy=OraclePolicy("worst", cached=["a"])), Ledger.of(["a"])
+    answers = [asking.score("a", pictures([0.5]), ["x"], "now", ledger).item() for _ in range(3)]
+    assert answers[0] != answers[0]
+    assert answers[1:] == [0.5, 0.5]
+    assert (judge.seen, ledger.hits["a"], ledger.failures["a"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("on_cpu", [(), ("a", "b")])
+def test_the_same_soup_again_asks_nothing(on_cpu: tuple[str, ...]) -> None:
+    plain = run(SAMPLER, lattice(2, 3))
+    thrifty = judges(linears(2), on_cpu, OraclePolicy(cached=["a"]))
+    problems = [Problem(bind(SAMPLER), thrifty, SAMPLER.max_batch, "a lobster") for _ in range(2)]
+    first, second = (SAMPLER.run(problem, lattice(2, 3), "a lobster", 0) for problem in problems)
+    torch.testing.assert_close(first.images, plain.images)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.rewards, second.rewards)
+    assert first.ledger.queries == plain.ledger.queries
+    assert (second.ledger.queries["a"], second.ledger.hits["a"]) == (0, first.ledger.queries["a"])
+    assert second.ledger.queries["b"] == first.ledger.queries["b"]
+
+
+def test_what_was_scored_as_a_candidate_is_known_as_a_final_picture() -> None:
+    tally = Tally()
+    rewards = tally.rewards(linears(1))
+    run(BestOfN(num_inference_steps=STEPS, pool=5), lattice(1, 1), rewards, policy=OraclePolicy(cached=["a"]))
+    assert tally.counts["a"] == 5
+
+
+def test_final_pictures_are_scored_uncounted() -> None:
+    soup = run(BaseModel(num_inference_steps=STEPS), lattice(1, 1), policy=OraclePolicy(cached=["a"]))
+    assert soup.ledger.queries == soup.ledger.hits == {"a": 0}
+
+
+BAD = {
+    "failing": ({"failing": "zero"}, "failing is 'zero': choose one of raise, worst"),
+    "retries": ({"retries": -1}, "retries is -1"),
+    "timeout": ({"timeout": 0.0}, "timeout is 0.0"),
+    "budgets": ({"budgets": {"b": 9}}, "oracle.budgets names 'b', but the rewards are a"),
+    "budget": ({"budgets": {"a": 0}}, "the budget of 'a' is 0: give at least 1"),
+    "cached": ({"cached": ["b"]}, "oracle.cached names 'b', but the rewards are a"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), BAD.values(), ids=BAD)
+def test_bad_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RewardOracle({"a": level}, policy=OraclePolicy(**options))

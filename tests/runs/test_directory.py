@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
+from srsoup_lightning.samplers import Soup
+
+
+def make_soup(prompt: str = "a cat", seed: int = 0) -> Soup:
+    return Soup(
+        prompt=prompt,
+        seed=seed,
+        reward_names=("jpeg", "clip"),
+        preference_names=("jpeg1-clip0", "even"),
+        preferences=torch.tensor([[1.0, 0.0], [0.5, 0.5]]),
+        images=torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed)),
+        rewards=torch.tensor([[-1.5, 20.0], [-2.0, 30.0]]),
+        failed=torch.zeros(2, 2, dtype=torch.bool),
+        ledger=Ledger(queries={"jpeg": 7, "clip": 3}, hits={"clip": 2}, nfe=11, decodes=5, seconds=1.5),
+    )
+
+
+def test_rows_and_pictures_say_what_the_soup_said(tmp_path: Path) -> None:
+    run, soup = RunDirectory(tmp_path / "run"), make_soup()
+    run.write(soup)
+    rows = list(run.sample_rows())
+    assert rows[1] == {
+        "prompt": "a cat",
+        "seed": 0,
+        "preference": {"jpeg": 0.5, "clip": 0.5},
+        "rewards": {"jpeg": -2.0, "clip": 30.0},
+        "image": f"samples/{prompt_slug('a cat')}/0/even.png",
+    }
+    with Image.open(run.root / rows[0]["image"]) as picture:
+        pixels = torch.tensor(list(picture.getdata())).reshape(8, 8, 3).permute(2, 0, 1)
+    assert (pixels / 255 - soup.images[0]).abs().max() <= 0.5 / 255 + 1e-6
+    assert list(run.ledger_rows()) == [
+        {
+            "prompt": "a cat",
+            "seed": 0,
+            "images": 2,
+            "queries": {"jpeg": 7, "clip": 3},
+            "hits": {"clip": 2},
+            "failures": {},
+        }
+        | {"nfe": 11, "decodes": 5, "seconds": 1.5, "device": "cpu"}
+    ]
+
+
+def test_a_row_names_the_rewards_that_gave_no_score(tmp_path: Path) -> None:
+    run, soup = RunDirectory(tmp_path), make_soup()
+    soup.failed[1, 0] = True
+    run.write(soup)
+    assert [row.get("failed") for row in run.sample_rows()] == [None, ["jpeg"]]
+
+
+def test_soups_are_added_a_line_each(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for seed in range(3):
+        run.write(make_soup(seed=seed))
+    assert [json.loads(line)["seed"] for line in run.ledger.read_text().splitlines()] == [0, 1, 2]
+    assert len(run.samples.read_text().splitlines()) == 6
+
+
+@given(st.text(max_size=500))
+def test_no_prompt_leaves_the_samples_folder(prompt: str) -> None:
+    slug = prompt_slug(prompt)
+    assert len(slug) <= 60
+    assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert not slug.startswith("-")
+
+
+def test_prompts_with_equal_beginnings_have_folders_of_their_own() -> None:
+    assert len({prompt_slug("x" * 500 + end) for end in "abc"}) == 3
+
+
+@pytest.mark.parametrize("prompt", ["../../x", "/etc/passwd", "a\\..\\b", "😀", "", "a/b\n{}"])
+def test_hostile_prompts_stay_inside(tmp_path: Path, prompt: str) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.write(make_soup(prompt))
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    assert len(list((tmp_path / "run" / "samples").glob("*/0/*.png"))) == 2
+    assert next(run.sample_rows())["prompt"] == prompt
+
+
+def test_clearing_removes_only_what_runs_make(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write(make_soup())
+    (tmp_path / "notes.txt").write_text("mine")
+    run.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert list(run.sample_rows()) == []

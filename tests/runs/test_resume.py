@@ -1,0 +1,205 @@
+"""Runs that are killed, disturbed and continued: nothing twice, nothing lost, nothing torn."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from srsoup_lightning import SRSoupModule
+from srsoup_lightning.callbacks import SampleWriter
+from srsoup_lightning.runs.files import append_rows, read_rows, write_atomically
+from srsoup_lightning.runs.directory import RunDirectory
+from tests.callbacks.test_callbacks import predict
+from tests.kills import seeds_for
+from tests.processes import make_all
+from tests.runs.test_directory import make_soup
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def contents(root: Path) -> dict[str, object]:
+    """Everything that a run leaves, but for the time it took."""
+    run = RunDirectory(root)
+    costs = sorted(
+        json.dumps({key: value for key, value in row.items() if key != "seconds"}) for row in read(run.ledger)
+    )
+    pictures = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.png")}
+    return {"rows": sorted(run.samples.read_text().splitlines()), "costs": costs, "pictures": pictures}
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def check_kills(tmp_path: Path, kills: int) -> None:
+    command = [sys.executable, "-m", "tests.kills", str(tmp_path / "killed"), str(kills)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    make_all(tmp_path / "whole", seeds_for(kills))
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_run_killed_at_any_moment_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+    check_kills(tmp_path, 6)
+
+
+@pytest.mark.slow
+def test_fifty_kills(tmp_path: Path) -> None:
+    check_kills(tmp_path, 50)
+
+
+SOUPS = 4
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    samples=st.floats(0, 1), ledger=st.floats(0, 1), lost=st.sets(st.integers(0, 2 * SOUPS - 1), max_size=2),
+    parts=st.integers(1, 3),
+)  # fmt: skip
+def test_what_is_whole_is_kept_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, samples: float, ledger: float, lost: set[int], parts: int
+) -> None:
+    """Tables that end anywhere, of one process or of several, and pictures that are gone."""
+    root = tmp_path_factory.mktemp("run")
+    soups = [make_soup(seed=seed) for seed in range(SOUPS)]
+    for place, soup in enumerate(soups):
+        RunDirectory(root, rank=place % parts).write(soup)
+    first = RunDirectory(root)
+    whole = {(row["seed"], row["image"]) for row in first.sample_rows()}
+    for table, share in ((first.samples, samples), (first.ledger, ledger)):
+        table.write_bytes(table.read_bytes()[: round(share * table.stat().st_size)])
+    for place in lost:
+        sorted(root.rglob("*.png"))[place].write_bytes(b"")
+    rows, costs = list(first.sample_rows()), {row["seed"] for row in first.ledger_rows()}
+    torn = {image for _, image in whole if not (root / image).stat().st_size}
+    expected = {
+        seed
+        for seed in costs
+        if {(seed, row["image"]) for row in rows if row["seed"] == seed} == {pair for pair in whole if pair[0] == seed}
+        and not any(image in torn for other, image in whole if other == seed)
+    }
+    assert {seed for _, seed in first.recover()} == expected
+    assert {row["seed"] for row in read(first.samples)} == {row["seed"] for row in read(first.ledger)} == expected
+    assert len(read(first.samples)) == 2 * len(expected)
+    assert not list(root.glob("*.[0-9].jsonl"))
+    before = {table: table.stat().st_mtime_ns for table in (first.samples, first.ledger)}
+    first.recover()
+    assert before == {table: table.stat().st_mtime_ns for table in before}
+
+
+def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for seed in range(3):
+        run.write(make_soup(seed=seed))
+    lines = run.ledger.read_text().splitlines()
+    run.ledger.write_text("\n".join([lines[0], lines[1][:20], lines[2], ""]))
+    with pytest.raises(ValueError, match=r"ledger.jsonl, line 2 is damaged: delete that line"):
+        run.recover()
+
+
+def test_a_busy_directory_is_refused_and_left_alone(module: SRSoupModule, tmp_path: Path) -> None:
+    predict(module, tmp_path, [SampleWriter()], ["a cat"])
+    before = contents(tmp_path)
+    with (
+        FileLock(RunDirectory(tmp_path).lock),
+        pytest.raises(FileExistsError, match="another process is running in"),
+    ):
+        predict(module, tmp_path, [SampleWriter(overwrite=True)], ["a cat"])
+    assert contents(tmp_path) == before
+    predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog"])
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sampled(
+    module: SRSoupModule, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    steps: list[object] = []
+    module.step_callbacks.append(steps.append)
+    with pytest.raises(OSError, match="file"):
+        predict(module, tmp_path / "file" / "run", [SampleWriter()], ["a cat"])
+    assert not steps
+
+
+def test_rows_that_do_not_fit_on_the_disk_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, real = tmp_path / "rows.jsonl", os.write
+    append_rows(table, [{"a": 1}])
+    room = [5]
+
+    def little_room(handle: int, content: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(table))
+        written = real(handle, content[: room[0]])
+        room[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "write", little_room)
+    with pytest.raises(OSError, match="No space left"):
+        append_rows(table, [{"b": 2}, {"c": 3}])
+    monkeypatch.undo()
+    assert list(read_rows(table)) == [{"a": 1}]
+    append_rows(table, [{"d": 4}])
+    assert list(read_rows(table)) == [{"a": 1}, {"d": 4}]
+
+
+def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.yaml"
+    write_atomically(path, b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_line_that_is_still_being_written_is_no_row(tmp_path: Path) -> None:
+    table = tmp_path / "rows.jsonl"
+    table.write_text('{"a": 1}\n{"b": 2}')
+    assert list(read_rows(table)) == [{"a": 1}]
+    assert list(read_rows(tmp_path / "none.jsonl")) == []
+
+
+def test_a_disk_that_fills_up_keeps_what_was_finished(
+    module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [10]  # pictures: one soup of six, and a part of the next
+
+    def full(handle: int) -> None:
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict(module, tmp_path / "full", [SampleWriter()], ["a cat"])
+    monkeypatch.undo()
+    assert [row["seed"] for row in RunDirectory(tmp_path / "full").ledger_rows()] == [0]
+    for place in ("full", "roomy"):
+        predict(module, tmp_path / place, [SampleWriter()], ["a cat"])
+    assert contents(tmp_path / "full") == contents(tmp_path / "roomy")
+
+
+def test_a_clock_that_is_set_back_changes_nothing(
+    module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(module, tmp_path / "steady", [SampleWriter()], ["a cat"])
+    hours = itertools.count()
+    monkeypatch.setattr(time, "time", lambda: -3_600.0 * next(hours))
+    predict(module, tmp_path / "set back", [SampleWriter()], ["a cat"])
+    predict(module, tmp_path / "set back", [SampleWriter()], ["a cat"])
+    assert contents(tmp_path / "steady") == contents(tmp_path / "set back")
+    assert all(row["seconds"] > 0 for row in RunDirectory(tmp_path / "set back").ledger_rows())

@@ -1,0 +1,26 @@
+"""Latents at one point are found, whatever their order."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srsoup_lightning.search.candidates import distinct
+
+points = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=12)
+
+
+@given(points=points)
+def test_every_latent_stands_at_the_first_latent_of_its_point(points: list[tuple[int, int]]) -> None:
+    rows, place = distinct(torch.tensor(points, dtype=torch.float32).view(-1, 1, 2, 1))
+    first_seen = list(dict.fromkeys(points))
+    assert rows.tolist() == [points.index(point) for point in first_seen]
+    assert place.tolist() == [first_seen.index(point) for point in points]
+
+
+def test_the_last_bit_tells_latents_apart() -> None:
+    x = torch.ones(3, 3, 4, 4)
+    x[2, 2, 3, 3] = torch.nextafter(x[2, 2, 3, 3], torch.tensor(2.0))
+    rows, place = distinct(x)
+    assert (rows.tolist(), place.tolist()) == ([0, 2], [0, 0, 1])
