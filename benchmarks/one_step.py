@@ -102,7 +102,7 @@ def walk(
                 other = ways[way].steering(problem, weights, noise)
                 other.learned = deepcopy(steering.learned)
                 moved[way], _ = other.step(x, step)
-            mean, sigma = problem.kernel.transition(step, x, problem.predict(x, step))
+            mean, sigma = problem.kernel.transition(step, x, problem.denoise(x, step))
             moved["unsteered"] = mean + sigma * noise.step(step)
         x, _ = steering.step(x, step)
         if moved:
@@ -112,7 +112,7 @@ def walk(
 def finish(problem: Problem, x: Tensor, level: int) -> Tensor:
     """Scores (P, M) of the pictures that latents x (P, C, H, W) of a level lead to, where eta is 0."""
     for step in range(level, problem.kernel.steps):
-        x, _ = problem.kernel.transition(step, x, problem.predict(x, step))
+        x, _ = problem.kernel.transition(step, x, problem.denoise(x, step))
     scores, _ = problem.score(problem.decode(x))
     return scores.cpu()
 

@@ -79,7 +79,7 @@ def _bare_rates(backbone: Backbone, previewing: Backbone, batch: int) -> dict[st
     x = torch.randn(batch, *denoiser.shape)
     images = denoiser.decode(x)
     rates = {
-        "network evaluation": _seconds(lambda: denoiser.predict(x, 10)) / (batch * denoiser.evaluations),
+        "network evaluation": _seconds(lambda: denoiser.denoise(x, 10)) / (batch * denoiser.evaluations),
         "decode": _seconds(lambda: denoiser.decode(x)) / batch,
         f"decode by {PREVIEW}": _seconds(lambda: with_tiny.decode_preview(x)) / batch,
     }

@@ -28,8 +28,9 @@ from srsoup_lightning.oracle.oracle import RewardOracle
 from srsoup_lightning.oracle.policy import OraclePolicy, RewardError
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.base import Moment, OnStep, Sampler, Soup
+from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.rehearsal import rehearse
+from srsoup_lightning.samplers.result import Moment, OnStep, Soup
 
 logger = logging.getLogger(__name__)
 

@@ -42,10 +42,10 @@ class Problem:
         self.kernel, self.shape, self.device = denoiser.kernel, denoiser.shape, denoiser.device
         self.ledger = Ledger.of(self.rewards, str(denoiser.device))
 
-    def predict(self, x: Tensor, level: int) -> Prediction:
+    def denoise(self, x: Tensor, level: int) -> Prediction:
         """The prediction at latents x (B, C, H, W) of level 0 ... T - 1."""
         self.ledger.count_evaluations(len(x) * self.denoiser.evaluations)
-        parts = list(self._in_chunks(lambda chunk: self.denoiser.predict(chunk, level), x))
+        parts = list(self._in_chunks(lambda chunk: self.denoiser.denoise(chunk, level), x))
         return Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.noise for part in parts]))
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -74,8 +74,8 @@ class Problem:
             return self.kernel.clean(level, x, noise)
         if kind == "unguided":
             self.ledger.count_evaluations(len(x))
-            return self.denoiser.predict_unguided(x, level).x0
-        return self.predict(x, level).x0
+            return self.denoiser.denoise_unguided(x, level).x0
+        return self.denoise(x, level).x0
 
     def query(
         self, x: Tensor, level: int, asked: Tensor, kind: Preview = "guided", noise: Tensor | None = None

@@ -47,7 +47,7 @@ class GaussianMixture:
         alphas = start + (final_alpha - start) * torch.sin(angles * torch.pi / 2).square()
         kernel = DDIM(tuple(alphas.tolist()), eta)
 
-        def predict(x: Tensor, level: int) -> Prediction:
+        def denoise(x: Tensor, level: int) -> Prediction:
             alpha = kernel.alphas[level]
             x0 = self.posterior_mean(x, alpha)
             return Prediction(x0, (x - alpha**0.5 * x0) / (1 - alpha) ** 0.5)
@@ -58,8 +58,8 @@ class GaussianMixture:
         return Denoiser(
             shape=tuple(self.centres.shape[1:]),
             kernel=kernel,
-            predict=predict,
-            predict_unguided=predict,
+            denoise=denoise,
+            denoise_unguided=denoise,
             decode=decode,
             decode_preview=decode,
             evaluations=1,

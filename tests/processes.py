@@ -8,7 +8,7 @@ from pathlib import Path
 
 from srsoup_lightning import PromptDataModule
 from srsoup_lightning.callbacks import SampleWriter
-from srsoup_lightning.samplers.base import Moment
+from srsoup_lightning.samplers.result import Moment
 from tests.conftest import Channel, make_module, quiet_trainer
 
 PROMPTS = ["a cat", "a dog / with ünicode"]

@@ -81,7 +81,7 @@ def test_the_preview_decoder_shows_rewards_nearly_what_the_pipeline_would() -> N
     x = torch.randn(4, *denoiser.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for step in range(3):
-            x = denoiser.predict(x, step).x0 if step == 2 else denoiser.kernel.mean(step, x, denoiser.predict(x, step))
+            x = denoiser.denoise(x, step).x0 if step == 2 else denoiser.kernel.mean(step, x, denoiser.denoise(x, step))
         seen, drawn = denoiser.decode_preview(x), denoiser.decode(x)
     blank = drawn.mean((0, 2, 3), keepdim=True)
     assert (seen - drawn).abs().mean() < 0.25 * (drawn - blank).abs().mean()

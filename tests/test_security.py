@@ -463,7 +463,7 @@ class Task:
 def test_progress_shows_a_prompt_and_obeys_none() -> None:
     from srsoup_lightning.costs.ledger import Ledger
     from srsoup_lightning.data import SoupRequest
-    from srsoup_lightning.samplers.base import Moment
+    from srsoup_lightning.samplers.result import Moment
 
     progress, task = SoupProgress(), Task()
     progress._progress = task

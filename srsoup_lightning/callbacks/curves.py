@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from srsoup_lightning.preferences import Preferences, point_name
-from srsoup_lightning.samplers.base import Moment, Observation
+from srsoup_lightning.samplers.result import Moment, Observation
 
 SO_FAR, OF_SOUP, CLOSENESS = "cost so far", "cost of the soup", "closeness"
 MEAN, LOWEST, HIGHEST = (f"{CLOSENESS}/{which}" for which in ("mean of all pairs", "lowest", "highest"))

@@ -30,7 +30,7 @@ from srsoup_lightning.report.sheet import soup_sheet
 from srsoup_lightning.report.tables import Box
 from srsoup_lightning.runs.directory import Row, ledger_row_of, prompt_slug
 from srsoup_lightning.runs.reading import run_of_rows
-from srsoup_lightning.samplers.base import Moment, Soup
+from srsoup_lightning.samplers.result import Moment, Soup
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

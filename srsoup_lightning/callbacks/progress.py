@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.module import SRSoupModule
-from srsoup_lightning.samplers.base import Moment
+from srsoup_lightning.samplers.result import Moment
 from srsoup_lightning.terminal import printable
 
 

@@ -13,7 +13,7 @@ from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.hparams import settings_of
 from srsoup_lightning.report.tables import hypervolume_box
 from srsoup_lightning.runs.directory import Row, ledger_row_of, sample_rows_of
-from srsoup_lightning.samplers.base import Soup
+from srsoup_lightning.samplers.result import Soup
 
 
 class ParetoLogger(Callback):

@@ -13,7 +13,7 @@ from srsoup_lightning.data import PromptDataModule, SoupRequest
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import Key, Row, RunDirectory, preference_weights
 from srsoup_lightning.runs.spending import SharedCounts
-from srsoup_lightning.samplers.base import Soup
+from srsoup_lightning.samplers.result import Soup
 
 
 class SampleWriter(Callback):

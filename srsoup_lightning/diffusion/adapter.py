@@ -159,14 +159,14 @@ class Adapter(Backbone):
         dtype = self.network.dtype
         condition = {name: each.to(dtype) if each.is_floating_point() else each for name, each in condition.items()}
 
-        def predict(x: Tensor, level: int, condition: Condition) -> Prediction:
+        def denoise(x: Tensor, level: int, condition: Condition) -> Prediction:
             return schedule.read(self._output(x, schedule.times[level], condition, guidance_scale), x, level)
 
         return Denoiser(
             shape=self.latent_shape,
             kernel=schedule.kernel,
-            predict=partial(predict, condition=condition),
-            predict_unguided=partial(predict, condition={name: each[-1:] for name, each in condition.items()}),
+            denoise=partial(denoise, condition=condition),
+            denoise_unguided=partial(denoise, condition={name: each[-1:] for name, each in condition.items()}),
             decode=partial(self._decode, self.pipeline.vae),
             decode_preview=partial(self._decode, self.preview_decoder or self.pipeline.vae),
             evaluations=2 if guided else 1,

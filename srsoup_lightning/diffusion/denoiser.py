@@ -18,8 +18,8 @@ class Denoiser:
     Attributes:
         shape: A latent's shape, (C, H, W).
         kernel: The reverse transitions.
-        predict: Latents (B, C, H, W) at level i in 0 ... T - 1, and i, to the prediction at them, in float32.
-        predict_unguided: The same without classifier-free guidance, at one network evaluation a latent.
+        denoise: Latents (B, C, H, W) at level i in 0 ... T - 1, and i, to the prediction at them, in float32.
+        denoise_unguided: The same without classifier-free guidance, at one network evaluation a latent.
         decode: Clean latents (B, C, H, W) to images (B, 3, height, width) in [0, 1], float32.
         decode_preview: The same for pictures that only rewards see: a cheaper decoder where the user has one.
         evaluations: Network evaluations that one prediction costs a latent: 2 under classifier-free guidance.
@@ -28,8 +28,8 @@ class Denoiser:
 
     shape: tuple[int, ...]
     kernel: Kernel
-    predict: Callable[[Tensor, int], Prediction]
-    predict_unguided: Callable[[Tensor, int], Prediction]
+    denoise: Callable[[Tensor, int], Prediction]
+    denoise_unguided: Callable[[Tensor, int], Prediction]
     decode: Callable[[Tensor], Tensor]
     decode_preview: Callable[[Tensor], Tensor]
     evaluations: int

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from srsoup_lightning.runs.directory import RunDirectory, prompt_slug, sample_rows_of, save_png, to_picture
 from srsoup_lightning.runs.pictures import open_picture
-from srsoup_lightning.samplers.base import Soup
+from srsoup_lightning.samplers.result import Soup
 
 TILE = 128  # pixels a small picture is enlarged to
 LARGEST = 256  # pixels that the longer side of a soup's pictures is brought down to

@@ -34,7 +34,7 @@ from PIL import Image
 from torch import Tensor
 
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
-from srsoup_lightning.samplers.base import Soup
+from srsoup_lightning.samplers.result import Soup
 
 SLUG_LENGTH = 40
 PNG_END = b"IEND\xaeB`\x82"

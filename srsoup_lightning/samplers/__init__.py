@@ -3,8 +3,9 @@
 from srsoup_lightning.oracle.oracle import RewardOracle
 from srsoup_lightning.oracle.policy import OraclePolicy, RewardError
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.base import Moment, Observation, OnStep, Sampler, Soup
+from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.best_of_n import BestOfN
+from srsoup_lightning.samplers.result import Moment, Observation, OnStep, Soup
 from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
 from srsoup_lightning.samplers.unsteered import BaseModel
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated

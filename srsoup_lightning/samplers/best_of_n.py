@@ -10,7 +10,8 @@ from torch import Tensor
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.base import Moment, OnStep, Sampler
+from srsoup_lightning.samplers.base import Sampler
+from srsoup_lightning.samplers.result import Moment, OnStep
 from srsoup_lightning.samplers.unsteered import unsteered
 from srsoup_lightning.search.selection import choose
 

@@ -77,7 +77,7 @@ def _projected(direction: Tensor, images: Tensor, prompts: list[str]) -> Tensor:
 def stand_in(kernel: Kernel, evaluations: int) -> Denoiser:
     """A denoiser that does next to nothing, over the given transitions."""
 
-    def predict(x: Tensor, level: int) -> Prediction:
+    def denoise(x: Tensor, level: int) -> Prediction:
         return Prediction(x.tanh(), x)
 
     def decode(latents: Tensor) -> Tensor:
@@ -86,8 +86,8 @@ def stand_in(kernel: Kernel, evaluations: int) -> Denoiser:
     return Denoiser(
         shape=SHAPE,
         kernel=kernel,
-        predict=predict,
-        predict_unguided=predict,
+        denoise=denoise,
+        denoise_unguided=denoise,
         decode=decode,
         decode_preview=decode,
         evaluations=evaluations,
@@ -124,7 +124,7 @@ def probe(problem: Problem) -> Rates:
         torch.cuda.reset_peak_memory_stats(device)
     noise = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
-        evaluation, prediction = _timed(lambda: denoiser.predict(noise, 0), device)
+        evaluation, prediction = _timed(lambda: denoiser.denoise(noise, 0), device)
         decode, images = _timed(lambda: denoiser.decode_preview(prediction.x0), device)
         prompts = [problem.prompt] * batch
         queries = {

@@ -14,7 +14,8 @@ from torch import Tensor
 from srsoup_lightning.diffusion.noise import NoiseSource, require_even
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Preview, Problem
-from srsoup_lightning.samplers.base import Moment, OnStep, Sampler
+from srsoup_lightning.samplers.base import Sampler
+from srsoup_lightning.samplers.result import Moment, OnStep
 from srsoup_lightning.samplers.steering import Steering
 from srsoup_lightning.samplers.unsteered import unsteered
 from srsoup_lightning.search.gradient import Correction, require_correction

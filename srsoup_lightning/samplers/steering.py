@@ -9,7 +9,7 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.base import Observation
+from srsoup_lightning.samplers.result import Observation
 from srsoup_lightning.search.candidates import distinct
 from srsoup_lightning.search.gradient import mix, project_to_shell
 from srsoup_lightning.search.selection import choose
@@ -68,7 +68,7 @@ class Steering:
 
     def best(self, pool: Tensor, step: int) -> Tensor:
         """The one (1, C, H, W) of latents (K, C, H, W) of a level that serves the mean preference best."""
-        clean = self.problem.predict(pool, step).x0
+        clean = self.problem.denoise(pool, step).x0
         rewards = self.problem.judge(clean, step)
         for learned, reward in zip(self.learned, rewards.T, strict=False):  # none without a surrogate
             learned.learn(clean, reward)
@@ -77,7 +77,7 @@ class Steering:
     def step(self, x: Tensor, step: int) -> tuple[Tensor, Observation | None]:
         """All trajectories x (P, C, H, W) of level `step` at the next, and what was seen on the way."""
         points, place = distinct(x)
-        prediction = self.problem.predict(x[points], step)
+        prediction = self.problem.denoise(x[points], step)
         at_points = self.problem.kernel.transition(step, x[points], prediction)
         means, sigma = at_points.mean[place], at_points.sigma
         if sigma == 0:

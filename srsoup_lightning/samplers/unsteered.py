@@ -11,7 +11,8 @@ from torch import Tensor
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.base import Moment, OnStep, Sampler
+from srsoup_lightning.samplers.base import Sampler
+from srsoup_lightning.samplers.result import Moment, OnStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ def unsteered(
     kernel = problem.kernel
     x = torch.stack([noise.start(member) for member in members])
     for step in range(kernel.steps if until is None else until):
-        x, sigma = kernel.transition(step, x, problem.predict(x, step))
+        x, sigma = kernel.transition(step, x, problem.denoise(x, step))
         if sigma > 0:
             x = x + sigma * torch.stack([noise.step(step, member) for member in members])
         on_step(Moment(step + 1, kernel.steps, problem.ledger))

@@ -95,7 +95,7 @@ def prediction(backbone: Backbone) -> Tensor:
     """The clean latent that a model predicts of noise, at the second of three levels."""
     denoiser = backbone.bind("a cat", num_inference_steps=3, guidance_scale=1.0, eta=1.0)
     x = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
-    return denoiser.predict(x, 1).x0
+    return denoiser.denoise(x, 1).x0
 
 
 @pytest.fixture(scope="session")

@@ -58,11 +58,11 @@ def test_one_step_draws_the_pipeline_s_own_picture(guidance_scale: float) -> Non
     options = {"num_inference_steps": 1, "eta": 1.0}
     denoiser = StableDiffusion(make("LCM"), height=16).bind(PROMPT, guidance_scale=guidance_scale, **options)
     assert denoiser.evaluations == 1
-    mean, sigma = denoiser.kernel.transition(0, latents, denoiser.predict(latents, 0))
+    mean, sigma = denoiser.kernel.transition(0, latents, denoiser.denoise(latents, 0))
     assert sigma == 0
     torch.testing.assert_close(denoiser.decode(mean), expected, rtol=0, atol=1e-4)
     other = StableDiffusion(make("LCM"), height=16).bind(PROMPT, guidance_scale=3.0, **options)
-    assert (other.predict(latents, 0).x0 - mean).abs().max() > 1e-4
+    assert (other.denoise(latents, 0).x0 - mean).abs().max() > 1e-4
 
 
 def test_a_distilled_model_is_led_away_from_nothing() -> None:

@@ -157,9 +157,9 @@ def test_latents_of_a_batch_are_predicted_as_they_are_alone(family: str) -> None
     adapter = sized(family)
     denoiser = bound(adapter, WAYS.get(family, Way()))
     x = torch.randn(3, *adapter.latent_shape, generator=torch.Generator().manual_seed(0))
-    alone = torch.cat([denoiser.predict(each[None], 1).x0 for each in x])
+    alone = torch.cat([denoiser.denoise(each[None], 1).x0 for each in x])
     # Z-Image's random network predicts numbers of up to 36, which rounding moves by more than 1e-4 on some CPUs.
-    torch.testing.assert_close(denoiser.predict(x, 1).x0, alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(denoiser.denoise(x, 1).x0, alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=["short", "longer"])
@@ -169,9 +169,9 @@ def test_an_unguided_prediction_is_that_of_a_model_without_guidance(family: str,
     guided, plain = (bound(adapter, way._replace(guidance_scale=scale), prompt) for scale in (way.guidance_scale, 0.0))
     assert (guided.evaluations, plain.evaluations) == (2, 1)
     x = start(adapter)
-    expected = plain.predict(x, 1).x0
-    torch.testing.assert_close(guided.predict_unguided(x, 1).x0, expected, rtol=0, atol=1e-4)
-    assert (guided.predict(x, 1).x0 - expected).abs().max() > 0.01
+    expected = plain.denoise(x, 1).x0
+    torch.testing.assert_close(guided.denoise_unguided(x, 1).x0, expected, rtol=0, atol=1e-4)
+    assert (guided.denoise(x, 1).x0 - expected).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("family", GUIDED)

@@ -32,7 +32,7 @@ def test_a_saved_pipeline_loads_and_predicts_and_decodes_the_same(pipeline_folde
     )
     assert saved.kernel == made.kernel
     for level in range(3):
-        torch.testing.assert_close(saved.predict(x, level), made.predict(x, level))
+        torch.testing.assert_close(saved.denoise(x, level), made.denoise(x, level))
     torch.testing.assert_close(saved.decode(x), made.decode(x))
 
 
@@ -44,7 +44,7 @@ def test_networks_have_the_precision_asked_for_and_latents_stay_float32(pipeline
     assert denoiser.shape == (4, 12, 8)
     if dtype != "float16":  # slow on a CPU
         x = torch.randn(1, 4, 12, 8, generator=torch.Generator().manual_seed(0))
-        assert {part.dtype for part in denoiser.predict(x, 0)} == {torch.float32}
+        assert {part.dtype for part in denoiser.denoise(x, 0)} == {torch.float32}
         assert denoiser.decode(x).dtype == torch.float32
 
 

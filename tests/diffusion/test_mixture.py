@@ -35,7 +35,7 @@ def test_posterior_mean_is_the_integral_of_its_definition(alpha: float) -> None:
 def affine(denoiser: Denoiser, step: int) -> tuple[float, float]:
     """The slope and offset of the transition's mean, where it is affine: with a single centre."""
     x = torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1)
-    at_zero, at_one = denoiser.kernel.mean(step, x, denoiser.predict(x, step)).flatten().tolist()
+    at_zero, at_one = denoiser.kernel.mean(step, x, denoiser.denoise(x, step)).flatten().tolist()
     return at_one - at_zero, at_zero
 
 
@@ -68,7 +68,7 @@ def test_unsteered_samples_have_the_moments_and_shares_of_the_data() -> None:
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(20_000, 2, 1, 1, generator=rng)
     for step in range(400):
-        mean, sigma = denoiser.kernel.transition(step, x, denoiser.predict(x, step))
+        mean, sigma = denoiser.kernel.transition(step, x, denoiser.denoise(x, step))
         x = mean + sigma * torch.randn(x.shape, generator=rng)
     samples = x.flatten(1).double()
     mean = SHARES @ CENTRES.flatten(1)
@@ -98,8 +98,8 @@ def test_parts_of_the_prediction_make_up_the_latent() -> None:
     x = torch.randn(3, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for level in range(4):
         alpha = denoiser.kernel.alphas[level]
-        x0, noise = denoiser.predict(x, level)
-        assert isinstance(denoiser.predict(x, level), Prediction)
+        x0, noise = denoiser.denoise(x, level)
+        assert isinstance(denoiser.denoise(x, level), Prediction)
         torch.testing.assert_close(math.sqrt(alpha) * x0 + math.sqrt(1 - alpha) * noise, x)
 
 

@@ -24,7 +24,7 @@ def drawn(eta: float, guidance_scale: float, negative_prompt: str, rng: torch.Ge
     x = torch.randn(1, *denoiser.shape, generator=rng)
     with torch.no_grad():
         for step in range(STEPS):
-            mean, sigma = denoiser.kernel.transition(step, x, denoiser.predict(x, step))
+            mean, sigma = denoiser.kernel.transition(step, x, denoiser.denoise(x, step))
             x = mean + sigma * torch.randn(x.shape, generator=rng)
         return denoiser.decode(x)
 

@@ -110,7 +110,7 @@ def test_a_scheduler_without_a_word_on_clipping_does_not_clip() -> None:
     backbone = StableDiffusion(tiny_pipeline(EulerDiscreteScheduler(**SCHEDULE)))
     denoiser = backbone.bind(PROMPT, num_inference_steps=STEPS, guidance_scale=1.0, eta=1.0)
     x = 100 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert denoiser.predict(x, STEPS - 1).x0.abs().max() > 10
+    assert denoiser.denoise(x, STEPS - 1).x0.abs().max() > 10
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_an_unguided_prediction_is_that_of_guidance_scale_one() -> None:
     options = {"num_inference_steps": STEPS, "eta": 1.0, "negative_prompt": "dog"}
     guided = backbone.bind(PROMPT, guidance_scale=5.0, **options)
     plain = backbone.bind(PROMPT, guidance_scale=1.0, **options)
-    torch.testing.assert_close(guided.predict_unguided(x, 1), plain.predict(x, 1))
-    assert not torch.allclose(guided.predict(x, 1).x0, plain.predict(x, 1).x0)
+    torch.testing.assert_close(guided.denoise_unguided(x, 1), plain.denoise(x, 1))
+    assert not torch.allclose(guided.denoise(x, 1).x0, plain.denoise(x, 1).x0)
 
 
 def test_a_tiny_autoencoder_decodes_what_rewards_see_and_nothing_else(pipeline_folder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def pool_by_hand(sampler: BestOfN) -> Tensor:
     for member in range(POOL):
         x = noise.start(member)[None]
         for step in range(STEPS):
-            mean = denoiser.kernel.mean(step, x, denoiser.predict(x, step))
+            mean = denoiser.kernel.mean(step, x, denoiser.denoise(x, step))
             x = mean + denoiser.kernel.sigma(step) * noise.step(step, member)
         pictures.append(denoiser.decode(x))
     return torch.cat(pictures)

@@ -202,14 +202,14 @@ def test_the_network_does_not_wait_for_a_background_reward() -> None:
         if next(calls) >= 3:  # the trajectory itself and the first chunk come before
             seen.wait(timeout=20)
             next_chunk.set()
-        return denoiser.predict(x, level)
+        return denoiser.denoise(x, level)
 
     def patient(images: Tensor) -> Tensor:
         seen.set()
         assert next_chunk.wait(timeout=20)
         return linears(1)["a"](images)
 
-    watched = replace(denoiser, predict=predict)
+    watched = replace(denoiser, denoise=predict)
     run(sampler, lattice(1, 1), {"a": patient}, denoiser=watched, on_cpu=["a"])
 
 

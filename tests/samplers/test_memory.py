@@ -32,7 +32,7 @@ def cramped(work: Callable[..., object], room: int = ROOM) -> Callable[..., obje
     return in_little_room
 
 
-PARTS = ("predict", "decode", "decode_preview")
+PARTS = ("denoise", "decode", "decode_preview")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -62,7 +62,7 @@ def test_a_rewards_own_network_may_be_what_is_too_large() -> None:
 def test_one_latent_that_does_not_fit_is_an_error() -> None:
     denoiser = bind(SAMPLER)
     with pytest.raises(torch.OutOfMemoryError):
-        run(SAMPLER, lattice(2, 3), denoiser=replace(denoiser, predict=cramped(denoiser.predict, 0)))
+        run(SAMPLER, lattice(2, 3), denoiser=replace(denoiser, denoise=cramped(denoiser.denoise, 0)))
 
 
 def test_the_next_soup_begins_with_what_fits() -> None:
@@ -72,11 +72,11 @@ def test_the_next_soup_begins_with_what_fits() -> None:
         def bind(self, prompt: str, **options: object) -> Denoiser:
             denoiser = super().bind(prompt, **options)
 
-            def predict(x: Tensor, level: int) -> object:
+            def denoise(x: Tensor, level: int) -> object:
                 self.refused += len(x) > 6
-                return cramped(denoiser.predict, 6)(x, level)
+                return cramped(denoiser.denoise, 6)(x, level)
 
-            return replace(denoiser, predict=predict)
+            return replace(denoiser, denoise=denoise)
 
     module = make_module({"red": Channel(0), "blue": Channel(2)})
     expected = predict(module, ["a cat", "a dog"], [0])

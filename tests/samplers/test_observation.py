@@ -1,4 +1,4 @@
-"""What step_callbacks are told of a step's candidates and trajectories, against what rewards and policies really saw."""
+"""A step callback is told of candidates and trajectories what rewards and policies really saw."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class Twin:
         self.memory: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.rewards]
 
     def step(self, x: Tensor, step: int) -> Tensor:
-        predictions = [self.denoiser.predict(each, step) for each in x.split(1)]
+        predictions = [self.denoiser.denoise(each, step) for each in x.split(1)]
         kernel = self.denoiser.kernel
         means = torch.cat([kernel.mean(step, each, seen) for each, seen in zip(x, predictions, strict=True)])
         previews = torch.cat([prediction.x0 for prediction in predictions])
@@ -114,7 +114,7 @@ class Twin:
         for s in range(len(means)):
             draws.append(self.noise.candidates(int(known.max()), step, weights[s].tolist() if own else None))
             latents = means[s] + sigma * draws[s]
-            clean.append(latents if step + 1 == STEPS else self.denoiser.predict(latents, step + 1).x0)
+            clean.append(latents if step + 1 == STEPS else self.denoiser.denoise(latents, step + 1).x0)
         for j, score in enumerate(self.rewards):
             raw, explained = self.known_rewards(j, score, torch.stack(clean), heard, counts[:, j] * heard[:, j])
             for s in range(len(means)):
@@ -458,7 +458,7 @@ def test_equal_rewards_take_the_unsteered_step_along_the_first_draw(sharing: Sha
     x = torch.stack([noise.start()] * 3)
     points = lattice(2, 2).trajectories(sharing.anchors)[0].tolist()
     for step in range(STEPS):
-        mean, sigma = denoiser.kernel.transition(step, x, denoiser.predict(x, step))
+        mean, sigma = denoiser.kernel.transition(step, x, denoiser.denoise(x, step))
         own = [noise.candidates(N, step, point if sharing.own_noise else None)[0] for point in points]
         x = mean + sigma * torch.stack(own)
     constant = dict.fromkeys(NAMES[:2], lambda images: torch.full((len(images),), 0.1))
@@ -470,11 +470,11 @@ def test_equal_rewards_take_the_unsteered_step_along_the_first_draw(sharing: Sha
 def test_a_mirrored_pair_steps_along_the_better_of_its_two_draws() -> None:
     sampler = soup(Never(), candidates=2, antithetic=True, num_inference_steps=2)
     denoiser, noise = bind(sampler), NoiseSource("a lobster", 0, SHAPE, antithetic=True)
-    mean, sigma = denoiser.kernel.transition(0, noise.start()[None], denoiser.predict(noise.start()[None], 0))
+    mean, sigma = denoiser.kernel.transition(0, noise.start()[None], denoiser.denoise(noise.start()[None], 0))
     draws = noise.candidates(2, 0)
-    best = linear(0)(denoiser.decode(denoiser.predict(mean + sigma * draws, 1).x0)).argmax()
+    best = linear(0)(denoiser.decode(denoiser.denoise(mean + sigma * draws, 1).x0)).argmax()
     x = mean + sigma * math.sqrt(math.prod(SHAPE)) * draws[best] / draws[best].norm()
-    close(run(sampler, lattice(1, 1)).images, denoiser.decode(denoiser.kernel.mean(1, x, denoiser.predict(x, 1))))
+    close(run(sampler, lattice(1, 1)).images, denoiser.decode(denoiser.kernel.mean(1, x, denoiser.denoise(x, 1))))
 
 
 def test_a_shaping_per_reward_is_used_for_that_reward() -> None:

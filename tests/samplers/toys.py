@@ -89,13 +89,13 @@ class Tally:
         self.largest = max(self.largest, len(latents))
 
     def denoiser(self, denoiser: Denoiser, evaluations: int = 1) -> Denoiser:
-        def predict(x: Tensor, level: int) -> Prediction:
+        def denoise(x: Tensor, level: int) -> Prediction:
             self._seen("predict", x)
-            return denoiser.predict(x, level)
+            return denoiser.denoise(x, level)
 
-        def predict_unguided(x: Tensor, level: int) -> Prediction:
+        def denoise_unguided(x: Tensor, level: int) -> Prediction:
             self._seen("predict unguided", x)
-            return denoiser.predict_unguided(x, level)
+            return denoiser.denoise_unguided(x, level)
 
         def decode(latents: Tensor) -> Tensor:
             self._seen("decode", latents)
@@ -107,8 +107,8 @@ class Tally:
 
         return replace(
             denoiser,
-            predict=predict,
-            predict_unguided=predict_unguided,
+            denoise=denoise,
+            denoise_unguided=denoise_unguided,
             decode=decode,
             decode_preview=decode_preview,
             evaluations=evaluations,

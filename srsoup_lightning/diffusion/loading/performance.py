@@ -24,7 +24,7 @@ def tune(
     channels_last: bool,
     regional_compile: bool,
 ) -> None:
-    """Set a pipeline's networks up for speed or memory; see :class:`~srsoup_lightning.diffusion.loading.pipeline.Loading`.
+    """Set a pipeline's networks up for speed or memory; see :class:`~srsoup_lightning.Loading`.
 
     Raises:
         ValueError: Something that these networks, or the packages installed, don't have.
