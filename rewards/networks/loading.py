@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from rewards.networks.source import Source, first_line, quiet_loading
+from rewards.checks import first_line, require_choice
+from rewards.networks.silence import silence_transformers
+from rewards.networks.source import Source
 from rewards.networks.weight_file import require_shapes
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
@@ -32,7 +34,7 @@ def load_config(model: Source, allowed: Collection[str] | None = None) -> Any:  
         raise ModuleNotFoundError("rewards with networks need transformers: pip install transformers") from missing
     try:
         # SigLIP's configurations name marks that are not in its vocabulary, and transformers warns of them.
-        with quiet_loading():
+        with silence_transformers():
             config = model.load(AutoConfig)
     except OSError as error:
         raise model.not_found(error) from None
@@ -49,8 +51,7 @@ def torch_dtype(dtype: str) -> torch.dtype:
     Raises:
         ValueError: If it is none of :data:`Dtype`.
     """
-    if dtype not in get_args(Dtype):
-        raise ValueError(f"dtype is {dtype!r}: choose one of {', '.join(get_args(Dtype))}.")
+    require_choice("dtype", dtype, Dtype)
     return getattr(torch, dtype)
 
 
@@ -73,7 +74,7 @@ def load_network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:
         raise model.only_pickles()
     options = {"config": config, "dtype": torch_dtype(dtype), "use_safetensors": True, "output_loading_info": True}
     try:
-        with quiet_loading():
+        with silence_transformers():
             network, report = model.load(kind, **options)
     except OSError as error:
         raise (model.only_pickles() if "safetensors" in str(error) else model.not_found(error)) from None
@@ -113,7 +114,7 @@ def network_of(
         wanted = {key: weight.shape for key, weight in kind(config, **options).state_dict().items()}
     require_shapes(weights, wanted, name)
     fitting = {key: weights[key] for key in wanted}
-    with quiet_loading():
+    with silence_transformers():
         # Unlike load_state_dict it takes the tensors as they are, with no network of random weights made before.
         network = kind.from_pretrained(None, config=config, state_dict=fitting, dtype=dtype, **options)
     require_finite(network, name)
@@ -128,7 +129,7 @@ def load_preprocessing(kind: Any, source: Source) -> Any:  # noqa: ANN401
         ModuleNotFoundError: If it needs a package that is not installed.
     """
     try:
-        with quiet_loading():
+        with silence_transformers():
             return source.load(kind)
     except (OSError, ValueError) as error:
         raise source.no_preprocessing(error) from None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rewards.builtin import CLIP_MODELS
+from rewards.checks import first_line, require_no_url
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,7 @@ class Source:
     revision: str | None = None
 
     def __post_init__(self) -> None:
-        if "://" in self.name:
-            raise ValueError("a model is given by a URL: give a hub id or a folder, and a token by HF_TOKEN.")
+        require_no_url("model", self.name)
         if self.folder is None and (self.name.startswith((".", "~", "/")) or self.name.count("/") != 1):
             raise self.not_found("there is no such folder")
         if self.folder is not None and self.revision is not None:
@@ -71,24 +69,3 @@ class Source:
             f"{self.name} holds no safetensors weights, and rewards open no pickles such as pytorch_model.bin: load it "
             "once with transformers, in an environment you trust, and write it again by its save_pretrained."
         )
-
-
-def first_line(reason: str | Exception) -> str:
-    """What an error says, cut to one line without a full stop."""
-    lines = str(reason).strip().splitlines() or [type(reason).__name__]
-    return lines[0].rstrip(".:")
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Hide transformers' bar over weights read from disk and its list of weights not used, but no download's bar."""
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    before = logging.set_tqdm_hook(lambda bar, args, options: bar(*args, **{**options, "disable": True}))
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_tqdm_hook(before)
-        logging.set_verbosity(verbosity)

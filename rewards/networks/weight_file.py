@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rewards.networks.source import first_line
+from rewards.checks import first_line
 
 _PICKLES = (".pth", ".pt")
 
