@@ -28,10 +28,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.builtin import PIPELINES
-from srsoup_lightning.diffusion.adapter import Adapter
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
 from srsoup_lightning.diffusion.families.stable_diffusion_xl import StableDiffusionXL
 from srsoup_lightning.diffusion.loading.performance import tune
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.samplers import Problem, RewardOracle, SRSoup
 from srsoup_lightning.samplers.rehearsal import probe
 
@@ -77,11 +77,11 @@ def main(
 def _measure(
     model: str, way: str, device: torch.device, divisions: int, soups: int, max_batch: int
 ) -> dict[str, float]:
-    adapter = MODELS[model]().to(device)
+    backbone = MODELS[model]().to(device)
     options = {"tiling": False, "slicing": False, "attention": None, "channels_last": False, "regional_compile": False}
-    tune(adapter.network, adapter.pipeline.vae, **options | WAYS[way])
+    tune(backbone.network, backbone.pipeline.vae, **options | WAYS[way])
     preferences = Preferences.lattice(["bright", "red"], divisions)
-    problem = partial(_problem, adapter, max_batch)
+    problem = partial(_problem, backbone, max_batch)
     SAMPLER.run(problem(), preferences, "a lobster", 0)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -99,8 +99,8 @@ def _measure(
     }
 
 
-def _problem(adapter: Adapter, max_batch: int) -> Problem:
-    denoiser = adapter.bind(
+def _problem(backbone: PipelineBackbone, max_batch: int) -> Problem:
+    denoiser = backbone.bind(
         "a lobster",
         num_inference_steps=SAMPLER.num_inference_steps,
         guidance_scale=SAMPLER.guidance_scale,
@@ -149,7 +149,7 @@ def tiny() -> StableDiffusion:
     return StableDiffusion(_pipeline(unet, (32, 64)))
 
 
-MODELS: dict[str, Callable[[], Adapter]] = {"sd15": sd15, "sdxl": sdxl, "tiny": tiny}
+MODELS: dict[str, Callable[[], PipelineBackbone]] = {"sd15": sd15, "sdxl": sdxl, "tiny": tiny}
 
 
 def _pipeline(unet: dict[str, object], widths: tuple[int, ...], second_text_encoder: bool = False) -> DiffusionPipeline:

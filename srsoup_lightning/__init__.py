@@ -2,7 +2,7 @@
 
 from srsoup_lightning.costs.limits import Limits
 from srsoup_lightning.data import PromptDataModule
-from srsoup_lightning.diffusion.loading.pipeline import Loading
+from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.oracle.policy import OraclePolicy
 from srsoup_lightning.preferences import Preferences

@@ -17,13 +17,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from rewards import Reward
+from rewards.checks import require_no_url
 from srsoup_lightning.costs.account import LimitError, budget_of
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.costs.limits import Limits, metered
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
-from srsoup_lightning.diffusion.loading.trust import require_no_url
+from srsoup_lightning.diffusion.loading.options import Loading
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.oracle.oracle import RewardOracle
 from srsoup_lightning.oracle.policy import OraclePolicy, RewardError
 from srsoup_lightning.preferences import Preferences

@@ -55,6 +55,12 @@ class GaussianMixture:
         def decode(latents: Tensor) -> Tensor:
             return (latents / 8 + 0.5).clamp(0, 1)
 
+        def encode(images: Tensor) -> Tensor:
+            return (images - 0.5) * 8
+
+        def reschedule(num_inference_steps: int, eta: float) -> Denoiser:
+            return self.bind(num_inference_steps, eta, final_alpha)
+
         return Denoiser(
             shape=tuple(self.centres.shape[1:]),
             kernel=kernel,
@@ -62,6 +68,8 @@ class GaussianMixture:
             denoise_unguided=denoise,
             decode=decode,
             decode_preview=decode,
+            encode=encode,
+            reschedule=reschedule,
             evaluations=1,
             device=self.centres.device,
         )

@@ -59,7 +59,8 @@ RULES = {
     "srsoup_lightning/diffusion/schedule.py": Rule(only=(*MATHS, *SCHEDULER)),
     "srsoup_lightning/diffusion/denoiser.py": Rule(only=MATHS),
     "srsoup_lightning/diffusion": Rule(
-        never=(*LIGHTNING, "rewards", *ours("samplers", "search", "problem", "oracle", "costs")), save=(CHECKS,)
+        never=(*LIGHTNING, "rewards", *ours("samplers", "search", "problem", "oracle", "costs")),
+        save=(CHECKS, "rewards.networks.silence"),
     ),
     "srsoup_lightning/preferences.py": Rule(only=MATHS),
     "srsoup_lightning/costs": Rule(only=MATHS),

@@ -219,7 +219,7 @@ def test_no_pipeline_brings_its_own_class(copy: Callable[[str], Path], mark: Pat
     folder = copy("pipeline")
     plant(folder, mark, "pipeline.py")
     edit(folder / "model_index.json", _class_name=["pipeline", "Evil"])
-    refused(lambda: load_backbone(str(folder)), "has no adapter")
+    refused(lambda: load_backbone(str(folder)), "has no backbone")
 
 
 def test_code_runs_when_trust_in_it_is_written(copy: Callable[[str], Path], tmp_path: Path) -> None:

@@ -1,30 +1,131 @@
-"""A text-to-image model as samplers see it."""
+"""Interface of a text-to-image model."""
 
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.lora import add_lora, load_lora_state, lora_metadata, lora_state, without_loras
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 
 class Backbone(nn.Module, abc.ABC):
-    """A text-to-image model; its networks are submodules, so a Trainer moves them to its device."""
+    """A text-to-image model.
+
+    Its networks are submodules, so that a Trainer moves them to its device. They stay in eval mode, also under
+    ``module.train()``: dropout and batch norm of a pretrained model never train.
+
+    The methods for LoRAs raise a TypeError unless a backbone names its denoising `network`.
+    """
 
     @abc.abstractmethod
     def bind(
         self, prompt: str, *, num_inference_steps: int, guidance_scale: float, eta: float, negative_prompt: str = ""
     ) -> Denoiser:
-        """The denoising process of one prompt.
+        """Denoising process of one prompt.
+
+        Nothing that the denoiser keeps is an inference tensor, also where this is called in inference mode.
 
         Args:
-            prompt: What to draw; words beyond the text encoder's length are dropped with a warning.
-            num_inference_steps: The number T of denoising steps.
-            guidance_scale: Classifier-free guidance; 1 turns it off.
+            prompt: Text to draw. Words beyond the text encoder's length are dropped with a warning.
+            num_inference_steps: Number T of denoising steps.
+            guidance_scale: Scale of classifier-free guidance; 1 turns it off.
             eta: Share of the noise that is drawn anew in each step, in [0, 1].
-            negative_prompt: What guidance leads away from; "" is what the pipeline leads away from without one.
+            negative_prompt: Text that guidance leads away from; "" is the pipeline's own default.
 
         Raises:
             ValueError: More steps than the model was trained on.
         """
+
+    def train(self, mode: bool = True) -> Self:
+        """Keep eval mode, whatever the mode."""
+        return super().train(False)
+
+    @property
+    def network(self) -> nn.Module:
+        """Denoising network, the one that takes LoRAs.
+
+        Raises:
+            TypeError: The model has no such network.
+        """
+        raise TypeError(f"{type(self).__name__} has no network that takes LoRAs: use the backbone of another model")
+
+    @property
+    def network_name(self) -> str:
+        """Name of the denoising network, which begins the keys of its LoRAs' weights."""
+        return "network"
+
+    def add_adapter(self, config: LoraConfig, *, seed: int, name: str = "default") -> None:
+        """Add a LoRA (Hu et al. 2021, arXiv:2106.09685) to the denoising network and make it the active one.
+
+        Its matrix B is 0, so predictions stay the same. Its weights are float32. Afterwards they are the only ones
+        that require gradients.
+
+        Args:
+            config: Rank, alpha and target modules.
+            seed: Seed of its matrix A. The global random state stays as it is.
+            name: Name of the LoRA.
+
+        Raises:
+            TypeError: The network takes no LoRAs.
+            ValueError: A name that is taken, dropout, or target modules that the network does not have.
+        """
+        add_lora(self.network, config, name, seed)
+
+    def without_adapters(self) -> AbstractContextManager[None]:
+        """Context in which all LoRAs are off, so that the network predicts as the base model does.
+
+        Raises:
+            TypeError: The model has no network that takes LoRAs.
+        """
+        return without_loras(self.network)
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """Copy of the weights of the active LoRA, with the keys of ``pytorch_lora_weights.safetensors``.
+
+        Raises:
+            TypeError: The model has no network that takes LoRAs.
+            ValueError: No LoRA was added.
+        """
+        return lora_state(self.network, self.network_name)
+
+    def adapter_metadata(self) -> dict[str, str]:
+        """Metadata of ``pytorch_lora_weights.safetensors``; without it, diffusers loads a LoRA with another alpha.
+
+        Raises:
+            TypeError: The model has no network that takes LoRAs.
+            ValueError: No LoRA was added.
+        """
+        return lora_metadata(self.network, self.network_name)
+
+    def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
+        """Set the weights of the active LoRA.
+
+        Args:
+            state: Weights with the keys and shapes of :meth:`adapter_state`.
+
+        Raises:
+            TypeError: The model has no network that takes LoRAs.
+            ValueError: No LoRA was added, or the state has other keys or shapes.
+        """
+        load_lora_state(self.network, self.network_name, state)
+
+
+@contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """Leave inference mode and keep gradients as they are: off in inference mode, otherwise as the caller set them.
+
+    Networks keep some of the tensors that they make, such as rotary embeddings, and hooks move weights between
+    devices. If this happens in inference mode, no gradient can pass these tensors later.
+    """
+    gradients = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.set_grad_enabled(gradients):
+        yield

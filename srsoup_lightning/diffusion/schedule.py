@@ -1,4 +1,4 @@
-"""From a pipeline's scheduler to levels: what the network is told at each, and what its output stands for."""
+"""Levels of a denoising process, read off the scheduler of a pipeline."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The levels of a denoising process.
+    """Levels of a denoising process.
 
     Attributes:
-        times: What the network is told at levels 0 ... T - 1.
-        kernel: The transitions between levels.
-        read: The network's output at latents x (B, C, H, W) of a level, x and the level, to the prediction.
+        times: Times that the network takes as input at levels 0 ... T - 1.
+        kernel: Transitions between levels.
+        read: Maps the network's output (B, C, H, W) at latents x (B, C, H, W) of a level, x and the level to the
+            prediction.
     """
 
     times: tuple[float, ...]
@@ -42,14 +43,14 @@ class Schedule:
 
 
 def diffusion_schedule(scheduler: SchedulerMixin, steps: int, eta: float) -> Schedule:
-    """The levels of a variance-preserving diffusion, from whatever scheduler the pipeline has.
+    """Levels of a variance-preserving diffusion, for any scheduler of such a model.
 
-    Only the scheduler's config is used: training noise, spacing and offset of the timesteps, what the network
-    predicts, clipping. An LCMScheduler makes a consistency model's schedule, all others DDIM's.
+    Only the config of the scheduler is used: its training noise, the spacing and offset of its timesteps, the kind of
+    its predictions, and clipping. An LCMScheduler makes the schedule of a consistency model, all others that of DDIM.
 
     Args:
-        scheduler: Of a diffusers pipeline.
-        steps: The number T of denoising steps.
+        scheduler: Scheduler of a diffusers pipeline.
+        steps: Number T of denoising steps.
         eta: Share of the noise that is drawn anew, in [0, 1].
 
     Raises:
@@ -59,17 +60,17 @@ def diffusion_schedule(scheduler: SchedulerMixin, steps: int, eta: float) -> Sch
 
     if "beta_start" not in scheduler.config or scheduler.config.get("use_flow_sigmas"):
         raise ValueError(
-            f"the pipeline's {type(scheduler).__name__} is of no variance-preserving diffusion, for it has no betas or "
-            "flow times in their place: this adapter takes no steps of such a model"
+            f"the pipeline's {type(scheduler).__name__} is of no variance-preserving diffusion: it has no betas, or has "
+            "flow times in their place. Give the pipeline a scheduler of a diffusion, such as DDIMScheduler"
         )
-    # A scheduler that isn't DDIM has no word on clipping, and DDIM's own default clips latents to [-1, 1]. Without the
-    # list of values that were defaults, from_config would put DDIM's defaults in their place.
+    # Other schedulers than DDIM's have no entry for clipping, and DDIM's default clips latents to [-1, 1]. The config
+    # lists the values that were defaults; with this list, from_config would replace them by DDIM's defaults.
     config = {"clip_sample": False, **scheduler.config}
     config.pop("_use_default_values", None)
     if isinstance(scheduler, LCMScheduler):
         own = LCMScheduler.from_config(config)
         own.set_timesteps(steps)
-        # Whatever the config's final power, the last step returns the clean latent itself.
+        # The last step returns the clean latent itself, whatever final power the config has.
         times, kernel = _levels(own, 1.0, partial(Renoising, eta=eta))
         return Schedule(times, kernel, partial(_consistency, own, kernel, times))
     own = DDIMScheduler.from_config(config)
@@ -90,7 +91,7 @@ def _levels(
 def _diffusion(
     scheduler: DDIMScheduler | LCMScheduler, kernel: DDIM, output: Tensor, x: Tensor, level: int
 ) -> Prediction:
-    """Read an output as the scheduler's config says, its clean latent clipped or thresholded where it says so."""
+    """Prediction of an output (B, C, H, W), clipped or thresholded where the config of the scheduler says so."""
     config = scheduler.config
     x0, noise = predict(output, x, kernel.alphas[level], config.prediction_type)
     if config.thresholding:
@@ -103,7 +104,7 @@ def _diffusion(
 def _consistency(
     scheduler: LCMScheduler, kernel: DDIM, times: tuple[int, ...], output: Tensor, x: Tensor, level: int
 ) -> Prediction:
-    """The consistency function of Luo et al. 2023, arXiv:2310.04378, section 3.2: a skip connection that fades in t."""
+    """Consistency function of Luo et al. 2023, arXiv:2310.04378, section 3.2: a skip connection that fades in t."""
     x0 = _diffusion(scheduler, kernel, output, x, level).x0
     skip, out = scheduler.get_scalings_for_boundary_condition_discrete(torch.tensor(times[level]))
     x0 = float(out) * x0 + float(skip) * x
@@ -117,17 +118,17 @@ def flow_schedule(
     transition: FlowTransition,
     **arguments: Any,  # noqa: ANN401
 ) -> Schedule:
-    """The levels of a rectified flow, at the times of the pipeline's own scheduler.
+    """Levels of a rectified flow, at the times of the pipeline's own scheduler.
 
     Args:
-        scheduler: Of a diffusers pipeline, with ``sigmas`` that are flow times.
-        steps: The number T of denoising steps.
-        eta: The noise level, in [0, 1].
-        transition: How fresh noise comes in: "ancestral", "cps" or "sde".
-        arguments: What ``set_timesteps`` is called with.
+        scheduler: Scheduler of a diffusers pipeline, whose ``sigmas`` are flow times.
+        steps: Number T of denoising steps.
+        eta: Noise level, in [0, 1].
+        transition: How fresh noise enters: "ancestral", "cps" or "sde".
+        arguments: Arguments of ``set_timesteps``.
 
     Raises:
-        ValueError: A scheduler that takes other than `steps` steps, or an unknown transition.
+        ValueError: A scheduler that makes another number of evaluations, or an unknown transition.
     """
     own = deepcopy(scheduler)
     own.set_timesteps(**arguments)
@@ -148,30 +149,30 @@ def flow_schedule(
 def even_flow_schedule(
     scheduler: SchedulerMixin, steps: int, eta: float, transition: FlowTransition, shift: float
 ) -> Schedule:
-    """The levels of a rectified flow, even from 1 to 1 / T before the scheduler shifts them: FLUX's and others'.
+    """Levels of a rectified flow, evenly spaced from 1 to 1 / T before the scheduler shifts them, as FLUX has them.
 
     Args:
-        scheduler: As for :func:`flow_schedule`, and so are `steps`, `eta` and `transition`.
-        steps: The number T of denoising steps.
-        eta: The noise level, in [0, 1].
-        transition: How fresh noise comes in.
-        shift: The shift mu, which FlowMatchEulerDiscreteScheduler leaves aside without dynamic shifting.
+        scheduler: See :func:`flow_schedule`.
+        steps: Number T of denoising steps.
+        eta: Noise level, in [0, 1].
+        transition: How fresh noise enters.
+        shift: Shift mu; FlowMatchEulerDiscreteScheduler ignores it without dynamic shifting.
     """
     arguments: dict[str, Any] = {"sigmas": np.linspace(1.0, 1 / steps, steps)}
-    if scheduler.config.get("use_flow_sigmas"):  # a multistep solver's, which takes none
+    if scheduler.config.get("use_flow_sigmas"):  # a multistep solver, which takes no sigmas
         arguments = {"num_inference_steps": steps}
     return flow_schedule(scheduler, steps, eta, transition, mu=shift, **arguments)
 
 
 def dynamic_shift(scheduler: SchedulerMixin, tokens: int, max_shift: float = 1.15) -> float:
-    """The shift mu of the flow times for a picture of `tokens` tokens: linear between the config's two lengths.
+    """Shift mu of the flow times for an image of `tokens` tokens: linear between two lengths in the config.
 
-    Esser et al. 2024, arXiv:2403.03206, section 5.3.2, as FLUX.1 and its successors parametrise it.
+    Esser et al. 2024, arXiv:2403.03206, section 5.3.2, in the parametrisation of FLUX.1.
 
     Args:
-        scheduler: Of a diffusers pipeline; what its config leaves out is FLUX.1's.
-        tokens: Length of the picture's token sequence.
-        max_shift: The shift at the longer length where the config has none.
+        scheduler: Scheduler of a diffusers pipeline; entries that its config lacks have FLUX.1's values.
+        tokens: Length of the image's token sequence.
+        max_shift: Shift at the longer length where the config has none.
     """
     get = scheduler.config.get
     shortest, longest = get("base_image_seq_len", 256), get("max_image_seq_len", 4096)

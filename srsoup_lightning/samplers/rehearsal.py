@@ -64,10 +64,14 @@ def rehearse(
 
 
 def searched_throughout(sampler: Sampler) -> DDIM:
+    """The cosine schedule with the steps and the eta of a sampler."""
+    return cosine_schedule(sampler.num_inference_steps, sampler.eta)
+
+
+def cosine_schedule(steps: int, eta: float) -> DDIM:
     """A cosine schedule (Nichol & Dhariwal 2021) whose cleanest level keeps some noise."""
-    steps = sampler.num_inference_steps
     angles = [0.02 + 0.96 * (steps - level) / steps for level in range(steps + 1)]
-    return DDIM(tuple(cos(angle * pi / 2) ** 2 for angle in angles), sampler.eta)
+    return DDIM(tuple(cos(angle * pi / 2) ** 2 for angle in angles), eta)
 
 
 def _projected(direction: Tensor, images: Tensor, prompts: list[str]) -> Tensor:
@@ -83,6 +87,12 @@ def stand_in(kernel: Kernel, evaluations: int) -> Denoiser:
     def decode(latents: Tensor) -> Tensor:
         return latents.tanh() / 2 + 0.5
 
+    def encode(images: Tensor) -> Tensor:
+        return 2 * images - 1
+
+    def reschedule(num_inference_steps: int, eta: float) -> Denoiser:
+        return stand_in(cosine_schedule(num_inference_steps, eta), evaluations)
+
     return Denoiser(
         shape=SHAPE,
         kernel=kernel,
@@ -90,6 +100,8 @@ def stand_in(kernel: Kernel, evaluations: int) -> Denoiser:
         denoise_unguided=denoise,
         decode=decode,
         decode_preview=decode,
+        encode=encode,
+        reschedule=reschedule,
         evaluations=evaluations,
         device=torch.device("cpu"),
     )

@@ -9,7 +9,7 @@ import torch
 from diffusers import AuraFlowPipeline, AuraFlowTransformer2DModel, FlowMatchEulerDiscreteScheduler
 from transformers import T5Config, UMT5EncoderModel
 
-from srsoup_lightning.diffusion.adapter import Adapter
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from tests.diffusion.conftest import autoencoder, heavy
 from tests.diffusion.pipelines import prepared, t5_tokenizer
 from tests.diffusion.test_families import Way, by_pipeline, by_sampler
@@ -17,10 +17,10 @@ from tests.diffusion.test_families import Way, by_pipeline, by_sampler
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-model.md"
 
 
-def shown_adapter() -> type[Adapter]:
+def shown_adapter() -> type[PipelineBackbone]:
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert code is not None
-    names: dict[str, type[Adapter]] = {}
+    names: dict[str, type[PipelineBackbone]] = {}
     exec(code[1], names)
     return names["AuraFlow"]
 

@@ -13,7 +13,8 @@ from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 
 from srsoup_lightning.builtin import PIPELINES
-from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
+from srsoup_lightning.diffusion.loading.options import Loading
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from tests.diffusion.test_loading import refused
 
 UNET, TEXT = "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -23,12 +22,12 @@ from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor, nn
 
 from srsoup_lightning import Preferences
-from srsoup_lightning.diffusion.adapter import Adapter
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.families import families
 from srsoup_lightning.diffusion.families.flux2 import empirical_shift
 from srsoup_lightning.diffusion.loading.performance import tune
-from srsoup_lightning.diffusion.loading.pipeline import ADAPTERS
 from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import dynamic_shift
 from srsoup_lightning.samplers import BaseModel, Problem, RewardOracle
 from tests.diffusion.pipelines import FAMILIES, make
@@ -77,21 +76,20 @@ DRAWN = [family for family in FAMILIES if family != "LCM"]
 GUIDED = [family for family in DRAWN if WAYS.get(family, Way()).evaluations == 2]
 
 
-def adapted(pipeline: DiffusionPipeline, **options: object) -> Adapter:
-    module, _, name = ADAPTERS[type(pipeline).__name__].rpartition(".")
-    return getattr(import_module(module), name)(pipeline, **options)
+def adapted(pipeline: DiffusionPipeline, **options: object) -> PipelineBackbone:
+    return families()[type(pipeline).__name__](pipeline, **options)
 
 
-def sized(family: str, dtype: torch.dtype = torch.float32, **options: object) -> Adapter:
+def sized(family: str, dtype: torch.dtype = torch.float32, **options: object) -> PipelineBackbone:
     height, width = WAYS.get(family, Way()).size
     return adapted(make(family).to(dtype), height=height, width=width, **options)
 
 
-def start(adapter: Adapter) -> Tensor:
+def start(adapter: PipelineBackbone) -> Tensor:
     return NoiseSource(PROMPT, SEED, adapter.latent_shape).start()[None]
 
 
-def bound(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Denoiser:
+def bound(adapter: PipelineBackbone, way: Way, prompt: str = PROMPT) -> Denoiser:
     return adapter.bind(
         prompt,
         num_inference_steps=STEPS,
@@ -101,7 +99,7 @@ def bound(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Denoiser:
     )
 
 
-def by_sampler(adapter: Adapter, way: Way, prompt: str = PROMPT) -> Tensor:
+def by_sampler(adapter: PipelineBackbone, way: Way, prompt: str = PROMPT) -> Tensor:
     sampler = BaseModel(num_inference_steps=STEPS, guidance_scale=way.guidance_scale, eta=0.0)
     judges = RewardOracle({"mean": lambda images, prompts: images.mean((1, 2, 3))})
     problem = Problem(bound(adapter, way, prompt), judges, sampler.max_batch)
@@ -120,7 +118,7 @@ def first_order(scheduler: SchedulerMixin) -> SchedulerMixin:
 
 
 def by_pipeline(
-    pipeline: DiffusionPipeline, adapter: Adapter, way: Way, prompt: str = PROMPT, **more: object
+    pipeline: DiffusionPipeline, adapter: PipelineBackbone, way: Way, prompt: str = PROMPT, **more: object
 ) -> Tensor:
     """The pipeline's own picture, by the deterministic first-order scheduler of its kind."""
     pipeline.scheduler = first_order(pipeline.scheduler)

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
-from srsoup_lightning.diffusion.loading.pipeline import DTYPES, Loading, load_backbone
+from srsoup_lightning.diffusion.loading.options import DTYPES, Loading
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from tests.diffusion.conftest import tiny_pipeline
 
 OPTIONS = {"num_inference_steps": 3, "guidance_scale": 5.0, "eta": 1.0}

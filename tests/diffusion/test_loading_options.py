@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from srsoup_lightning.diffusion import loading
-from srsoup_lightning.diffusion.adapter import Adapter, Condition
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
-from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
+from srsoup_lightning.diffusion.loading.options import Loading
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
+from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone
 from srsoup_lightning.diffusion.transition import Renoising
 from tests.diffusion.conftest import prediction, tiny_pipeline
 from tests.diffusion.pipelines import FAMILIES, make
@@ -169,8 +170,11 @@ def test_a_user_s_own_adapter_is_taken(pipeline_folder: Path, tmp_path: Path) ->
         (".module.Class", "can't be imported"),
         ("no_such_package.module.Class", "can't be imported .*no_such_package"),
         (f"{__name__}.NoSuchClass", "can't be imported .*NoSuchClass"),
-        (f"{__name__}.Loading", "is no Adapter: derive it from srsoup_lightning.diffusion.adapter.Adapter"),
-        (f"{__name__}.make", "is no Adapter"),
+        (
+            f"{__name__}.Loading",
+            "is no PipelineBackbone: derive it from srsoup_lightning.diffusion.pipeline_backbone.PipelineBackbone",
+        ),
+        (f"{__name__}.make", "is no PipelineBackbone"),
     ],
 )
 def test_an_adapter_that_isn_t_one_is_named(path: str, message: str, pipeline_folder: Path) -> None:
@@ -236,11 +240,11 @@ def test_an_unknown_choice_is_named(option: str) -> None:
         Loading(**{option: "some"})
 
 
-def offloaded(folder: Path, offload: str) -> Adapter:
+def offloaded(folder: Path, offload: str) -> PipelineBackbone:
     return load_backbone(str(folder), Loading(offload=offload))
 
 
-def children(backbone: Adapter) -> set[str]:
+def children(backbone: PipelineBackbone) -> set[str]:
     return {name for name, child in backbone.named_children() if child is not None}
 
 

@@ -14,7 +14,8 @@ from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
-from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
+from srsoup_lightning.diffusion.loading.options import Loading
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from tests.diffusion.conftest import prediction, tiny_pipeline
 from tests.diffusion.pipelines import make
 from tests.diffusion.test_families import adapted

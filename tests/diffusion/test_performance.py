@@ -12,16 +12,17 @@ from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from srsoup_lightning.diffusion.adapter import Adapter
+from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.performance import tune
-from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from tests.diffusion.conftest import prediction
 from tests.diffusion.test_loading import refused
 
 PLAIN = {"tiling": False, "slicing": False, "attention": None, "channels_last": False, "regional_compile": False}
 
 
-def decoded(backbone: Adapter, count: int = 1) -> Tensor:
+def decoded(backbone: PipelineBackbone, count: int = 1) -> Tensor:
     x = torch.randn(count, *backbone.latent_shape, generator=torch.Generator().manual_seed(0))
     return backbone.bind("a cat", num_inference_steps=3, guidance_scale=1.0, eta=1.0).decode(x)
 

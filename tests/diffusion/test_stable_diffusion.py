@@ -22,7 +22,8 @@ from torch import Tensor
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
-from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
+from srsoup_lightning.diffusion.loading.options import Loading
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.samplers import BaseModel, Problem, RewardOracle, SRSoup
 from tests.diffusion.conftest import CLASSIC, SCHEDULE, tiny_pipeline

@@ -1,32 +1,37 @@
-"""FLUX.1: a rectified flow over packed latents, whose guidance is distilled into the network."""
+"""FLUX.1: a rectified flow over packed latents. Its guidance is distilled into the network."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.geometry import Geometry
+from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, even_flow_schedule
 
 
-class Flux(Adapter):
-    """Adapter of FluxPipeline: FLUX.1 dev, told its guidance scale, and schnell, which has none."""
+class Flux(PipelineBackbone):
+    """Backbone of FLUX.1: dev, which takes the guidance scale as an input, and schnell, which has no guidance."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
 
     @property
     def distilled(self) -> bool:
-        """See :attr:`Adapter.distilled`."""
+        """See :attr:`PipelineBackbone.distilled`."""
         return True
 
     @property
     def geometry(self) -> Geometry:
-        """See :attr:`Adapter.geometry`."""
+        """See :attr:`PipelineBackbone.geometry`."""
         return Geometry.of_packed(self.pipeline)
 
-    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """See :meth:`Adapter.encode`.
+    def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`PipelineBackbone.encode_prompt`.
 
         Raises:
-            ValueError: A guidance scale for a network that isn't told one.
+            ValueError: A guidance scale for a network that does not take one.
         """
         states, pooled, _ = self.pipeline.encode_prompt(prompt, None, device=self.device)
         condition = {"encoder_hidden_states": states, "pooled_projections": pooled}
@@ -37,7 +42,7 @@ class Flux(Adapter):
         return condition
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
-        """See :meth:`Adapter.evaluate`."""
+        """See :meth:`PipelineBackbone.evaluate`."""
         count, channels, height, width = x.shape
         tokens = self.pipeline.transformer(
             self.pipeline._pack_latents(x, count, channels, height, width),
@@ -50,6 +55,6 @@ class Flux(Adapter):
         return self.pipeline._unpack_latents(tokens, height * factor, width * factor, factor)
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
-        """See :meth:`Adapter.schedule`."""
+        """See :meth:`PipelineBackbone.schedule`."""
         shift = dynamic_shift(self.pipeline.scheduler, self.latent_shape[1] * self.latent_shape[2] // 4)
         return even_flow_schedule(self.pipeline.scheduler, num_inference_steps, eta, self.transition, shift)

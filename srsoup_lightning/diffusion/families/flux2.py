@@ -1,36 +1,39 @@
-"""FLUX.2: a rectified flow over latents that are packed and standardised, told of the prompt by a language model."""
+"""FLUX.2: a rectified flow over packed, standardised latents. A language model encodes the prompt."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.geometry import Geometry
+from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, even_flow_schedule
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
 
-class Flux2Klein(Adapter):
-    """Adapter of Flux2KleinPipeline: klein, distilled to draw without guidance, and its base, which is guided."""
+class Flux2Klein(PipelineBackbone):
+    """Backbone of FLUX.2 klein, which is distilled to draw without guidance, and of its base, which is guided."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("Flux2KleinPipeline",)
 
     @property
     def distilled(self) -> bool:
-        """See :attr:`Adapter.distilled`."""
+        """See :attr:`PipelineBackbone.distilled`."""
         return self.pipeline.config.is_distilled
 
     @property
     def geometry(self) -> Geometry:
-        """See :attr:`Adapter.geometry`; a latent is a 2 x 2 patch of the autoencoder's."""
+        """See :attr:`PipelineBackbone.geometry`; a latent is a patch of 2 x 2 of the autoencoder's latents."""
         factor = self.pipeline.vae_scale_factor
         native = self.pipeline.default_sample_size * factor
         return Geometry(self.pipeline.transformer.config.in_channels, 2 * factor, 2 * factor, native)
 
-    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """See :meth:`Adapter.encode`.
+    def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`PipelineBackbone.encode_prompt`.
 
         Raises:
             ValueError: A guidance scale for a network that was distilled to draw without.
@@ -44,7 +47,7 @@ class Flux2Klein(Adapter):
         return {"encoder_hidden_states": states, "txt_ids": ids}
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
-        """See :meth:`Adapter.evaluate`."""
+        """See :meth:`PipelineBackbone.evaluate`."""
         tokens = self.pipeline.transformer(
             self.pipeline._pack_latents(x),
             timestep=x.new_full((len(x),), time) / 1000,
@@ -54,36 +57,47 @@ class Flux2Klein(Adapter):
         return tokens.transpose(1, 2).reshape(x.shape)
 
     def decode(self, decoder: ModelMixin, latents: Tensor) -> Tensor:
-        """See :meth:`Adapter.decode`; for the pipeline's own decoder, standardisation and packing are undone."""
+        """See :meth:`PipelineBackbone.decode`; the pipeline's own decoder takes latents unpacked, not standardised."""
         if decoder is not self.pipeline.vae:
             return super().decode(decoder, latents)
-        mean, variance = (
-            moment.to(latents).view(1, -1, 1, 1) for moment in (decoder.bn.running_mean, decoder.bn.running_var)
-        )
-        latents = latents * (variance + decoder.config.batch_norm_eps).sqrt() + mean
-        return decoder.decode(self.pipeline._unpatchify_latents(latents).to(decoder.dtype)).sample
+        mean, std = self._moments(latents)
+        return decoder.decode(self.pipeline._unpatchify_latents(latents * std + mean).to(decoder.dtype)).sample
+
+    def encode(self, images: Tensor) -> Tensor:
+        """See :meth:`PipelineBackbone.encode`."""
+        latents = self.pipeline._patchify_latents(self.posterior_mode(images))
+        mean, std = self._moments(latents)
+        return (latents - mean) / std
+
+    def _moments(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (1, C, 1, 1) of latents, which the autoencoder keeps as a batch norm's."""
+        norm = self.pipeline.vae.bn
+        mean, variance = (moment.to(latents).view(1, -1, 1, 1) for moment in (norm.running_mean, norm.running_var))
+        return mean, (variance + self.pipeline.vae.config.batch_norm_eps).sqrt()
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
-        """See :meth:`Adapter.schedule`."""
+        """See :meth:`PipelineBackbone.schedule`."""
         shift = empirical_shift(self.latent_shape[1] * self.latent_shape[2], num_inference_steps)
         return even_flow_schedule(self.pipeline.scheduler, num_inference_steps, eta, self.transition, shift)
 
 
 class Flux2(Flux2Klein):
-    """Adapter of Flux2Pipeline: FLUX.2 dev, told its guidance scale."""
+    """Backbone of FLUX.2 dev, which takes the guidance scale as an input."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("Flux2Pipeline",)
 
     @property
     def distilled(self) -> bool:
-        """See :attr:`Adapter.distilled`."""
+        """See :attr:`PipelineBackbone.distilled`."""
         return True
 
-    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """See :meth:`Adapter.encode`."""
+    def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`PipelineBackbone.encode_prompt`."""
         return self._embed([prompt]) | {"guidance": torch.tensor([guidance_scale], device=self.device)}
 
 
 def empirical_shift(tokens: int, steps: int) -> float:
-    """The shift mu that Black Forest Labs fitted: linear in the picture's tokens at 10 and 200 steps, and in steps."""
+    """Shift mu as Black Forest Labs fitted it: linear in the tokens at 10 and at 200 steps, and linear in the steps."""
     many = 0.00016927 * tokens + 0.45666666
     few = 8.73809524e-05 * tokens + 1.89833333
     return many if tokens > 4300 else few + (many - few) * (steps - 10) / 190

@@ -1,27 +1,35 @@
-"""PixArt-α and PixArt-Σ: a diffusion transformer of which each token attends to those of a T5."""
+"""PixArt-α and PixArt-Σ: a diffusion transformer whose tokens attend to the states of a T5."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry, condition_of
+from srsoup_lightning.diffusion.geometry import Geometry
+from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone, condition_of
 from srsoup_lightning.diffusion.schedule import Schedule, diffusion_schedule
 
 
-class PixArt(Adapter):
-    """Adapter of PixArtAlphaPipeline and PixArtSigmaPipeline.
+class PixArt(PipelineBackbone):
+    """Backbone of PixArt-α and PixArt-Σ.
 
-    It draws the size asked for itself, not the nearest one that the model was trained on.
+    It draws the size that the user asks for, not the nearest one that the model was trained on.
     """
+
+    pipelines: ClassVar[tuple[str, ...]] = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
 
     @property
     def geometry(self) -> Geometry:
-        """See :attr:`Adapter.geometry`."""
+        """See :attr:`PipelineBackbone.geometry`."""
         return Geometry.of_patches(self.pipeline)
 
-    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """See :meth:`Adapter.encode`; captions are cleaned as the pipeline does, where it has the packages to."""
+    def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`PipelineBackbone.encode_prompt`.
+
+        Prompts are cleaned as in the pipeline, where the packages for it are installed.
+        """
         from diffusers.utils import is_bs4_available, is_ftfy_available
 
         states, mask, negative_states, negative_mask = self.pipeline.encode_prompt(
@@ -36,7 +44,7 @@ class PixArt(Adapter):
         )
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
-        """See :meth:`Adapter.evaluate`; of a network that learned a variance too, what it says of the mean."""
+        """See :meth:`PipelineBackbone.evaluate`; a learned variance is dropped."""
         output = self.pipeline.transformer(
             x,
             timestep=torch.full((len(x),), time, device=x.device),
@@ -46,7 +54,7 @@ class PixArt(Adapter):
         return output.sample[:, : x.shape[1]]
 
     def _size(self, x: Tensor) -> dict[str, Tensor | None]:
-        """Height and width (B, 2) in pixels and their ratio (B, 1), where the network is told them."""
+        """Height and width (B, 2) in pixels and their ratio (B, 1), where they are inputs of the network."""
         if not self.pipeline.transformer.use_additional_conditions:
             return {"resolution": None, "aspect_ratio": None}
         height, width = (side * self.pipeline.vae_scale_factor for side in x.shape[-2:])
@@ -56,5 +64,5 @@ class PixArt(Adapter):
         }
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
-        """See :meth:`Adapter.schedule`."""
+        """See :meth:`PipelineBackbone.schedule`."""
         return diffusion_schedule(self.pipeline.scheduler, num_inference_steps, eta)

@@ -1,33 +1,36 @@
-"""Qwen-Image: a rectified flow over packed latents, with a language model for the prompt and a video autoencoder."""
+"""Qwen-Image: a rectified flow over packed latents, with a language model and a video autoencoder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.geometry import Geometry
+from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone, per_channel
 from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, even_flow_schedule
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
 
-LONGEST = 512  # tokens of a prompt that the pipeline's call keeps; its encode_prompt alone would keep more
+LONGEST = 512  # tokens of a prompt in the pipeline's call; its encode_prompt alone would keep more
 
 
-class QwenImage(Adapter):
-    """Adapter of QwenImagePipeline, whose guidance keeps the length of every token's velocity."""
+class QwenImage(PipelineBackbone):
+    """Backbone of Qwen-Image. Its guidance keeps the length of every token's velocity."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("QwenImagePipeline",)
 
     @property
     def geometry(self) -> Geometry:
-        """See :attr:`Adapter.geometry`."""
+        """See :attr:`PipelineBackbone.geometry`."""
         return Geometry.of_packed(self.pipeline)
 
-    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """See :meth:`Adapter.encode`; prompts of different lengths are padded to the longest, under a mask."""
+    def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`PipelineBackbone.encode_prompt`; a shorter prompt is padded, and masked there."""
         prompts = [negative_prompt, prompt] if guided else [prompt]
         rows = [
             self.pipeline.encode_prompt(each, self.device, max_sequence_length=LONGEST)[0].squeeze(0)
@@ -40,7 +43,7 @@ class QwenImage(Adapter):
         return condition | {"encoder_hidden_states_mask": mask}
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
-        """See :meth:`Adapter.evaluate`."""
+        """See :meth:`PipelineBackbone.evaluate`."""
         count, channels, height, width = x.shape
         tokens = self.pipeline.transformer(
             self.pipeline._pack_latents(x, count, channels, height, width),
@@ -52,27 +55,35 @@ class QwenImage(Adapter):
         return self.pipeline._unpack_latents(tokens, height * factor, width * factor, factor).squeeze(2)
 
     def combine(self, without: Tensor, given: Tensor, guidance_scale: float) -> Tensor:
-        """See :meth:`Adapter.combine`; each token is as long as without guidance."""
+        """See :meth:`PipelineBackbone.combine`; each token keeps its length without guidance."""
         guided = super().combine(without, given, guidance_scale)
         return guided * (token_lengths(given) / token_lengths(guided))
 
     def decode(self, decoder: ModelMixin, latents: Tensor) -> Tensor:
-        """See :meth:`Adapter.decode`; the pipeline's own decoder makes a video of one frame."""
+        """See :meth:`PipelineBackbone.decode`; the pipeline's own decoder makes a video of one frame."""
         if decoder is not self.pipeline.vae:
             return super().decode(decoder, latents)
-        mean, std = (
-            latents.new_tensor(moment).view(1, -1, 1, 1)
-            for moment in (decoder.config.latents_mean, decoder.config.latents_std)
-        )
+        mean, std = self._moments(latents)
         return decoder.decode((latents * std + mean).unsqueeze(2).to(decoder.dtype)).sample.squeeze(2)
 
+    def encode(self, images: Tensor) -> Tensor:
+        """See :meth:`PipelineBackbone.encode`; the autoencoder takes a video of one frame."""
+        latents = self.posterior_mode(images.unsqueeze(2)).squeeze(2)
+        mean, std = self._moments(latents)
+        return (latents - mean) / std
+
+    def _moments(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (1, C, 1, 1) of latents, from the config of the autoencoder."""
+        config = self.pipeline.vae.config
+        return per_channel(config.latents_mean, latents), per_channel(config.latents_std, latents)
+
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
-        """See :meth:`Adapter.schedule`."""
+        """See :meth:`PipelineBackbone.schedule`."""
         shift = dynamic_shift(self.pipeline.scheduler, self.latent_shape[1] * self.latent_shape[2] // 4)
         return even_flow_schedule(self.pipeline.scheduler, num_inference_steps, eta, self.transition, shift)
 
 
 def token_lengths(x: Tensor) -> Tensor:
-    """The Euclidean length (B, 1, H, W) of the token, a 2 x 2 patch, that each latent in (B, C, H, W) is packed in."""
+    """Euclidean length (B, 1, H, W) of the token, a patch of 2 x 2 latents, of each latent in (B, C, H, W)."""
     lengths = functional.lp_pool2d(torch.linalg.vector_norm(x, dim=1, keepdim=True), 2, 2)
     return lengths.repeat_interleave(2, 2).repeat_interleave(2, 3)

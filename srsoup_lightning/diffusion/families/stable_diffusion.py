@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry, condition_of
+from srsoup_lightning.diffusion.geometry import Geometry
+from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone, condition_of
 from srsoup_lightning.diffusion.schedule import Schedule, diffusion_schedule
 
 
-class StableDiffusion(Adapter):
-    """Adapter of StableDiffusionPipeline and LatentConsistencyModelPipeline, whatever their UNet predicts."""
+class StableDiffusion(PipelineBackbone):
+    """Backbone of Stable Diffusion and latent consistency models, whose UNet predicts noise, velocity or the sample."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionPipeline", "LatentConsistencyModelPipeline")
 
     @property
     def distilled(self) -> bool:
-        """See :attr:`Adapter.distilled`; a latent consistency model is, unless it is a LoRA over another model."""
+        """See :attr:`PipelineBackbone.distilled`; true of a latent consistency model that is no LoRA over another."""
         return self.pipeline.unet.config.time_cond_proj_dim is not None
 
     @property
     def geometry(self) -> Geometry:
-        """See :attr:`Adapter.geometry`."""
+        """See :attr:`PipelineBackbone.geometry`."""
         unet, factor = self.pipeline.unet.config, self.pipeline.vae_scale_factor
         multiple = factor * 2 ** (len(unet.block_out_channels) - 1)
         return Geometry(unet.in_channels, factor, multiple, unet.sample_size * factor)
 
-    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """See :meth:`Adapter.encode`."""
+    def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`PipelineBackbone.encode_prompt`."""
         positive, negative = self.pipeline.encode_prompt(prompt, self.device, 1, guided, negative_prompt)
         condition = condition_of(guided, encoder_hidden_states=(negative, positive))
         return condition | guidance_embedding(self, guidance_scale)
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
-        """See :meth:`Adapter.evaluate`."""
+        """See :meth:`PipelineBackbone.evaluate`."""
         return self.pipeline.unet(x, time, **condition).sample
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
-        """See :meth:`Adapter.schedule`."""
+        """See :meth:`PipelineBackbone.schedule`."""
         return diffusion_schedule(self.pipeline.scheduler, num_inference_steps, eta)
 
 
-def guidance_embedding(adapter: Adapter, guidance_scale: float) -> Condition:
-    """What a distilled UNet is told of the guidance scale, {"timestep_cond": (1, width)}; nothing to any other."""
-    if not adapter.distilled:
+def guidance_embedding(backbone: PipelineBackbone, guidance_scale: float) -> Condition:
+    """Guidance scale as an input of a distilled UNet, {"timestep_cond": (1, width)}; empty for any other UNet."""
+    if not backbone.distilled:
         return {}
-    width = adapter.pipeline.unet.config.time_cond_proj_dim
-    embedding = adapter.pipeline.get_guidance_scale_embedding(torch.tensor([guidance_scale - 1.0]), width)
-    return {"timestep_cond": embedding.to(adapter.device)}
+    width = backbone.pipeline.unet.config.time_cond_proj_dim
+    embedding = backbone.pipeline.get_guidance_scale_embedding(torch.tensor([guidance_scale - 1.0]), width)
+    return {"timestep_cond": embedding.to(backbone.device)}

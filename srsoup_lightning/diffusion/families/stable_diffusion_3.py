@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry, condition_of
+from srsoup_lightning.diffusion.geometry import Geometry
+from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone, condition_of
 from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, flow_schedule
 
 
-class StableDiffusion3(Adapter):
-    """Adapter of StableDiffusion3Pipeline, with or without its third text encoder."""
+class StableDiffusion3(PipelineBackbone):
+    """Backbone of Stable Diffusion 3 and 3.5, with or without the third text encoder."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusion3Pipeline",)
 
     @property
     def geometry(self) -> Geometry:
-        """See :attr:`Adapter.geometry`."""
+        """See :attr:`PipelineBackbone.geometry`."""
         return Geometry.of_patches(self.pipeline)
 
-    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """See :meth:`Adapter.encode`."""
+    def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`PipelineBackbone.encode_prompt`."""
         states, negative_states, pooled, negative_pooled = self.pipeline.encode_prompt(
             prompt,
             prompt_2=None,
@@ -32,12 +37,12 @@ class StableDiffusion3(Adapter):
         )
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
-        """See :meth:`Adapter.evaluate`."""
-        times = torch.full((len(x),), time, device=x.device)  # float32: bfloat16 can't tell 995 from 997
+        """See :meth:`PipelineBackbone.evaluate`."""
+        times = torch.full((len(x),), time, device=x.device)  # float32: 995 and 997 are the same in bfloat16
         return self.pipeline.transformer(x, timestep=times, **condition).sample
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
-        """See :meth:`Adapter.schedule`."""
+        """See :meth:`PipelineBackbone.schedule`."""
         scheduler, shift = self.pipeline.scheduler, {}
         if scheduler.config.get("use_dynamic_shifting"):
             patch = self.pipeline.transformer.config.patch_size

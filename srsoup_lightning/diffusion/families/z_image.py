@@ -1,32 +1,37 @@
-"""Z-Image: a rectified flow whose transformer reads picture and prompt as one sequence, of any length."""
+"""Z-Image: a rectified flow whose transformer reads image and prompt as one sequence of any length."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from srsoup_lightning.diffusion.adapter import Adapter, Condition, Geometry
+from srsoup_lightning.diffusion.geometry import Geometry
+from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, even_flow_schedule
 
-NATIVE = 1024  # pixels that the pipeline draws where it isn't told how many; no config says so
+NATIVE = 1024  # pixels of the side that the pipeline draws by default; no config has it
 
 
-class ZImage(Adapter):
-    """Adapter of ZImagePipeline: Z-Image, and Turbo, which needs no guidance. Its guidance scale counts from 0."""
+class ZImage(PipelineBackbone):
+    """Backbone of Z-Image, and of its Turbo, which needs no guidance. At guidance scale 0 there is no guidance."""
+
+    pipelines: ClassVar[tuple[str, ...]] = ("ZImagePipeline",)
 
     @property
     def geometry(self) -> Geometry:
-        """See :attr:`Adapter.geometry`."""
+        """See :attr:`PipelineBackbone.geometry`."""
         factor = self.pipeline.vae_scale_factor
         return Geometry(self.pipeline.transformer.config.in_channels, factor, 2 * factor, NATIVE)
 
     def guides(self, guidance_scale: float) -> bool:
-        """See :meth:`Adapter.guides`."""
+        """See :meth:`PipelineBackbone.guides`."""
         return guidance_scale > 0
 
-    def encode(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """See :meth:`Adapter.encode`; the lengths stay in main memory, where they cut the padding off again."""
+    def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
+        """See :meth:`PipelineBackbone.encode_prompt`; the lengths are on the CPU, where they cut the padding off."""
         given, without = self.pipeline.encode_prompt(
             prompt, self.device, do_classifier_free_guidance=guided, negative_prompt=negative_prompt
         )
@@ -34,7 +39,7 @@ class ZImage(Adapter):
         return {"states": pad_sequence(rows, batch_first=True), "lengths": torch.tensor([len(row) for row in rows])}
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
-        """See :meth:`Adapter.evaluate`; the network is told the time from noise to picture, and answers for it."""
+        """See :meth:`PipelineBackbone.evaluate`; its time runs from noise to image, and so does its velocity."""
         lengths = condition["lengths"].tolist()
         pictures = self.pipeline.transformer(
             list(x.unsqueeze(2)),
@@ -44,10 +49,10 @@ class ZImage(Adapter):
         return -torch.stack(pictures).squeeze(2)
 
     def combine(self, without: Tensor, given: Tensor, guidance_scale: float) -> Tensor:
-        """See :meth:`Adapter.combine`; a scale is one less than usual here, and 0 is without guidance."""
+        """See :meth:`PipelineBackbone.combine`; a scale of 0 here is the usual scale of 1."""
         return super().combine(without, given, 1 + guidance_scale)
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
-        """See :meth:`Adapter.schedule`."""
+        """See :meth:`PipelineBackbone.schedule`."""
         shift = dynamic_shift(self.pipeline.scheduler, self.latent_shape[1] * self.latent_shape[2] // 4)
         return even_flow_schedule(self.pipeline.scheduler, num_inference_steps, eta, self.transition, shift)

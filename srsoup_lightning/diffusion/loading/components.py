@@ -1,4 +1,4 @@
-"""The parts of a pipeline, each a folder of weights: found and loaded."""
+"""Components of a pipeline, each in a folder of its own: their names, their loading, another scheduler."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srsoup_lightning.diffusion.loading.silence import overheard, without_loading_bars
+from rewards.checks import first_line
+from srsoup_lightning.diffusion.loading.silence import collected_warnings
 
 if TYPE_CHECKING:
     import torch
@@ -15,32 +16,27 @@ if TYPE_CHECKING:
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether it has the form of one, user/name."""
+    """Whether a source has the form of a hub id, user/name."""
     return source.count("/") == 1 and not source.startswith((".", "~", "/"))
 
 
-def first_line(error: Exception | str) -> str:
-    """What another library's error or warning says at first."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def part_names(index: Mapping[str, Any]) -> set[str]:
-    """The parts that a pipeline's index names, whether or not there is anything in them."""
+def component_names(index: Mapping[str, Any]) -> set[str]:
+    """Names of the components in a pipeline's index, also of empty ones."""
     return {name for name, value in index.items() if isinstance(value, list)}
 
 
-def load_part(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMixin:
-    """Load one part of a pipeline by itself.
+def load_component(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMixin:
+    """Load one component of a pipeline by itself.
 
     Args:
-        kind: Its class in diffusers.
-        name: What messages call it.
+        kind: Name of its class in diffusers.
+        name: Name of the component in messages.
         source: Local folder or hub id.
         dtype: Precision.
 
     Raises:
-        FileNotFoundError: No such part, or none in safetensors.
-        ValueError: Something else than `kind`.
+        FileNotFoundError: No such component, or none in safetensors.
+        ValueError: A component of another class, or one that lacks weights.
     """
     import diffusers
 
@@ -48,28 +44,28 @@ def load_part(kind: str, name: str, source: str, dtype: torch.dtype) -> ModelMix
     if not Path(source).is_dir() and not is_hub_id(source):
         raise missing
     try:
-        with without_loading_bars(), overheard():
-            part, report = getattr(diffusers, kind).from_pretrained(
+        with collected_warnings():
+            component, report = getattr(diffusers, kind).from_pretrained(
                 source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
             )
     except OSError as error:
         raise missing from error
-    except Exception as error:  # by what it is instead, one of many kinds
+    except Exception as error:  # of many types, which depend on what the folder holds
         raise ValueError(f"{name} {source!r} is no {kind}: {first_line(error)}") from error
-    if lacking := report["missing_keys"]:  # diffusers would draw them at random
+    if lacking := report["missing_keys"]:  # diffusers would initialise them at random
         raise ValueError(f"{name} {source!r} is no {kind}: it lacks {len(lacking)} weights, such as {min(lacking)}")
-    return part
+    return component
 
 
 def scheduler_class(present: str, entries: Mapping[str, Any]) -> type[SchedulerMixin]:
-    """The class that a scheduler has with other entries in its config.
+    """Class of a scheduler after entries of its config are replaced.
 
     Args:
-        present: Its class in diffusers without them.
-        entries: As in ``scheduler_config.json``; ``_class_name`` takes another of diffusers' classes.
+        present: Name of its class in diffusers before.
+        entries: Entries as in ``scheduler_config.json``; ``_class_name`` names another class of diffusers.
 
     Raises:
-        ValueError: A class that diffusers hasn't, or an entry that the class hasn't.
+        ValueError: A class that diffusers does not have, or an entry that the class does not take.
     """
     import diffusers
 
@@ -85,10 +81,10 @@ def scheduler_class(present: str, entries: Mapping[str, Any]) -> type[SchedulerM
 
 
 def change_scheduler(pipeline: DiffusionPipeline, entries: Mapping[str, Any]) -> None:
-    """Put other entries into the config of a pipeline's scheduler.
+    """Replace entries in the config of a pipeline's scheduler.
 
     Raises:
-        ValueError: See :func:`scheduler_class`; or a value that the class doesn't take.
+        ValueError: See :func:`scheduler_class`; or a value that the class does not take.
     """
     kind = scheduler_class(type(pipeline.scheduler).__name__, entries)
     changed = {entry: value for entry, value in entries.items() if entry != "_class_name"}

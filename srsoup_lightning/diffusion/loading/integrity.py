@@ -1,4 +1,4 @@
-"""What is looked at before a pipeline's folder is loaded: that its parts are there, and their files JSON."""
+"""Checks before a pipeline's folder is loaded: its components are there, and their JSON files are valid."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import nn
 
 
 def read_json(file: Path) -> Any:  # noqa: ANN401
-    """What a JSON file says.
+    """Content of a JSON file.
 
     Raises:
-        ValueError: One that is cut off, or something else.
+        ValueError: The file is cut off or is no JSON.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -24,38 +24,43 @@ def read_json(file: Path) -> Any:  # noqa: ANN401
         raise ValueError(f"{file} is damaged ({error}): get it anew") from error
 
 
-def require_complete(folder: Path, index: Mapping[str, Any], parts: Collection[str]) -> None:
-    """Check that the parts of a pipeline's folder have what diffusers can't tell, or can't say, that they lack.
+def require_complete(folder: Path, index: Mapping[str, Any], components: Collection[str]) -> None:
+    """Check that the components of a pipeline's folder have the files that they need.
+
+    These are the files whose absence diffusers does not notice, or does not report clearly.
 
     Args:
-        folder: The pipeline's.
-        index: Its index.
-        parts: Those of its parts that will be loaded from it.
+        folder: Folder of the pipeline.
+        index: Index of the pipeline.
+        components: Names of the components that will be loaded from it.
 
     Raises:
-        FileNotFoundError: A part, or a file that one needs, that isn't there.
+        FileNotFoundError: A component, or a file that it needs, is missing.
         ValueError: A damaged config or vocabulary.
     """
-    for part in sorted(parts):
-        if not (folder / part).is_dir():
+    for name in sorted(components):
+        if not (folder / name).is_dir():
             raise FileNotFoundError(
-                f"{folder} lacks its folder {part}: get it anew, or name in loading.omit what the model does without"
+                f"{folder} lacks its folder {name}: get it anew, or name in loading.omit what the model does without"
             )
-        for file in sorted((folder / part).glob("[!.]*.json")):
+        for file in sorted((folder / name).glob("[!.]*.json")):
             read_json(file)
-        for names in _needed(*index[part]):
-            if not any(any((folder / part).glob(name)) for name in names):
-                raise FileNotFoundError(f"{folder / part} lacks {' or '.join(names)}: get it anew")
+        for patterns in _needed(*index[name]):
+            if not any(any((folder / name).glob(pattern)) for pattern in patterns):
+                raise FileNotFoundError(f"{folder / name} lacks {' or '.join(patterns)}: get it anew")
 
 
 def _needed(library: str, kind: str) -> Iterator[tuple[str, ...]]:
-    """The names of each file that a part of a class needs, one of which is enough; none of a class not known."""
+    """Patterns of the files that a component needs, one tuple a file: any pattern of the tuple is enough.
+
+    A class that is not known needs none.
+    """
     found = getattr(import_module(library), kind, None) if library in ("diffusers", "transformers") else None
     if isinstance(found, type) and issubclass(found, nn.Module):
         yield ("config.json",)
         yield ("*.safetensors",)
         return
-    with suppress(ImportError):  # of a class whose packages aren't installed, which says so when it is loaded
+    with suppress(ImportError):  # the packages of the class are not installed: its loading says so
         if library == "diffusers" and (config := getattr(found, "config_name", None)):
             yield (config,)
         elif words := getattr(found, "vocab_files_names", None):

@@ -1,4 +1,4 @@
-"""LoRAs from folders, files and the hub, merged into a pipeline's networks."""
+"""LoRAs from folders, files and the hub, merged into the networks of a pipeline."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srsoup_lightning.diffusion.loading.components import first_line, is_hub_id
+from rewards.checks import first_line
+from srsoup_lightning.diffusion.loading.components import is_hub_id
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-PEFT = "base_model.model"  # what peft puts before a module's name
+PEFT = "base_model.model"  # prefix of module names in files of peft
 
 
 def add_loras(pipeline: DiffusionPipeline, loras: Mapping[str, float]) -> None:
-    """Merge LoRAs into a pipeline's networks: from then on they cost nothing.
+    """Merge LoRAs into the networks of a pipeline, so that they cost no time in use.
 
     Args:
         pipeline: A diffusers pipeline.
-        loras: Folder, file or hub id of each LoRA, in safetensors, to its weight.
+        loras: Weight of each LoRA, by its folder, file or hub id; safetensors only.
 
     Raises:
         FileNotFoundError: No such LoRA.
-        ValueError: A pipeline that takes none, or a LoRA of another model.
+        ValueError: A pipeline that takes no LoRAs, or a LoRA of another model.
     """
     if not loras:
         return
@@ -34,22 +35,22 @@ def add_loras(pipeline: DiffusionPipeline, loras: Mapping[str, float]) -> None:
     for source, name in names.items():
         try:
             _load_lora(pipeline, source, name)
-        except (OSError, IndexError) as error:  # of no files, diffusers takes the first
+        except (OSError, IndexError) as error:  # IndexError: diffusers takes the first of no files
             raise FileNotFoundError(f"no LoRA {source!r}: give a folder, file or hub id with safetensors") from error
-        except Exception as error:  # by what it is written in, and how it differs, one of many kinds
+        except Exception as error:  # of many types, which depend on the format and the difference
             kind = type(pipeline).__name__
             raise ValueError(f"LoRA {source!r} can't be loaded into a {kind}: {first_line(error)}") from error
     loaded = {name for adapters in pipeline.get_list_adapters().values() for name in adapters}
-    strange = [source for source, name in names.items() if name not in loaded]
-    if strange:
-        raise ValueError(f"LoRA {strange[0]!r} has no weights for any part of a {type(pipeline).__name__}")
+    unused = [source for source, name in names.items() if name not in loaded]
+    if unused:
+        raise ValueError(f"LoRA {unused[0]!r} has no weights for any component of a {type(pipeline).__name__}")
     pipeline.set_adapters(list(names.values()), list(loras.values()))
-    pipeline.fuse_lora(components=[part for part in pipeline._lora_loadable_modules if getattr(pipeline, part, None)])
+    pipeline.fuse_lora(components=[name for name in pipeline._lora_loadable_modules if getattr(pipeline, name, None)])
     pipeline.unload_lora_weights()
 
 
 def _load_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
-    """Load a LoRA in diffusers' format, or in peft's, whose config lies in a file beside the weights."""
+    """Load a LoRA in the format of diffusers, or in that of peft, which has its config in a file beside the weights."""
     from safetensors.torch import load_file
 
     if not Path(source).exists() and not is_hub_id(source):
@@ -69,7 +70,7 @@ def _load_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
 
 
 def _fetch(source: str, file: str) -> Path:
-    """Where a file of a folder lies, or one of a hub id after its download."""
+    """Path of a file in a folder, or of a file of a hub id after its download."""
     from huggingface_hub import hf_hub_download
 
     return Path(source) / file if Path(source).exists() else Path(hf_hub_download(source, file))

@@ -1,27 +1,28 @@
-"""A pipeline's index, ``model_index.json``: its class, and the class of each of its parts."""
+"""Index of a pipeline, ``model_index.json``: its class, and the class of each of its components."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from rewards.checks import first_line
 from srsoup_lightning.builtin import PIPELINES
-from srsoup_lightning.diffusion.loading.components import first_line, is_hub_id
+from srsoup_lightning.diffusion.loading.components import is_hub_id
 from srsoup_lightning.diffusion.loading.integrity import read_json
 
 FILE = "model_index.json"
 
 
 def read_index(source: str, pipeline: str, revision: str | None) -> dict[str, Any]:
-    """Read the index.
+    """Read the index of a pipeline.
 
     Args:
         source: Folder or hub id.
-        pipeline: What messages call it.
-        revision: Which commit, tag or branch of a hub id; None takes its main one.
+        pipeline: Name of the pipeline in messages.
+        revision: Commit, tag or branch of a hub id; None takes its main branch.
 
     Raises:
-        FileNotFoundError: No such pipeline, or none that the hub hands out.
+        FileNotFoundError: No such pipeline, or the hub does not give access to it.
         ValueError: A damaged index.
     """
     from diffusers import DiffusionPipeline
@@ -40,14 +41,14 @@ def read_index(source: str, pipeline: str, revision: str | None) -> dict[str, An
     try:
         return dict(DiffusionPipeline.load_config(source, revision=revision))
     except (OSError, ValueError) as error:
-        raise _not_found(pipeline, _hub_s_reason(error)) from error
+        raise _not_found(pipeline, _reason_of_hub(error)) from error
 
 
-def _hub_s_reason(error: Exception) -> str:
-    """Why the hub handed nothing out; diffusers' own error hides which of these it was."""
+def _reason_of_hub(error: Exception) -> str:
+    """Reason why the hub gave no access; the error of diffusers hides it."""
     from huggingface_hub import errors
 
-    reasons = {  # the first that fits, for some derive from others
+    reasons = {  # the first that fits: some of these classes derive from others
         errors.GatedRepoError: "its licence must be accepted on its page, and `hf auth login` tell the hub who did",
         errors.RepositoryNotFoundError: "the hub has no such id, or shows it only after `hf auth login`",
         errors.RevisionNotFoundError: "the hub has no such revision of it",
@@ -56,11 +57,11 @@ def _hub_s_reason(error: Exception) -> str:
     }
     cause = error.__cause__ or error.__context__
     fitting = (reason for kind, reason in reasons.items() if isinstance(cause, kind))
-    return next(fitting, f"the hub doesn't hand it out, {first_line(error)}")
+    return next(fitting, f"the hub gives no access to it, {first_line(error)}")
 
 
 def _not_found(pipeline: str, reason: str) -> FileNotFoundError:
     return FileNotFoundError(
         f"no pipeline {pipeline!r} ({reason}): give a hub id, a local folder in diffusers' format or the name of a "
-        f"shipped checkpoint ({', '.join(PIPELINES.names()) or 'none'})"
+        f"builtin checkpoint ({', '.join(PIPELINES.names()) or 'none'})"
     )

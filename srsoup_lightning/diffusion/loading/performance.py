@@ -1,4 +1,4 @@
-"""What changes a loaded pipeline's speed or memory, and not what its parts are."""
+"""Options that change speed or memory of a loaded pipeline, and not its weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from srsoup_lightning.diffusion.loading.components import first_line
+from rewards.checks import first_line
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -24,20 +24,20 @@ def tune(
     channels_last: bool,
     regional_compile: bool,
 ) -> None:
-    """Set a pipeline's networks up for speed or memory; see :class:`~srsoup_lightning.Loading`.
+    """Set the networks of a pipeline up for speed or memory; see :class:`~srsoup_lightning.Loading`.
 
     Raises:
-        ValueError: Something that these networks, or the packages installed, don't have.
+        ValueError: An option that these networks or the installed packages do not support.
     """
     for option in [name for name, wanted in (("tiling", tiling), ("slicing", slicing)) if wanted]:
-        if not hasattr(vae, f"use_{option}"):  # all have a method for it, which may raise
+        if not hasattr(vae, f"use_{option}"):  # every autoencoder has the method, and some raise in it
             raise ValueError(f"vae_{option} is on, and a {type(vae).__name__} has none")
         getattr(vae, f"enable_{option}")()
     if attention is not None:
         _set_attention(network, attention)
     if channels_last:
-        for part in (network, vae):  # not part.to, which fails at the convolutions of a video autoencoder
-            convert_conv2d_weight_memory_format(part, torch.channels_last)
+        for each in (network, vae):  # each.to(memory_format=...) fails at the convolutions of a video autoencoder
+            convert_conv2d_weight_memory_format(each, torch.channels_last)
     if regional_compile:
         compile_blocks(network)
 
@@ -53,11 +53,11 @@ def _set_attention(network: ModelMixin, backend: str) -> None:
 
 
 def compile_blocks(network: ModelMixin) -> None:
-    """Compile the blocks that a network repeats: as fast as the whole, and compiled once for all of them."""
+    """Compile the repeated blocks of a network: as fast as compiling all of it, and each kind is compiled once."""
     if getattr(network, "_repeated_blocks", None):
         network.compile_repeated_blocks()
         return
-    for blocks in network.children():  # some transformers don't say which blocks repeat; they keep them in lists
+    for blocks in network.children():  # some transformers do not name their repeated blocks, and keep them in lists
         if isinstance(blocks, nn.ModuleList):
             for block in blocks:
                 block.compile()

@@ -1,4 +1,4 @@
-"""What is looked at before a pipeline is loaded: that its weights are no pickles and that it brings no code."""
+"""Checks of trust before a pipeline is loaded: its weights are no pickles, and it brings no code."""
 
 from __future__ import annotations
 
@@ -6,39 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from srsoup_lightning.diffusion.loading.components import part_names
+from srsoup_lightning.diffusion.loading.components import component_names
 
-LIBRARIES = ("diffusers", "transformers")  # whose classes parts may have
-
-
-def require_no_url(name: str, source: str | None) -> None:
-    """Check that what names a model is no URL, which could hold a token and would be written down with it.
-
-    Args:
-        name: What messages call it; they don't show the URL.
-        source: Folder or hub id, if any.
-
-    Raises:
-        ValueError: If it is one.
-    """
-    if source is not None and "://" in source:
-        raise ValueError(f"{name} is a URL: give a folder or a hub id, and a token by the environment's HF_TOKEN")
+LIBRARIES = ("diffusers", "transformers")  # a component may be of their classes
 
 
 def require_no_code(index: Mapping[str, Any], pipeline: str, folder: Path | None) -> None:
-    """Check that every part of a pipeline is of a class that diffusers or transformers has, none of its own.
+    """Check that every component of a pipeline is of a class of diffusers or transformers, and none of its own.
 
     Args:
-        index: The pipeline's index.
-        pipeline: What messages call it.
-        folder: Where it lies, or None for a hub id.
+        index: Index of the pipeline.
+        pipeline: Name of the pipeline in messages.
+        folder: Folder of the pipeline, or None for a hub id.
 
     Raises:
-        ValueError: If a part would bring its own code, or have another module imported.
+        ValueError: A component brings its own code, or would have another module imported.
     """
     from diffusers import pipelines
 
-    for name in sorted(part_names(index)):
+    for name in sorted(component_names(index)):
         library = next(iter(index[name]), None)
         if library is None:
             continue
@@ -51,24 +37,24 @@ def require_no_code(index: Mapping[str, Any], pipeline: str, folder: Path | None
             )
 
 
-def require_safetensors(folder: Path, parts: set[str]) -> None:
-    """Check that no part of a pipeline's folder has its weights in a pickle alone, or in one by another name.
+def require_safetensors(folder: Path, components: set[str]) -> None:
+    """Check that no component in a pipeline's folder has its weights in a pickle alone, or in one with another suffix.
 
     Raises:
-        ValueError: If one has.
+        ValueError: A component has.
     """
     from safetensors import SafetensorError, safe_open
 
-    for part in sorted(folder / name for name in parts if (folder / name).is_dir()):
-        pickles = sorted(path.name for path in part.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
-        if pickles and not any(part.glob("*.safetensors")):
+    for component in sorted(folder / name for name in components if (folder / name).is_dir()):
+        pickles = sorted(path.name for path in component.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+        if pickles and not any(component.glob("*.safetensors")):
             raise ValueError(
-                f"{part} holds {pickles[0]}, a pickle, and no safetensors: convert it once, in an environment you "
+                f"{component} holds {pickles[0]}, a pickle, and no safetensors: convert it once, in an environment you "
                 "trust, with pipeline.save_pretrained(folder, safe_serialization=True)"
             )
-        for file in sorted(part.glob("*.safetensors")):
+        for file in sorted(component.glob("*.safetensors")):
             try:
-                with safe_open(file, "pt"):  # reads the head alone
+                with safe_open(file, "pt"):  # reads the header alone
                     pass
             except SafetensorError:
                 raise ValueError(f"{file} is no safetensors file, whatever its name says: get it anew") from None
