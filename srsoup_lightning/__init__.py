@@ -1,11 +1,32 @@
 """Steer text-to-image diffusion models by black-box rewards while they sample, for every preference at once."""
 
-from srsoup_lightning.costs.limits import Limits
-from srsoup_lightning.data import PromptDataModule
-from srsoup_lightning.diffusion.loading.options import Loading
-from srsoup_lightning.module import SRSoupModule
-from srsoup_lightning.oracle.policy import OraclePolicy
-from srsoup_lightning.preferences import Preferences
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from srsoup_lightning.version import __version__
+
+if TYPE_CHECKING:
+    from srsoup_lightning.costs.limits import Limits
+    from srsoup_lightning.data import PromptDataModule
+    from srsoup_lightning.diffusion.loading.options import Loading
+    from srsoup_lightning.module import SRSoupModule
+    from srsoup_lightning.oracle.policy import OraclePolicy
+    from srsoup_lightning.preferences import Preferences
+else:
+    _MODULES = {
+        "Limits": "costs.limits",
+        "Loading": "diffusion.loading.options",
+        "OraclePolicy": "oracle.policy",
+        "Preferences": "preferences",
+        "PromptDataModule": "data",
+        "SRSoupModule": "module",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Import a public class at its first use. ``srsoup --version`` then needs no torch."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
 
 __all__ = ["Limits", "Loading", "OraclePolicy", "Preferences", "PromptDataModule", "SRSoupModule", "__version__"]

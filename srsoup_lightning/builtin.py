@@ -1,4 +1,4 @@
-"""The pipelines, preview decoders and configs that come with the package, by name."""
+"""Pipelines, preview decoders and configs that come with the package, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words from elsewhere, as a terminal or a figure may show them."""
+"""Text of other origin, made safe for a terminal or a figure, and messages of other libraries, silenced."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from rich.markup import escape
 
 
 def printable(text: str) -> str:
-    """The text with control characters written out as escapes: terminals obey them, and SVG has none."""
+    """Return the text with its control characters as escapes. Terminals would obey them, and SVG has none."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def literal(text: str) -> str:
-    """The text as a cell of rich's tables, in which nothing is markup or a control character."""
+    """Return the text for a table of rich, without markup and control characters."""
     return escape(printable(text))
 
 
 @contextmanager
-def hushed(levels: Mapping[str, int], advice: Iterable[str]) -> Iterator[None]:
-    """Keep words of other libraries from a terminal that shows progress, until the block ends.
+def silenced(levels: Mapping[str, int], patterns: Iterable[str]) -> Iterator[None]:
+    """Silence loggers and warnings of other libraries until the block ends.
 
     Args:
-        levels: Below which level each logger, by name, says nothing.
-        advice: Patterns of warnings that aren't shown.
+        levels: Name of a logger to the lowest level of its messages that are shown.
+        patterns: Regular expressions of the warnings that are not shown.
     """
     before = {name: logging.getLogger(name).level for name in levels}
     with warnings.catch_warnings():
-        for pattern in advice:
+        for pattern in patterns:
             warnings.filterwarnings("ignore", message=pattern)
         try:
             for name, level in levels.items():

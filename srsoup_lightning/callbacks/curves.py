@@ -1,4 +1,4 @@
-"""What TensorBoard's charts hold: values by tag, of every denoising step and of every soup, and their layout."""
+"""Values of TensorBoard's charts by tag, of every denoising step and of every soup, and the layout of the charts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Layout = dict[str, dict[str, list[Any]]]  # category -> chart -> kind and tags
 
 
 def cost_values(group: str, cost: Mapping[str, Any]) -> dict[str, float]:
-    """Counts by tag, from a ledger's fields or a row of ledger.jsonl; hits and failures where there are any."""
+    """Counts by tag, from the fields of a ledger or from a row of ledger.jsonl. Zero hits and failures are left out."""
     values = {f"{group}/queries of {name}": count for name, count in cost["queries"].items()}
-    for what in ("hits", "failures"):
-        values |= {f"{group}/{what} of {name}": count for name, count in cost[what].items() if count}
+    for kind in ("hits", "failures"):
+        values |= {f"{group}/{kind} of {name}": count for name, count in cost[kind].items() if count}
     return values | {
         f"{group}/network evaluations": cost["nfe"],
         f"{group}/decodes": cost["decodes"],
@@ -31,7 +31,7 @@ def cost_values(group: str, cost: Mapping[str, Any]) -> dict[str, float]:
 
 
 class PreferenceNames:
-    """What trajectories are called: as their preferences, or by their weights if nobody asked for their pictures."""
+    """Names of trajectories: those of their preferences, or their weights where the run has no such preference."""
 
     def __init__(self, preferences: Preferences) -> None:
         self.rewards = preferences.rewards
@@ -46,13 +46,13 @@ def _rounded(weights: Sequence[float]) -> tuple[float, ...]:
 
 
 def step_values(moment: Moment, names: PreferenceNames) -> dict[str, float]:
-    """What a denoising step has to say, by tag."""
+    """Values of a denoising step by tag: rewards of the candidates, closeness of the trajectories, cost so far."""
     values = cost_values(OF_SOUP, vars(moment.ledger))
-    del values[f"{OF_SOUP}/seconds"]  # which are counted at the end
-    return values if moment.observation is None else values | _seen(moment.observation, names)
+    del values[f"{OF_SOUP}/seconds"]  # the ledger counts them when the soup is done
+    return values if moment.observation is None else values | _observed(moment.observation, names)
 
 
-def _seen(observation: Observation, names: PreferenceNames) -> dict[str, float]:
+def _observed(observation: Observation, names: PreferenceNames) -> dict[str, float]:
     values = {
         f"{_group(reward)}/{names[weights]}": score
         for weights, scores in zip(observation.preferences.tolist(), observation.rewards.tolist(), strict=True)
@@ -71,14 +71,14 @@ def _group(reward: str) -> str:
 
 
 class MeanCurves:
-    """Curves over denoising steps, averaged over soups; a soup without a value at a step doesn't count there."""
+    """Curves over denoising steps, averaged over the soups that have a value at the step."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, int], float] = defaultdict(float)
         self._counts: dict[tuple[str, int], int] = defaultdict(int)
 
     def add(self, values: Mapping[str, float], step: int) -> None:
-        """Count the values by tag that a soup has at a step."""
+        """Add the values by tag that a soup has at a step."""
         for tag, value in values.items():
             self._sums[tag, step] += value
             self._counts[tag, step] += 1
@@ -89,7 +89,7 @@ class MeanCurves:
 
 
 def layout(rewards: Sequence[str]) -> Layout:
-    """A page of charts: all trajectories' candidates in one a reward, their closeness as a band, costs in one."""
+    """Layout of the custom scalars: for each reward one chart of all trajectories, closeness as a band, and costs."""
     candidates = {_group(reward): ["Multiline", [f"{re.escape(_group(reward))}/"]] for reward in rewards}
     return {
         "by denoising step": {**candidates, CLOSENESS: ["Margin", [MEAN, LOWEST, HIGHEST]]},

@@ -1,12 +1,12 @@
-"""What of a run goes to TensorBoard's event files, and where: folders are what TensorBoard calls runs.
+"""TensorBoard's event files of a run. TensorBoard calls each folder of them a run.
 
 ::
 
-    .                                       by soups done: costs and pictures; the layout of the custom scalars
+    .                                       by finished soups: costs, pictures, the layout of the custom scalars
     denoising/<prompt slug>-<hash>/<seed>   by denoising step, of one soup
     denoising/mean from soup <number> on    by denoising step, the mean of all soups since the run was begun or resumed
     front                                   the Pareto front of the whole run, written anew each time
-    front/<preference>                      a session of HParams, likewise
+    front/<preference>                      a session of HParams of the whole run, written anew each time
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class SoupLog:
     """Logs soups as they are made.
 
     Args:
-        board: Where to; its steps are soups done.
-        preferences: Those of the run.
-        costs: Rows of ledger.jsonl of the soups that are there already.
-        curves: How many soups of the run have curves of their own.
+        board: The writer of the event files; its steps are finished soups.
+        preferences: Preferences of the run.
+        costs: Rows of ledger.jsonl of the soups that are finished already.
+        curves: Number of soups of the run with curves of their own.
     """
 
     def __init__(self, board: SummaryWriter, preferences: Preferences, costs: Sequence[Row], curves: int) -> None:
@@ -54,17 +54,17 @@ class SoupLog:
         self.first = self.done = len(costs)
         self._spent, self._means, self._names = _spent(costs), MeanCurves(), PreferenceNames(preferences)
         self._of_soup: SummaryWriter | None = None
-        if not os.path.exists(board.log_dir):  # a run that is overwritten took the open file with it
+        if not os.path.exists(board.log_dir):  # overwriting the run has removed the open file
             board.close()
         board.add_custom_scalars(layout(preferences.rewards))
         _discard(board, self.done + 1)
 
-    def begin(self, soup: SoupRequest) -> None:
+    def start(self, request: SoupRequest) -> None:
         """Start the curves of a soup, if it is among the first."""
         if self.done < self.curves:
-            self._of_soup = _renewed(self.board, STEPS, prompt_slug(soup.prompt), str(soup.seed))
+            self._of_soup = _renewed(self.board, STEPS, prompt_slug(request.prompt), str(request.seed))
 
-    def look(self, moment: Moment) -> None:
+    def add_step(self, moment: Moment) -> None:
         """Log a denoising step."""
         values = step_values(moment, self._names)
         self._means.add(values, moment.step)
@@ -72,7 +72,7 @@ class SoupLog:
             _add(self._of_soup, values, moment.step)
 
     def end(self, soup: Soup, with_pictures: bool) -> None:
-        """Log what was spent by the end of a soup, and its pictures."""
+        """Log the costs up to the end of a soup, and its pictures."""
         self.close()
         self.done += 1
         self._spent.update(_spent([ledger_row_of(soup)]))
@@ -82,13 +82,13 @@ class SoupLog:
         self.board.flush()
 
     def close(self) -> None:
-        """Leave off with the soup under way."""
+        """Close the curves of the soup under way."""
         if self._of_soup is not None:
             self._of_soup.close()
             self._of_soup = None
 
     def finish(self, costs: Sequence[Row]) -> None:
-        """Log the mean of the curves, and the costs of all processes, by their rows of ledger.jsonl."""
+        """Log the mean of the curves, and the costs of all processes from their rows of ledger.jsonl."""
         if self.done > self.first:
             with _renewed(self.board, STEPS, f"mean from soup {self.first + 1} on") as board:
                 for tag, value, step in self._means:
@@ -105,14 +105,14 @@ def log_front(
     settings: Mapping[str, Value],
     box: Box | None,
 ) -> None:
-    """Log the figure of the front and a session a preference, in place of those that are there.
+    """Log the figure of the front and a session for each preference, in place of earlier ones.
 
     Args:
-        board: Where to.
+        board: The writer of the run's event files.
         rows: Rows of samples.jsonl, at least one.
         costs: Rows of ledger.jsonl, at least one.
-        preferences: Those of the run.
-        settings: What all sessions share, and the name of the method.
+        preferences: Preferences of the run.
+        settings: Name of the method and its settings, which all sessions share.
         box: The box of hypervolume and utility, see :func:`sessions`.
     """
     names, soups = PreferenceNames(preferences), len(costs)
@@ -145,19 +145,19 @@ def _add(board: SummaryWriter, values: Mapping[str, float], step: int) -> None:
 
 
 def _renewed(board: SummaryWriter, *folders: str) -> SummaryWriter:
-    """A board in a folder of another's, without what an earlier attempt left there."""
+    """A writer in a folder within that of another one, without the event files of an earlier part of the run."""
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = os.path.join(board.log_dir, *folders)  # which may be no local one
+    folder = os.path.join(board.log_dir, *folders)  # a path or the URL of remote storage
     for old in Path(folder).rglob("events.out.tfevents.*"):
         old.unlink()
     return SummaryWriter(folder)
 
 
 def _discard(board: SummaryWriter, step: int) -> None:
-    """Tell TensorBoard that what an earlier attempt logged from a step on doesn't count."""
+    """Tell TensorBoard to ignore all that earlier parts of the run logged from a step on."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     event = Event(session_log=SessionLog(status=SessionLog.START))
-    # The layout has opened the file.
+    # Adding the layout has opened the file.
     board.file_writer.add_event(event, step)  # type: ignore[attr-defined]

@@ -1,11 +1,11 @@
-"""At the end of a run: a sheet for every prompt and a table of what came out and what it cost."""
+"""At the end of a run: a sheet for every prompt, and a table of rewards and costs."""
 
 from __future__ import annotations
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
+from srsoup_lightning.callbacks.base import SoupCallback
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.sheet import write_sheets
@@ -13,30 +13,30 @@ from srsoup_lightning.report.tables import cost_lines, hypervolume_box, rewards_
 from srsoup_lightning.runs.directory import RunDirectory
 
 
-class RunSummary(Callback):
+class RunSummary(SoupCallback):
     """Draws the sheets into the run directory and shows the table.
 
     Args:
-        root: The run directory; None takes the Trainer's ``default_root_dir``.
-        box: {reward: [low, high]}: the box that the hypervolume is measured in, with `low` its reference point, for
-            instance the mean of unsteered samples minus 2 and plus 6 of their standard deviations. None takes the
-            extremes of the run itself, which compare within the run only.
+        root: The run directory. None takes the Trainer's ``default_root_dir``.
+        box: {reward: [low, high]}: the box in which the hypervolume is measured, with `low` as its reference point. An
+            example is the mean of unsteered samples minus 2 and plus 6 of their standard deviations. None takes the
+            extremes of the run itself. Such a hypervolume can be compared within the run only.
     """
 
     def __init__(self, root: str | None = None, box: dict[str, tuple[float, float]] | None = None) -> None:
         self.root, self.box = root, box
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse box that don't fit the rewards before anything is sampled.
+    def on_run_setup(self, trainer: L.Trainer, module: SRSoupModule) -> None:
+        """Check the box before anything is sampled.
 
         Raises:
-            ValueError: Box that leave out a reward, or whose low isn't below high.
+            ValueError: The box leaves out a reward, or a low is not below its high.
         """
-        if self.box is not None and isinstance(pl_module, SRSoupModule):
-            hypervolume_box(list(pl_module.rewards), self.box)
+        if self.box is not None:
+            hypervolume_box(list(module.rewards), self.box)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Draw and show, in the first process, once all have written their soups; some may have had none to make."""
+    def on_run_end(self, trainer: L.Trainer, module: SRSoupModule) -> None:
+        """Draw and show in the first process, when all processes have written their soups."""
         trainer.strategy.barrier("soups are written")
         if not trainer.is_global_zero:
             return
@@ -47,12 +47,12 @@ class RunSummary(Callback):
             write_sheets(run, rows, _prompts_with_new_soups(trainer))
             console.print(rewards_table(rows))
             console.print(cost_lines(run, rows, self.box), soft_wrap=True, markup=False, highlight=False)
-        if isinstance(pl_module, SRSoupModule) and (line := spending_line(pl_module.account)):
+        if line := spending_line(module.account):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _prompts_with_new_soups(trainer: L.Trainer) -> set[str] | None:
-    """The prompts that this run, in any of its processes, made soups of; None where nobody knows."""
+    """The prompts of which this run made soups, in any of its processes. None where that is unknown."""
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, PromptDataModule):
         return None

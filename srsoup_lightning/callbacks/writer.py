@@ -1,13 +1,11 @@
-"""Every soup to the run directory as soon as it is done, and none made twice."""
+"""Every soup is written to the run directory as soon as it is done, and no soup is made twice."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning as L
 from filelock import FileLock, Timeout
-from lightning.pytorch.callbacks import Callback
 
+from srsoup_lightning.callbacks.base import SoupCallback
 from srsoup_lightning.costs.limits import spent_by
 from srsoup_lightning.data import PromptDataModule, SoupRequest
 from srsoup_lightning.module import SRSoupModule
@@ -15,72 +13,67 @@ from srsoup_lightning.runs.directory import Key, Row, RunDirectory, preference_w
 from srsoup_lightning.runs.spending import SharedCounts
 from srsoup_lightning.samplers.result import Soup
 
+WAY_OUT = "give another --trainer.default_root_dir, or --writer.overwrite true to replace it"
 
-class SampleWriter(Callback):
-    """Writes pictures, scores and costs of each soup when it is done; what is written stays, whatever comes after.
 
-    A directory that holds a part of the run already is continued: finished soups, with their rows and whole pictures,
-    are not made again.
+class SampleWriter(SoupCallback):
+    """Writes pictures, scores and costs of each soup when it is done. They stay, also if the run fails later.
+
+    A directory that holds a part of the run already is continued. Finished soups, which are those with all their rows
+    and complete pictures, are not made again.
 
     Args:
-        root: The run directory; None takes the Trainer's ``default_root_dir``.
-        overwrite: Remove the run that a directory already holds and start anew.
+        root: The run directory. None takes the Trainer's ``default_root_dir``.
+        overwrite: Remove the run that the directory already holds and start anew.
 
     Raises:
-        FileExistsError: The directory holds another run, or one that is still running (raised before anything is
-            sampled).
-        ValueError: A table or spending.json in it is damaged.
+        FileExistsError: The directory holds another run, or a run that is still going on. The error is raised before
+            anything is sampled.
+        ValueError: A table or spending.json in the directory is damaged.
     """
 
     def __init__(self, root: str | None = None, overwrite: bool = False) -> None:
         self.root, self.overwrite = root, overwrite
         self._lock: FileLock | None = None
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Take the directory, and tell the data which soups are there; all processes learn the same or fail alike."""
+    def on_run_setup(self, trainer: L.Trainer, module: SRSoupModule) -> None:
+        """Take the directory and tell the data which soups are finished; all processes get the same answer or error."""
         found: tuple[list[Key], Exception | None] = ([], None)
         if trainer.is_global_zero:
             try:
-                found = (self._take(trainer, pl_module), None)
+                found = (self._take(trainer, module), None)
             except (OSError, ValueError) as error:
                 found = ([], error)
         finished, fault = trainer.strategy.broadcast(found)
         if fault is not None:
             raise fault
-        if isinstance(pl_module, SRSoupModule) and self.directory(trainer).spending.is_file():
-            pl_module.account.share(SharedCounts(self.directory(trainer).spending))
+        if self.directory(trainer).spending.is_file():
+            module.account.share(SharedCounts(self.directory(trainer).spending))
         if (data := _prompts(trainer)) is not None:
             data.finished = frozenset(SoupRequest(*key) for key in finished)
 
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Soup,
-        batch: Any,  # noqa: ANN401 - the hook's own signature
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_soup_end(self, trainer: L.Trainer, soup: Soup, index: int) -> None:
         """Write the soup."""
-        self.directory(trainer).write(outputs)
+        self.directory(trainer).write(soup)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Make one table of those of all processes, and let go of the directory."""
+    def on_soups_end(self, failed: bool) -> None:
+        """Release the directory after an error; otherwise other processes may still write."""
+        if failed:
+            self._release()
+
+    def on_run_end(self, trainer: L.Trainer, module: SRSoupModule) -> None:
+        """Merge the tables of all processes into one, and release the directory."""
         trainer.strategy.barrier("soups are written")
         if trainer.is_global_zero:
             self.directory(trainer).unite()
         self._release()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Let go of the directory."""
-        self._release()
-
     def directory(self, trainer: L.Trainer) -> RunDirectory:
-        """Where this process writes."""
+        """The run directory, as this process writes to it."""
         return RunDirectory(self.root or trainer.default_root_dir, trainer.global_rank)
 
-    def _take(self, trainer: L.Trainer, module: L.LightningModule) -> list[Key]:
-        """Lock and clean the directory; the soups that it holds."""
+    def _take(self, trainer: L.Trainer, module: SRSoupModule) -> list[Key]:
+        """Lock and clean the directory, and return the keys of its finished soups."""
         run = self.directory(trainer)
         run.root.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(run.lock)
@@ -94,8 +87,8 @@ class SampleWriter(Callback):
             run.clear()
         finished = run.recover()
         if finished:
-            _refuse_another_run(run, finished, trainer, module)
-        if isinstance(module, SRSoupModule) and module.bounded:
+            _refuse_another_run(run, finished, _prompts(trainer), module)
+        if module.bounded:
             spent = spent_by(run.ledger_rows())
             SharedCounts(run.spending).begin({name: spent.get(name, 0) for name in module.account.bounds})
         return list(finished)
@@ -112,22 +105,20 @@ def _prompts(trainer: L.Trainer) -> PromptDataModule | None:
 
 
 def _refuse_another_run(
-    run: RunDirectory, finished: dict[Key, list[Row]], trainer: L.Trainer, module: L.LightningModule
+    run: RunDirectory, finished: dict[Key, list[Row]], data: PromptDataModule | None, module: SRSoupModule
 ) -> None:
-    """Check that the soups in the directory are among those asked for, with the same preferences.
+    """Check that the soups in the directory are among the requested ones and have the same preferences.
 
     Raises:
-        FileExistsError: They are not.
+        FileExistsError: They are not, or have others.
     """
-    way_out = "give another --trainer.default_root_dir, or --writer.overwrite true to replace it"
-    data = _prompts(trainer)
-    if data is None or not isinstance(module, SRSoupModule):
-        raise FileExistsError(f"{run.root} already holds a run, which only a PromptDataModule can continue: {way_out}")
-    asked = set(data.requests)
+    if data is None:
+        raise FileExistsError(f"{run.root} already holds a run, which only a PromptDataModule can continue: {WAY_OUT}")
+    requested = set(data.requests)
     preferences = module.preferences
     expected = [preference_weights(preferences.rewards, weights) for weights in preferences.weights.tolist()]
     for key, rows in finished.items():
-        if key not in asked:
-            raise FileExistsError(f"{run.root} holds prompt {key[0]!r}, seed {key[1]}, not asked for now: {way_out}")
+        if key not in requested:
+            raise FileExistsError(f"{run.root} holds prompt {key[0]!r}, seed {key[1]}, not asked for now: {WAY_OUT}")
         if [row["preference"] for row in rows] != expected:
-            raise FileExistsError(f"{run.root} holds a run of other preferences: {way_out}")
+            raise FileExistsError(f"{run.root} holds a run of other preferences: {WAY_OUT}")

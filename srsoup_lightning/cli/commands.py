@@ -1,0 +1,43 @@
+"""Table of the commands of ``srsoup``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        help: One sentence for ``srsoup --help``.
+        function: "module:name" of the function that the command calls. None for the method of SoupTrainer that has the
+            name of the command.
+    """
+
+    help: str
+    function: str | None = None
+
+
+COMMANDS = {
+    "predict": Command("Make the pictures of every prompt and seed for all preferences."),
+    "plan": Command("Count the cost of a config without running it."),
+    "score": Command("Score pictures of any origin by rewards.", "srsoup_lightning.cli.score:score"),
+    "compare": Command("Compare finished runs in tables and figures.", "srsoup_lightning.report.compare:compare"),
+    "gallery": Command("Show runs side by side on a page for the browser.", "srsoup_lightning.report.gallery:gallery"),
+    "serve-reward": Command("Serve rewards over HTTP.", "srsoup_lightning.cli.serve_reward:serve"),
+}
+
+
+def overview() -> str:
+    """Text of ``srsoup --help``."""
+    parser = argparse.ArgumentParser(
+        prog="srsoup",
+        description="Steer text-to-image diffusion models by black-box rewards, for every preference at once.",
+        epilog="srsoup COMMAND --help shows the options of a command.",
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.help)
+    return parser.format_help()

@@ -1,0 +1,5 @@
+"""``srsoup serve-reward``: rewards over HTTP."""
+
+from rewards.remote.server import serve
+
+__all__ = ["serve"]
