@@ -1,7 +1,8 @@
-"""Rewards: judges of images, each a torchmetrics ``Metric`` whose ``score`` is one number per image.
+"""Rewards: each is a torchmetrics ``Metric`` with a ``score`` that gives one number per image.
 
-Images are ``(B, 3, H, W)`` floats in ``[0, 1]``, prompts a list of ``B`` strings, scores ``(B,)``; higher is better.
-This package knows nothing of samplers or training and can be used without them.
+Images are ``(B, 3, H, W)`` floats in ``[0, 1]``, prompts a list of ``B`` strings, scores ``(B,)``. Higher is better.
+The pure measures behind some rewards are in :mod:`rewards.functional`. This package can be used without samplers and
+training, and does not import them.
 """
 
 from rewards.aesthetic import AestheticScore

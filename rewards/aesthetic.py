@@ -1,4 +1,4 @@
-"""LAION's aesthetic predictor: how beautiful people would find an image, whatever the prompt."""
+"""LAION's aesthetic predictor: the beauty of an image in people's eyes, for any prompt."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class AestheticScore(Reward):
     Schuhmann 2022, "Improved aesthetic predictor", github.com/christophschuhmann/improved-aesthetic-predictor, file
     sac+logos+ava1-l14-linearMSE, the filter of LAION-Aesthetics (Schuhmann et al. 2022, arXiv:2210.08402) and the
     "aesthetic quality" reward of Black et al. 2023, arXiv:2305.13301: ``MLP(e / |e|)`` with an MLP 768-1024-128-64-16-1
-    without activations, trained on ratings from 1 to 10. Nothing bounds the values; most images have 4 to 7, and
-    LAION's subsets begin at 4.5 to 6.5. The prompt plays no role; gradients reach the pixels.
+    without activations, trained on ratings from 1 to 10. Values have no limit. Most images have 4 to 7, and
+    LAION's subsets begin at 4.5 to 6.5. The prompt plays no role. Gradients reach the pixels.
 
-    The code of the head's repository is said to be under the MIT licence, OpenAI's network too; neither was checked.
-    The formula and the file format were compared on random weights only.
+    The code of the head's repository is said to be under the MIT licence, and so is OpenAI's network. Neither was
+    checked. The formula and the file format were compared on random weights only.
 
     Args:
-        model: Hub id or local folder of a CLIP model with safetensors weights, of which only the image tower is loaded.
+        model: Hub id or local folder of a CLIP model with safetensors weights. Only its image tower is loaded.
         head: The MLP's weights: a local file, or "organisation/repository/file" on the hub. Either ``.safetensors`` or
             the official ``.pth``, both with the keys ``layers.0.weight`` to ``layers.7.bias``.
-        sha256: The file's checksum. A ``.pth``, being a pickle, is opened only with it, and then for tensors alone.
-            Get it by ``sha256sum FILE`` of a copy you trust; the hub shows it on a file's page.
-        dtype: Precision of the network; autocast around a call doesn't change it. The head is at least float32.
+        sha256: The file's checksum. A ``.pth`` is a pickle: it is opened only with a checksum, and only for tensors.
+            ``sha256sum FILE`` prints it for a copy that you trust. The hub shows it on a file's page.
+        dtype: Precision of the network; autocast around a call does not change it. The head is at least float32.
         revision: Commit, tag or branch of the model on the hub; by default its main branch as of today.
         head_revision: Commit, tag or branch of the head on the hub.
 

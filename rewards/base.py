@@ -1,4 +1,4 @@
-"""What every reward is: a ``score`` per image, and a metric around it that averages the scores it has seen."""
+"""Base class of all rewards: a ``score`` for each image, and a metric that averages the scores of all batches."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def _nothing(images: int) -> None:
 
 
 class Reward(Metric, abc.ABC):
-    """A judge of images: ``score`` gives one number per image, higher is better.
+    """Rates images: ``score`` gives one number per image, higher is better.
 
-    A subclass writes :meth:`score`, calling :func:`require_batch` first, and sets ``is_differentiable = True`` if
-    gradients flow from the scores to the pixels, and ``on_cpu = True`` if ``score`` works on the CPU wherever the
-    images are and lets go of Python's lock: a sampler may then score in a thread beside the network. Samplers and
-    losses call ``score``; ``update`` and ``compute`` report the mean score of all images seen, over all processes.
+    A subclass writes :meth:`score`, which calls :func:`require_batch` first. It sets ``is_differentiable = True`` if
+    gradients flow from the scores to the pixels. It sets ``on_cpu = True`` if ``score`` works on the CPU, wherever the
+    images are, and releases Python's lock: a sampler may then score in a thread beside the network. Samplers and
+    losses call ``score``. ``update`` and ``compute`` report the mean score of all images of all processes.
 
-    A reward stays in eval mode, and its sums keep their precision whatever dtype the surrounding module is cast to.
+    A reward stays in eval mode. Its sums keep their precision when the module around it is cast to another dtype.
 
     Args:
-        *networks: Modules that the score needs, found again as the tuple ``self.networks``. They are frozen and
-            follow the reward from device to device, but in the dtype they came in; they are in no ``state_dict()``,
-            ``parameters()`` or checkpoint of the reward or of a module that holds it. Copies and pickles have them.
+        *networks: Modules that the score needs, kept as the tuple ``self.networks``. They are frozen. They follow the
+            reward from device to device and keep their dtype. They are in no ``state_dict()``, ``parameters()`` or
+            checkpoint of the reward or of a module that holds it. Copies and pickles contain them.
 
     Example:
         >>> import torch
@@ -57,7 +57,7 @@ class Reward(Metric, abc.ABC):
     on_cpu: ClassVar[bool] = False
 
     before_repeat: Callable[[int], None] = staticmethod(_nothing)
-    """Called by a reward that sends images again of its own accord, with their number, before it does; may raise."""
+    """A reward that sends images again by itself calls this before, with their number. It may raise."""
 
     total: Tensor
     images: Tensor
@@ -65,33 +65,33 @@ class Reward(Metric, abc.ABC):
 
     def __init__(self, *networks: nn.Module) -> None:
         super().__init__()
-        # nn.Module registers modules it gets as attributes, but not those inside a tuple.
+        # nn.Module registers a module that is set as an attribute, but none inside a tuple.
         self.networks = tuple(network.eval().requires_grad_(False) for network in networks)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
-        # A MetricCollection takes metrics for one whose states are close after the first batch: these never are.
+        # A MetricCollection merges metrics whose states are close after the first batch: these never are.
         self.add_state("identity", torch.tensor(secrets.randbits(62)), dist_reduce_fx="max")
 
     @abc.abstractmethod
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """Judge each image on its own, with its own prompt.
+        """Score each image by itself, with its own prompt.
 
         Args:
             images: ``(B, 3, H, W)`` floats in ``[0, 1]``.
-            prompts: ``B`` strings, one per image; a reward that needs no text ignores them.
+            prompts: ``B`` strings, one per image. A reward that needs no text ignores them.
 
         Returns:
             ``(B,)`` float32 scores on the images' device, higher is better.
         """
 
     def check(self) -> None:
-        """Make sure that ``score`` can be asked; a run does so before it loads its model.
+        """Check that ``score`` can be called. A run does this before it loads its model.
 
-        A subclass that depends on something outside the process overrides this and raises what ``score`` would.
+        A subclass that depends on something outside the process overrides this. It raises the errors of ``score``.
         """
 
     def update(self, images: Tensor, prompts: list[str]) -> None:
-        """Add the scores of a batch to the running mean; arguments as in :meth:`score`.
+        """Add the scores of a batch to the mean; arguments as in :meth:`score`.
 
         Raises:
             ValueError: If ``score`` returns anything but one number per image.
@@ -120,11 +120,11 @@ class Reward(Metric, abc.ABC):
         return self._plot(val, ax)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever ``mode`` says: a judge never trains."""
+        """Stay in eval mode for every ``mode``: a reward is never trained."""
         return super().train(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
-        """Follow ``fn`` to its device and ignore its dtype: a mean summed in bfloat16 would soon stand still."""
+        """Move to the device of ``fn`` and ignore its dtype: a sum in bfloat16 would soon stop growing."""
         device = fn(torch.empty(0, device=self.device)).device
         for network in self.networks:
             network.to(device)
@@ -137,11 +137,11 @@ class Reward(Metric, abc.ABC):
 
 
 def require_images(images: Tensor) -> None:
-    """Check that ``images`` is a ``(B, 3, H, W)`` batch of floats in ``[0, 1]``, give or take 0.001.
+    """Check that ``images`` is a ``(B, 3, H, W)`` batch of floats in ``[0, 1]``, with a tolerance of 0.001.
 
     Raises:
         TypeError: If it is no tensor or holds integers.
-        ValueError: If its shape or its range is another, or if it holds NaN.
+        ValueError: If it has another shape or range, or holds NaN.
     """
     if not isinstance(images, Tensor):
         raise TypeError(f"images are a {type(images).__name__}: pass a tensor (B, 3, H, W) with values in [0, 1].")
@@ -152,7 +152,7 @@ def require_images(images: Tensor) -> None:
             f"images have shape {tuple(images.shape)}, want (B, 3, H, W): "
             "use image[None] for a single image and permute(0, 3, 1, 2) for channels-last ones."
         )
-    low, high = (bound.item() for bound in images.detach().aminmax())
+    low, high = (extreme.item() for extreme in images.detach().aminmax())
     if low != low:
         raise ValueError("images hold NaN: run the network or the decoder that made them in float32 or bfloat16.")
     if low < -_SLACK or high > 1 + _SLACK:
@@ -177,5 +177,5 @@ def require_batch(images: Tensor, prompts: Sequence[str]) -> None:
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision as float32, float32 and float64 as they are."""
+    """The tensor in float32 if it is in half precision, else unchanged."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,34 +1,22 @@
-"""Brightness: how light an image is on average, or how near to a lightness that is wanted."""
+"""Brightness: the mean lightness of an image, or its distance to a target."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from rewards.base import Reward, require_batch
-from rewards.luma import luma
-
-
-def brightness(images: Tensor) -> Tensor:
-    """Mean luma of each image, from 0 (black) to 1 (white).
-
-    Args:
-        images: ``(B, 3, H, W)`` floats in ``[0, 1]``.
-
-    Returns:
-        ``(B,)`` values in ``[0, 1]``, in the images' precision but at least float32.
-    """
-    return luma(images).mean((1, 2))
+from rewards.functional import brightness
 
 
 class Brightness(Reward):
-    """Mean Rec. 709 luma, see :func:`rewards.luma.luma`; with a target, minus the distance to it.
+    """Mean Rec. 709 luma, see :func:`rewards.functional.luma`. With a target: minus the distance to it.
 
-    Values lie in ``[0, 1]``, for nine in ten pictures of tiny-animals in ``[0.35, 0.62]``; with a target they lie in
-    ``[-1, 0]``. Luma and not linear light, because it follows lightness as people see it. Without a target it leads to
-    white pictures. The prompt plays no role; gradients reach the pixels.
+    Values lie in ``[0, 1]``, for nine in ten pictures of tiny-animals in ``[0.35, 0.62]``. With a target they lie in
+    ``[-1, 0]``. It measures luma and not linear light, because luma follows perceived lightness. Without a target it
+    leads to white pictures. The prompt plays no role. Gradients reach the pixels.
 
     Args:
-        target: The mean luma wanted, from 0 to 1; None for as bright as can be.
+        target: The wanted mean luma, from 0 to 1; None for as bright as possible.
 
     Raises:
         ValueError: If the target is outside ``[0, 1]``.
@@ -51,7 +39,7 @@ class Brightness(Reward):
         self.target = target
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """Score ``(B, 3, H, W)`` images in ``[0, 1]`` as ``(B,)`` float32 values; the class says the range.
+        """Score ``(B, 3, H, W)`` images in ``[0, 1]`` as ``(B,)`` float32 values; the class states their range.
 
         Raises:
             TypeError, ValueError: See :func:`rewards.base.require_batch`.

@@ -1,4 +1,4 @@
-"""What comes with the packages, found by name: inside the package in a wheel, beside it in a source checkout."""
+"""Builtin files, found by name. A wheel has them inside the package, a source checkout beside it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 
 class BuiltinFolder(NamedTuple):
-    """A folder of named things that ship.
+    """A folder of builtin entries, each with a name.
 
     Args:
-        package: The folder of the package that they ship in.
-        folder: The name of their folder.
-        mark: What makes an entry one of them: a file inside it ("config.json") or its own suffix (".yaml").
+        package: Folder of the package that contains them.
+        folder: Name of their folder.
+        mark: Mark of an entry: a file inside it ("config.json") or its own suffix (".yaml").
     """
 
     package: Path
@@ -26,7 +26,7 @@ class BuiltinFolder(NamedTuple):
         return {path.parent.name: path.parent for home in homes for path in home.glob(f"*/{self.mark}")}
 
     def find(self, name: str) -> Path | None:
-        """Where the entry of that name lies, or None if none is called so."""
+        """Path of the entry of that name, or None if there is none."""
         return self._entries().get(name)
 
     def names(self) -> list[str]:

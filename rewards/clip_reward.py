@@ -1,4 +1,4 @@
-"""What rewards on a CLIP or SigLIP network share: unit embeddings of images and prompts, and their cosine."""
+"""Base class of rewards on a CLIP or SigLIP network: unit embeddings of images and prompts, and their cosine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class CLIPReward(Reward, abc.ABC):
     """A constant times the cosine between a network's embeddings of an image and of its prompt.
 
-    A subclass loads the model by :func:`load_clip_from` and says the constant. Gradients reach the pixels. Prompts
+    A subclass loads the model by :func:`load_clip_from` and writes the constant. Gradients reach the pixels. Prompts
     longer than the network's text length are cut.
 
     Args:
@@ -41,17 +41,17 @@ class CLIPReward(Reward, abc.ABC):
         """The factor on the cosine."""
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """Score ``(B, 3, H, W)`` images in ``[0, 1]`` of any size as ``(B,)`` float32 values; the class says the range.
+        """Score ``(B, 3, H, W)`` images in ``[0, 1]`` of any size as ``(B,)`` float32 values, see the class.
 
-        The prompts' embeddings are kept until a call comes with other prompts.
+        The embeddings of the prompts are kept for the next call.
 
         Raises:
             TypeError, ValueError: See :func:`rewards.base.require_batch`.
         """
         require_batch(images, prompts)
         with torch.autocast(self.device.type, enabled=False):
-            seen, read = embed_images(self._clip, self._pixels, images), self._embed_prompts(prompts)
-            scores = self._scale() * (seen * read).sum(-1)
+            pictures, texts = embed_images(self._clip, self._pixels, images), self._embed_prompts(prompts)
+            scores = self._scale() * (pictures * texts).sum(-1)
         return scores.float().to(images.device)
 
     @property
@@ -73,8 +73,8 @@ class CLIPReward(Reward, abc.ABC):
     def _tokenize(self, prompts: list[str]) -> dict[str, Tensor]:
         options = {"truncation": True, "return_tensors": "pt"}
         if self._clip.config.model_type == SIGLIP:
-            # Trained on lower-case texts, all of one length and with attention to the padding. Gemma's tokenizer, which
-            # SigLIP 2 may come with, leaves the case as it is.
+            # SigLIP was trained on lower-case texts of one length, with attention to the padding. Gemma's tokenizer,
+            # which SigLIP 2 may come with, does not lower the case.
             lower = [prompt.lower() for prompt in prompts]
             return {"input_ids": self._tokenizer(lower, padding="max_length", **options)["input_ids"].to(self.device)}
         tokens = self._tokenizer(prompts, padding=True, **options).to(self.device)
@@ -93,13 +93,13 @@ def load_clip_from(
     """Load a model as the arguments of a reward name it.
 
     Args:
-        model: Hub id, local folder or shipped name.
+        model: Hub id, local folder or builtin name.
         dtype: Precision of the network.
         revision: Revision of the model.
-        processor: Hub id, local folder or shipped name of tokenizer and image preprocessing.
+        processor: Hub id, local folder or builtin name of tokenizer and image preprocessing.
         processor_revision: Revision of the processor.
         official: The processor of models from the hub if none is named; None for the model's own.
-        allowed: The model types that will do, see :func:`rewards.networks.clip.load_clip`.
+        allowed: The accepted model types, see :func:`rewards.networks.clip.load_clip`.
 
     Raises:
         FileNotFoundError, ValueError, ModuleNotFoundError: See :func:`rewards.networks.clip.load_clip`.
@@ -116,12 +116,12 @@ def embed_images(
 ) -> Tensor:
     """Unit vectors (B, D) of images (B, 3, H, W), in at least float32, on the network's device."""
     pooled = network.vision_model(pixel_values=pixel_values(network, pixels, images)).pooler_output
-    # SigLIP compares the pooled image as it is.
+    # SigLIP compares the pooled image without a projection.
     return _unit(pooled if network.config.model_type == SIGLIP else network.visual_projection(pooled))
 
 
 def pixel_values(network: PreTrainedModel, pixels: CLIPPixels, images: Tensor) -> Tensor:
-    """What the network takes of images (B, 3, H, W), preprocessed in at least float32, in its dtype, on its device."""
+    """The network's input for images (B, 3, H, W): preprocessed in at least float32, in its dtype, on its device."""
     precise = torch.promote_types(network.dtype, torch.float32)
     return pixels(images.to(network.device, precise)).to(network.dtype)
 

@@ -1,40 +1,18 @@
-"""Colourfulness as people see it, from the spread and the mean of two opponent colour channels."""
+"""Colourfulness as people see it."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from rewards.base import Reward, at_least_float32, require_batch
-
-
-def colorfulness(images: Tensor) -> Tensor:
-    """Colourfulness of each image, 0 for grey ones.
-
-    Hasler and Suesstrunk 2003, "Measuring colourfulness in natural images", metric M3, on the 0..255 scale:
-    ``sqrt(var(rg) + var(yb)) + 0.3 sqrt(mean(rg)^2 + mean(yb)^2)`` with ``rg = R - G`` and ``yb = (R + G) / 2 - B``.
-    Gradients are finite everywhere, on grey and one-coloured images too.
-
-    Args:
-        images: ``(B, 3, H, W)`` floats in ``[0, 1]``.
-
-    Returns:
-        ``(B,)`` values of at least 0, in the images' precision but at least float32.
-    """
-    red, green, blue = (255 * at_least_float32(images)).flatten(2).unbind(1)
-    opponents = torch.stack([red - green, (red + green) / 2 - blue], dim=1)  # (B, 2, H * W)
-    mean = opponents.mean(2, keepdim=True)
-    # vector_norm, unlike sqrt, has the gradient 0 at 0.
-    spread: Tensor = torch.linalg.vector_norm(opponents - mean, dim=(1, 2)) / opponents.shape[2] ** 0.5
-    offset: Tensor = torch.linalg.vector_norm(mean, dim=(1, 2))
-    return spread + 0.3 * offset
+from rewards.base import Reward, require_batch
+from rewards.functional import colorfulness
 
 
 class Colorfulness(Reward):
-    """Colourfulness of Hasler and Suesstrunk 2003, see :func:`colorfulness`.
+    """Colourfulness of Hasler and Suesstrunk 2003, see :func:`rewards.functional.colorfulness`.
 
     The paper's words for the values: 0 not, 15 slightly, 33 moderately, 45 averagely, 59 quite, 82 highly and
-    109 extremely colourful. The prompt plays no role; gradients reach the pixels.
+    109 extremely colourful. The prompt plays no role. Gradients reach the pixels.
 
     Example:
         >>> import torch

@@ -29,17 +29,17 @@ def from_eight_bit(pixels: np.ndarray) -> Tensor:
 
 
 def write_png(pixels: np.ndarray) -> bytes:
-    """The PNG file of (H, W, 3) 8-bit pixels: lossless, and packed for speed."""
+    """The PNG file of (H, W, 3) 8-bit pixels: lossless, compressed for speed."""
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 def png_size(content: bytes) -> tuple[int, int]:
-    """Height and width that a PNG file claims, from its header alone.
+    """Height and width of a PNG file, from its header alone.
 
     Raises:
-        ValueError: If the file is no PNG, or its pixels are anything but 8-bit RGB, or it claims to have none.
+        ValueError: If the file is no PNG, if its pixels are anything but 8-bit RGB, or if its header states no pixels.
     """
     if not content.startswith(_START) or len(content) < len(_START) + 10:
         raise ValueError("is no PNG file")
@@ -52,10 +52,10 @@ def png_size(content: bytes) -> tuple[int, int]:
 
 
 def read_png(content: bytes) -> np.ndarray:
-    """Pixels (H, W, 3) of an 8-bit RGB PNG file; ask :func:`png_size` first what that takes.
+    """Pixels (H, W, 3) of an 8-bit RGB PNG file. Ask :func:`png_size` first for the size of the result.
 
     Raises:
-        ValueError: If the file is something else or broken.
+        ValueError: If the file is of another kind or broken.
     """
     png_size(content)
     try:

@@ -6,34 +6,35 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rewards.answers import one_per_image
 from rewards.base import Reward, require_batch
+from rewards.checks import first_line
 
 
 class FunctionReward(Reward):
-    """What a function says of images and prompts; higher must be better.
+    """Scores of a function of images and prompts; higher must be better.
 
     The function is called as ``function(images, prompts)``, with ``(B, 3, H, W)`` floats in ``[0, 1]`` and a list of B
-    strings, and returns B numbers as a tensor, a list or an array; with ``each``, once an image as
+    strings. It returns B numbers as a tensor, a list or an array. With ``each`` it is called once for every image as
     ``function(image, prompt)``, with ``(3, H, W)`` and one string, and returns one number. The range is the function's.
 
-    Copies share the function unless it has state of its own, and pickles need one that can be pickled: a module's, not
-    a lambda. Modules of torch are frozen and follow the reward's device, as the networks of every reward do.
+    Copies share the function unless it has state of its own. A pickle needs a function that can be pickled: one of a
+    module, not a lambda. Modules of torch are frozen and follow the reward's device, as the networks of every reward.
 
     Args:
-        function: A callable, or its import path, such as "mypackage.judges.score". In YAML also a ``class_path`` with
-            ``init_args`` of a class whose instances can be called.
-        each: Whether to call it once an image and not once a batch.
-        is_differentiable: Whether gradients flow from its numbers to the pixels; otherwise it runs without them.
-        on_cpu: Hand the images over on the CPU, and let samplers score in a thread beside the network. It helps where
-            the function lets go of Python's lock, as Pillow, numpy and waiting for files or a network do.
+        function: A callable, or its import path, such as "mypackage.scores.redness". In YAML also a ``class_path``
+            with ``init_args`` of a class whose instances can be called.
+        each: Whether to call it once for every image and not once for a batch.
+        is_differentiable: Whether gradients flow from its numbers to the pixels. Otherwise it runs without gradients.
+        on_cpu: Whether the function gets the images on the CPU, and samplers may score in a thread beside the network.
+            That helps where the function releases Python's lock, as Pillow, numpy and waiting for files do.
 
     Raises:
         ValueError: If nothing can be imported from that path.
-        TypeError: If what is found, or given, can't be called.
+        TypeError: If the object found there, or given, can't be called.
 
     Example:
         >>> import torch
@@ -54,9 +55,9 @@ class FunctionReward(Reward):
         found = _imported(function) if isinstance(function, str) else function
         if not callable(found):
             name = function if isinstance(function, str) else "function"
-            raise TypeError(f"{name} is a {type(found).__name__}: give what takes (images, prompts).")
+            raise TypeError(f"{name} is a {type(found).__name__}: give a function of (images, prompts).")
         super().__init__(*[found] if isinstance(found, nn.Module) else [])
-        # In a tuple, as Reward's networks are, lest nn.Module registers a module.
+        # In a tuple, as Reward's networks are: nn.Module would register a module.
         self._function = (found,)
         self._each, self._gradients, self._on_cpu = each, is_differentiable, on_cpu
 
@@ -67,12 +68,12 @@ class FunctionReward(Reward):
 
     @property
     def is_differentiable(self) -> bool:  # type: ignore[override]
-        """Whether gradients reach the pixels, as the argument says."""
+        """Whether gradients reach the pixels: the argument."""
         return self._gradients
 
     @property
     def on_cpu(self) -> bool:  # type: ignore[override]
-        """Whether samplers may score in a thread, as the argument says."""
+        """Whether samplers may score in a thread: the argument."""
         return self._on_cpu
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
@@ -90,10 +91,48 @@ class FunctionReward(Reward):
 
 
 def _imported(path: str) -> object:
+    """The object of an import path."""
     try:
         return pkgutil.resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"function is {path!r}, and importing it failed ({str(error).splitlines()[0]}): "
-            "give an import path such as mypackage.judges.score, of a package that Python finds."
+            f"function is {path!r}, and importing it failed ({first_line(error)}): "
+            "give an import path such as mypackage.scores.redness, of a package that Python finds."
         ) from None
+
+
+def one_per_image(answer: object, images: Tensor, name: str) -> Tensor:
+    """Scores from the answer of a user's code about a batch; gradients are kept.
+
+    Args:
+        answer: A tensor, array, list or tuple of B numbers, each perhaps a tensor or array of one element. For one
+            image also a tensor or array without axes.
+        images: The ``(B, 3, H, W)`` images of the batch.
+        name: Name of the code, for errors.
+
+    Returns:
+        ``(B,)`` float32 scores on the images' device.
+
+    Raises:
+        ValueError: If the answer is anything else.
+    """
+    remedy = "give one number an image, or take each=True to be asked image by image"
+    wrong = ValueError(f"{name} returned {_described(answer)} for {len(images)} images: {remedy}.")
+    # Many functions squeeze the answer for a single image.
+    numbers = answer[None] if isinstance(answer, Tensor | np.ndarray) and answer.ndim == 0 else answer
+    if not isinstance(numbers, Tensor | np.ndarray | list | tuple) or len(numbers) != len(images):
+        raise wrong
+    try:
+        return torch.stack([torch.as_tensor(number).reshape(()).to(images.device).float() for number in numbers])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise wrong from error
+
+
+def _described(answer: object) -> str:
+    """Type and size of an answer."""
+    kind = type(answer).__name__
+    if isinstance(answer, Tensor | np.ndarray):
+        return f"{kind} of shape {tuple(answer.shape)}"
+    if isinstance(answer, list | tuple) and answer:
+        return f"{kind} of {len(answer)} {type(answer[0]).__name__}"
+    return kind

@@ -1,10 +1,11 @@
-"""Human Preference Score v2: how well people would like an image for a prompt."""
+"""Human Preference Score v2: people's preference between images for a prompt."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
+from rewards.checks import require_choice
 from rewards.clip_reward import CLIPReward, load_clip_from
 from rewards.networks.clip import CLIP_H
 from rewards.networks.loading import Dtype
@@ -19,35 +20,35 @@ class HPSv2(CLIPReward):
     """100 times the cosine between embeddings of a CLIP network trained on people's rankings of images.
 
     Wu et al. 2023, "Human Preference Score v2: a solid benchmark for evaluating human preferences of text-to-image
-    synthesis", arXiv:2306.09341. The authors' ``hpsv2.score`` returns the cosine; their tables and this class have 100
-    times that, which is also the unit of :class:`rewards.CLIPScore`. Values lie in ``[-100, 100]``; the tables' are
-    mostly between 25 and 30, and a point is much. Gradients reach the pixels. Prompts longer than the network's text
-    length are cut.
+    synthesis", arXiv:2306.09341. The authors' ``hpsv2.score`` returns the cosine. Their tables and this class have 100
+    times that, which is also the unit of :class:`rewards.CLIPScore`. Values lie in ``[-100, 100]``. Those of the tables
+    are mostly between 25 and 30, and one point is a large difference. Gradients reach the pixels. Prompts longer than
+    the network's text length are cut.
 
-    The authors' preprocessing fits the whole image into the network's square, on black, where CLIP's own cuts off what
-    sticks out. Square images are framed alike and differ only where bicubic interpolation overshoots, which the authors
-    keep: by less than 0.01 points with "tiny-clip". For 3:2 images of random colours, the same network's scores moved
-    by 9 points on average and by 23 at most.
+    The authors' preprocessing fits the complete image into the network's square, on black. CLIP's own preprocessing
+    crops the image. Both frame square images alike. Their scores differ only where bicubic interpolation overshoots,
+    which the authors keep: by less than 0.01 points with "tiny-clip". For 3:2 images of random colours, the scores of
+    the same network moved by 9 points on average and by 23 at most.
 
     The published weights are a CLIP ViT-H/14 under Apache-2.0, so far as known. Versions 2.0 and 2.1 differ in nothing
-    else, and the authors' files of both are read as they are: "xswu/HPSv2/HPS_v2_compressed.pt" and
-    "xswu/HPSv2/HPS_v2.1_compressed.pt". The default is a conversion by a third party, of a version that its name
-    doesn't say. None of this was compared with these weights, only with the published formula on random ones, in both
+    else. The authors' files of both can be read: "xswu/HPSv2/HPS_v2_compressed.pt" and
+    "xswu/HPSv2/HPS_v2.1_compressed.pt". The default is a conversion by a third party. Its name does not say of which
+    version. None of this was compared with these weights, only with the published formula on random weights, in both
     formats.
 
     Args:
-        model: Hub id or local folder of a ``CLIPModel`` with safetensors weights, or the name of a shipped checkpoint;
+        model: Hub id or local folder of a ``CLIPModel`` with safetensors weights, or the name of a builtin checkpoint;
             or a file with open_clip's keys, ``.safetensors`` or the official ``.pt``, here or as
             "organisation/repository/file" on the hub.
-        dtype: Precision of the network; autocast around a call doesn't change it. Scores are float32.
+        dtype: Precision of the network; autocast around a call does not change it. Scores are float32.
         revision: Commit, tag or branch of the model on the hub; by default its main branch as of today.
-        processor: Hub id or folder of tokenizer and image preprocessing, and for a file of the configuration too. By
-            default a local model's own, and for models of the hub and for files that of the network it was trained
-            from, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K".
+        processor: Hub id or folder of tokenizer and image preprocessing, and for a file of the configuration too. The
+            default is a local model's own. For models of the hub and for files it is that of the network that HPSv2
+            was trained from, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K".
         processor_revision: Commit, tag or branch of the processor on the hub.
-        fit: "pad" as the authors, "crop" as CLIP.
-        sha256: A file's checksum. A ``.pt``, being a pickle, is opened only with it, and then for tensors alone. Get it
-            by ``sha256sum FILE`` of a copy you trust; the hub shows it on a file's page.
+        fit: "pad" as the authors do, "crop" as CLIP does.
+        sha256: A file's checksum. A ``.pt`` is a pickle: it is opened only with a checksum, and only for tensors.
+            ``sha256sum FILE`` prints it for a copy that you trust. The hub shows it on a file's page.
 
     Raises:
         FileNotFoundError: If there is no such model, or no preprocessing.
@@ -72,8 +73,7 @@ class HPSv2(CLIPReward):
         fit: Fit = "pad",
         sha256: str | None = None,
     ) -> None:
-        if fit not in get_args(Fit):
-            raise ValueError(f"fit is {fit!r}: choose one of {', '.join(get_args(Fit))}.")
+        require_choice("fit", fit, Fit)
         if is_weight_file(str(model)):
             source = Source(str(processor or CLIP_H), processor_revision)
             loaded = load_open_clip(str(model), sha256, revision, dtype, source)

@@ -1,4 +1,4 @@
-"""ImageReward: how well people would like an image for a prompt, judged by a network that reads and looks at once."""
+"""ImageReward: people's preference between images for a prompt, by one network of image and prompt together."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class ImageReward(Reward):
     """The score of a BLIP network trained on people's rankings of images, in standard deviations.
 
     Xu et al. 2023, "ImageReward: learning and evaluating human preferences for text-to-image generation", NeurIPS 2023,
-    arXiv:2304.05977: ``(MLP(t) - 0.167) / 1.033``, where ``t`` is what BLIP's text encoder makes of the first token of
-    the prompt with cross attention to the image. Nothing bounds the values; the constants give the authors' images mean
-    0 and standard deviation 1, so most are between -2 and 2. Gradients reach the pixels. Prompts are cut after 35
-    tokens, about 25 words.
+    arXiv:2304.05977: ``(MLP(t) - 0.167) / 1.033``, where ``t`` is the output of BLIP's text encoder at the first token
+    of the prompt, with cross attention to the image. Values have no limit. The constants give the authors' images mean
+    0 and standard deviation 1, so most values are between -2 and 2. Gradients reach the pixels. Prompts are cut after
+    35 tokens, about 25 words.
 
-    Images are framed as CLIP's; of those that are not square, the authors' crop may lie one pixel aside.
+    Images are framed as by CLIP. The authors' crop of an image that is not square may differ by one pixel.
 
     Code and weights are under Apache-2.0, so far as known. Formula and file format were compared with a forward pass
-    written out from the published description, on random weights in the official keys; never with the real file.
+    written from the published description, on random weights with the official keys. The real file was not tested.
 
     Args:
         weights: A local file, or "organisation/repository/file" on the hub. Either ``.safetensors`` or the official
             ``.pt``, both with the keys ``blip.visual_encoder.*``, ``blip.text_encoder.*`` and ``mlp.layers.*``.
-        sha256: The file's checksum. A ``.pt``, being a pickle, is opened only with it, and then for tensors alone. Get
-            it by ``sha256sum FILE`` of a copy you trust; the hub shows it on a file's page.
-        dtype: Precision of the encoders; autocast around a call doesn't change it. The MLP is at least float32.
+        sha256: The file's checksum. A ``.pt`` is a pickle: it is opened only with a checksum, and only for tensors.
+            ``sha256sum FILE`` prints it for a copy that you trust. The hub shows it on a file's page.
+        dtype: Precision of the encoders; autocast around a call does not change it. The MLP is at least float32.
         revision: Commit, tag or branch of the weights on the hub; by default the main branch as of today.
         tokenizer: Hub id or local folder of the tokenizer, BERT's of lower-case English.
         tokenizer_revision: Commit, tag or branch of the tokenizer on the hub.
@@ -51,8 +51,8 @@ class ImageReward(Reward):
         ModuleNotFoundError: If transformers is not installed.
 
     Example:
-        >>> judge = ImageReward(sha256="...")  # doctest: +SKIP
-        >>> judge.score(torch.rand(1, 3, 512, 512), ["coloured noise"]).shape  # doctest: +SKIP
+        >>> preference = ImageReward(sha256="...")  # doctest: +SKIP
+        >>> preference.score(torch.rand(1, 3, 512, 512), ["coloured noise"]).shape  # doctest: +SKIP
         torch.Size([1])
     """
 
@@ -73,7 +73,7 @@ class ImageReward(Reward):
 
         precision = torch_dtype(dtype)
         words = load_preprocessing(AutoTokenizer, Source(str(tokenizer), tokenizer_revision))
-        # BLIP's marks of texts to decode and to encode: the network has a row for each, behind BERT's own.
+        # BLIP's marks of texts to decode and to encode: the network has a row for each, after BERT's own.
         words.add_tokens(["[DEC]", "[ENC]"], special_tokens=True)
         networks = blip_scorer(read_weights(str(weights), sha256, revision), precision, str(weights))
         known = networks.text.config.vocab_size
@@ -93,15 +93,15 @@ class ImageReward(Reward):
         """
         require_batch(images, prompts)
         vision, text, head = self.networks
-        # Padding is masked: the authors' 35 tokens would score alike and cost more.
+        # Padding is masked: the authors' 35 tokens would give the same score and cost more.
         tokens = self._tokenizer(prompts, padding=True, truncation=True, max_length=_LENGTH, return_tensors="pt")
         with torch.autocast(self.device.type, enabled=False):
-            seen = vision(pixel_values=pixel_values(vision, self._pixels, images)).last_hidden_state
-            read = text(
+            features = vision(pixel_values=pixel_values(vision, self._pixels, images)).last_hidden_state
+            output = text(
                 input_ids=tokens["input_ids"].to(self.device),
                 attention_mask=tokens["attention_mask"].to(self.device),
-                encoder_hidden_states=seen,
+                encoder_hidden_states=features,
                 is_decoder=False,
             ).last_hidden_state
-            scores: Tensor = (head(at_least_float32(read[:, 0])) - _MEAN) / _STD
+            scores: Tensor = (head(at_least_float32(output[:, 0])) - _MEAN) / _STD
         return scores.squeeze(-1).float().to(images.device)

@@ -1,4 +1,4 @@
-"""PickScore: which image people would pick for a prompt."""
+"""PickScore: people's choice between images for a prompt."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class PickScore(CLIPReward):
 
     Kirstain et al. 2023, "Pick-a-Pic: an open dataset of user preferences for text-to-image generation",
     arXiv:2305.01569. The difference of two images' scores is the log-odds that people prefer the first. Values lie in
-    ``[-s, s]`` with ``s = exp(logit_scale)``, about 100 in CLIP's networks; those of generated images are mostly
-    reported between 18 and 24, and a point is much. Gradients reach the pixels. Prompts longer than the network's text
-    length are cut.
+    ``[-s, s]`` with ``s = exp(logit_scale)``, about 100 in CLIP's networks. Those of generated images are mostly
+    reported between 18 and 24, and one point is a large difference. Gradients reach the pixels.
+    Prompts longer than the network's text length are cut.
 
-    The published weights are a CLIP ViT-H/14 under the MIT licence, so far as known; their card has the last word. None
-    of this was compared with them, only with the published formula on random weights.
+    The published weights are a CLIP ViT-H/14 under the MIT licence, so far as known: read their card. None of
+    this was compared with them, only with the published formula on random weights.
 
     Args:
-        model: Hub id or local folder of a ``CLIPModel`` with safetensors weights, or the name of a shipped checkpoint.
-        dtype: Precision of the network; autocast around a call doesn't change it. Scores are float32. In bfloat16 the
+        model: Hub id or local folder of a ``CLIPModel`` with safetensors weights, or the name of a builtin checkpoint.
+        dtype: Precision of the network; autocast around a call does not change it. Scores are float32. In bfloat16 the
             logit scale is rounded too, which stretches all scores by up to 1.6 %.
         revision: Commit, tag or branch of the model on the hub; by default its main branch as of today.
         processor: Hub id or folder of tokenizer and image preprocessing. By default a local model's own, and for models

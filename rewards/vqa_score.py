@@ -1,4 +1,4 @@
-"""VQAScore: how sure a model that answers questions is that an image shows what the prompt says."""
+"""VQAScore: the probability, by a model that answers questions, that an image shows its prompt."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _BLANK = "{prompt}"
 
 
 class VQAScore(Reward):
-    """The probability that the first word of a model's answer is "Yes" to whether the image shows the prompt.
+    """Probability that a model answers "Yes" first when asked whether the image shows the prompt.
 
     Lin et al. 2024, "Evaluating text-to-visual generation with image-to-text generation", ECCV 2024, arXiv:2404.01291:
     ``P("Yes" | image, question)`` with the question 'Does this figure show "{prompt}"? Please answer yes or no.' Values
-    lie in ``[0, 1]``. On composed prompts, "the red cup left of the dog", the authors find it closer to people's
-    judgement than CLIP's scores.
+    lie in ``[0, 1]``. For composed prompts, such as "the red cup left of the dog", the authors find it closer to
+    people's ratings than CLIP's scores.
 
-    Computed is the softmax, over the whole vocabulary and in float32, of the logits of the first token after the
-    question; its probabilities are summed over the tokens that spell the answer, with and without a space before it,
+    The score is a softmax over the complete vocabulary, in float32, of the logits of the first token after the
+    question. The probabilities of the tokens that spell the answer are summed, with and without a space before it,
     each where it is a single token. The question goes through the processor's chat template, as a user's message with
-    the image first; if it has none, the text is the filled template alone, so write into it what the model wants, such
-    as "<image>". The authors' own network, CLIP-FlanT5, is none of transformers'; of those that are, they report
-    LLaVA-1.5, whose chat template may differ from their prompt in a system message. None of this was compared with
-    their numbers: only with the same formula image by image on random weights, for LLaVA, Idefics3 and PaliGemma.
+    the image first. If there is no chat template, the text is the filled template alone: write into it what the model
+    needs, such as "<image>". The authors' own network, CLIP-FlanT5, is not in transformers. Of those that are, they
+    report LLaVA-1.5. Its chat template may differ from their prompt in a system message. None of this was compared
+    with their numbers, only with the same formula image by image on random weights, for LLaVA, Idefics3 and PaliGemma.
 
     Images go through Pillow at 8 bits a channel, so no gradient reaches the pixels. A processor that takes videos too,
-    such as Qwen2-VL's, Qwen2.5-VL's or SmolVLM's, needs torchvision. Memory grows with the images of a call.
-    LLaVA-1.5's weights are under the Llama 2 licence, so far as known; other models have their own.
+    such as that of Qwen2-VL, Qwen2.5-VL or SmolVLM, needs torchvision. Memory grows with the images of a call.
+    LLaVA-1.5's weights are under the Llama 2 licence, so far as known. Other models have their own licences.
 
     Args:
         model: Hub id or local folder of a model that ``AutoModelForImageTextToText`` loads, with safetensors weights
-            and its processor. No code of it is run.
-        dtype: Precision of the network; autocast around a call doesn't change it.
+            and its processor. No code from it is run.
+        dtype: Precision of the network; autocast around a call does not change it.
         revision: Commit, tag or branch of the model on the hub; by default its main branch as of today.
         template: The question, with "{prompt}" in it.
         answer: The answer whose probability is the score, a single token of the model; some models say "yes".
@@ -52,7 +52,7 @@ class VQAScore(Reward):
         FileNotFoundError: If there is no such model, or no processor.
         ValueError: If it is no such model with complete, finite safetensors weights, or the dtype is none of those, or
             a revision is given for a folder; if the template lacks "{prompt}" or the answer is no single token.
-        ModuleNotFoundError: If transformers, or what the processor needs, is not installed.
+        ModuleNotFoundError: If transformers, or a package that the processor needs, is not installed.
 
     Example:
         >>> vqa = VQAScore(dtype="bfloat16")  # doctest: +SKIP
@@ -85,7 +85,7 @@ class VQAScore(Reward):
         if not config.is_encoder_decoder:
             tokenizer.padding_side = "left"  # the answer continues the question, not its padding
         network = load_network(AutoModelForImageTextToText, source, dtype, config)
-        # One forward pass, of which the logits of the last place are wanted and nothing is drawn.
+        # One forward pass for the logits of the last token; nothing is sampled.
         network.generation_config = GenerationConfig(
             max_new_tokens=1,
             do_sample=False,
@@ -111,14 +111,14 @@ class VQAScore(Reward):
         return logits.float().softmax(-1)[:, self._answers].sum(-1).to(images.device)
 
     def __getstate__(self) -> dict[str, Any]:
-        # What transformers hangs into some networks when they first run can't be pickled; the next run hangs it anew.
+        # Hooks that transformers adds to some networks in their first run can't be pickled. The next run adds new ones.
         for module in self.networks[0].modules():
             module._forward_hooks.clear()
             module.__dict__.pop("_output_capturing_hooks_installed", None)
         return super().__getstate__()
 
     def _encode(self, pictures: list[Image.Image], prompts: list[str]) -> dict[str, Tensor]:
-        """What the network takes, on its device and in its dtype."""
+        """The network's inputs, on its device and in its dtype."""
         texts = [self._template.replace(_BLANK, prompt) for prompt in prompts]
         if self._processor.chat_template is not None:
             contents = [[{"type": "image"}, {"type": "text", "text": text}] for text in texts]
@@ -127,7 +127,7 @@ class VQAScore(Reward):
         options: dict[str, object] = {"padding": True, "return_tensors": "pt"}
         start = self._processor.tokenizer.bos_token
         if start is not None and texts[0].startswith(start):
-            options["add_special_tokens"] = False  # the template has written it already
+            options["add_special_tokens"] = False  # the template has added it already
         tensors = self._processor(images=[[picture] for picture in pictures], text=texts, **options)
         precision = self.networks[0].dtype
         return {
@@ -137,7 +137,7 @@ class VQAScore(Reward):
 
 
 def _spellings(tokenizer: PreTrainedTokenizerBase, answer: str, name: str) -> list[int]:
-    """The tokens that spell the answer, after a line's beginning or after a space."""
+    """Tokens that spell the answer, at the start of a line or after a space."""
     spelt = [tokenizer.encode(text, add_special_tokens=False) for text in (answer, f" {answer}")]
     tokens = sorted({ids[0] for ids in spelt if len(ids) == 1 and ids[0] != tokenizer.unk_token_id})
     if not tokens:

@@ -1,1 +1,1 @@
-"""Networks that rewards consist of: found, loaded and checked."""
+"""Networks of rewards: found, loaded and checked."""

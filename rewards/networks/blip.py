@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _VISION, _TEXT, _HEAD = "blip.visual_encoder.", "blip.text_encoder.", "mlp."
 _HEAD_WIDTH = 64
-"""Channels of an attention head, in BLIP's networks of every size; no weight's shape tells it."""
+"""Channels of an attention head in all of BLIP's networks. It can't be read off the shapes of weights."""
 
 _RENAMED = {
     r"^cls_token$": "embeddings.class_embedding",
@@ -30,7 +30,7 @@ _RENAMED = {
     r"^blocks\.(\d+)\.mlp\.": r"encoder.layers.\1.mlp.",
     r"^norm\.": "post_layernorm.",
 }
-"""Names of the image encoder in the file, and in transformers; those of the text encoder are alike in both."""
+"""Names of the image encoder in the file and in transformers. Those of the text encoder are the same in both."""
 
 
 class BlipScorer(NamedTuple):
@@ -42,13 +42,13 @@ class BlipScorer(NamedTuple):
 
 
 def blip_scorer(weights: dict[str, Tensor], dtype: torch.dtype, name: str) -> BlipScorer:
-    """Build the networks from the file's weights, sizes read off their shapes.
+    """Build the networks from the file's weights; their sizes are read off the shapes.
 
     Args:
         weights: The official keys, "blip.visual_encoder.*", "blip.text_encoder.*" and "mlp.layers.*"; others, such as
-            the projections that BLIP was trained with, are left out.
+            the projections of BLIP's training, are ignored.
         dtype: Precision of the encoders; the head is at least float32.
-        name: Where the weights are from, for errors.
+        name: Origin of the weights, for errors.
 
     Raises:
         ValueError: If weights are missing, of other shapes or not finite.
@@ -57,11 +57,11 @@ def blip_scorer(weights: dict[str, Tensor], dtype: torch.dtype, name: str) -> Bl
 
     vision, text, head = (_part(weights, prefix, name) for prefix in (_VISION, _TEXT, _HEAD))
     vision = {_renamed(key): weight for key, weight in vision.items()}
-    seeing = network_of(BlipVisionModel, _vision_config(vision, name), vision, dtype, name)
-    config = _text_config(text, seeing.config.hidden_size, name)
+    looking = network_of(BlipVisionModel, _vision_config(vision, name), vision, dtype, name)
+    config = _text_config(text, looking.config.hidden_size, name)
     reading = network_of(BlipTextModel, config, text, dtype, name, add_pooling_layer=False)
     layers = linear_head(head, reading.config.hidden_size, name)
-    return BlipScorer(seeing, reading, layers.to(torch.promote_types(dtype, torch.float32)))
+    return BlipScorer(looking, reading, layers.to(torch.promote_types(dtype, torch.float32)))
 
 
 def _part(weights: dict[str, Tensor], prefix: str, name: str) -> dict[str, Tensor]:
@@ -80,7 +80,7 @@ def _renamed(key: str) -> str:
 def _vision_config(weights: dict[str, Tensor], name: str) -> Any:  # noqa: ANN401
     from transformers import BlipVisionConfig
 
-    patches, places, feed = require_keys(
+    patches, positions, feed = require_keys(
         weights,
         ("embeddings.patch_embedding.weight", "embeddings.position_embedding", "encoder.layers.0.mlp.fc1.weight"),
         name,
@@ -91,7 +91,7 @@ def _vision_config(weights: dict[str, Tensor], name: str) -> Any:  # noqa: ANN40
         intermediate_size=len(feed),
         num_hidden_layers=_layers(weights, "encoder.layers."),
         num_attention_heads=_heads(width, name),
-        image_size=patch * math.isqrt(places.shape[1] - 1),
+        image_size=patch * math.isqrt(positions.shape[1] - 1),
         patch_size=patch,
         layer_norm_eps=1e-6,
     )
@@ -100,7 +100,7 @@ def _vision_config(weights: dict[str, Tensor], name: str) -> Any:  # noqa: ANN40
 def _text_config(weights: dict[str, Tensor], seen: int, name: str) -> Any:  # noqa: ANN401
     from transformers import BlipTextConfig
 
-    words, places, feed = require_keys(
+    words, positions, feed = require_keys(
         weights,
         (
             "embeddings.word_embeddings.weight",
@@ -117,7 +117,7 @@ def _text_config(weights: dict[str, Tensor], seen: int, name: str) -> Any:  # no
         intermediate_size=len(feed),
         num_hidden_layers=_layers(weights, "encoder.layer."),
         num_attention_heads=_heads(width, name),
-        max_position_embeddings=len(places),
+        max_position_embeddings=len(positions),
         layer_norm_eps=1e-12,
         bos_token_id=None,
         sep_token_id=None,

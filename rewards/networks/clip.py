@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPVisionModelWithProjection, PreTrainedTokenizerBase, SiglipModel
 
 CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-"""The hub id of the processor of CLIP ViT-H/14, of which PickScore and HPSv2 are descendants."""
+"""Hub id of the processor of CLIP ViT-H/14, from which PickScore and HPSv2 were trained."""
 
 CLIP, SIGLIP = "clip", "siglip"
-"""The model types, as configurations have them. SigLIP 2 of fixed resolution has SigLIP's."""
+"""Model types in configurations. SigLIP 2 of fixed resolution has the type of SigLIP."""
 
 
 class LoadedCLIP(NamedTuple):
-    """A CLIP or SigLIP model ready for use; the tokenizer truncates at the length that the text tower takes."""
+    """A CLIP or SigLIP model ready for use. The tokenizer truncates at the length of the text tower."""
 
     network: CLIPModel | SiglipModel
     tokenizer: PreTrainedTokenizerBase
@@ -39,15 +39,15 @@ def load_clip(
     """Load both towers.
 
     Args:
-        model: Where the network is.
+        model: Source of the network.
         dtype: Precision of the network.
-        processor: Where tokenizer and image preprocessing are, if not beside the network.
-        allowed: The model types that will do, of CLIP and SIGLIP.
+        processor: Source of tokenizer and image preprocessing; None for that of the network.
+        allowed: The accepted model types, of CLIP and SIGLIP.
 
     Raises:
         FileNotFoundError: If there is no such model or no preprocessing.
         ValueError: If it is no such model with complete, finite safetensors weights, or the dtype is unknown.
-        ModuleNotFoundError: If transformers, or what the tokenizer needs, is not installed.
+        ModuleNotFoundError: If transformers, or a package that the tokenizer needs, is not installed.
     """
     config = load_config(model, allowed)
     from transformers import AutoModel
@@ -56,7 +56,7 @@ def load_clip(
 
 
 def with_processor(network: CLIPModel | SiglipModel, processor: Source) -> LoadedCLIP:
-    """The network with tokenizer and image preprocessing from elsewhere; errors as in :func:`load_clip`."""
+    """The network with tokenizer and image preprocessing of another source; errors as in :func:`load_clip`."""
     from transformers import AutoTokenizer
 
     tokenizer = load_preprocessing(AutoTokenizer, processor)
@@ -65,7 +65,7 @@ def with_processor(network: CLIPModel | SiglipModel, processor: Source) -> Loade
 
 
 def load_clip_vision(model: Source, dtype: Dtype) -> LoadedCLIPVision:
-    """Load the image tower of a CLIP model and its projection alone; arguments and errors as in :func:`load_clip`."""
+    """Load only the image tower of a CLIP model and its projection; arguments and errors as in :func:`load_clip`."""
     config = load_config(model, (CLIP, "clip_vision_model"))
     from transformers import CLIPVisionModelWithProjection
 

@@ -1,4 +1,4 @@
-"""The image preprocessing of CLIP and SigLIP on tensors: what their processors do to PIL images, differentiable."""
+"""The image preprocessing of CLIP and SigLIP, differentiable on tensors. Their own processors take PIL images."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _MODES = {2: "bilinear", 3: "bicubic"}  # the numbers are Pillow's
 class CLIPPixels:
     """Resize, centre crop (or pad), rescale and normalise.
 
-    Resized pixels differ from the official ones by a few 255ths at most, as those are rounded to 8 bits.
+    Resized pixels differ from the official ones by a few 255ths at most, because those are rounded to 8 bits.
     """
 
     size: int | tuple[int, int] | None
-    """The shortest edge, or height and width, to resize to; None to leave the size."""
+    """Target of the resize: the shortest edge, or height and width. None keeps the size."""
     mode: str
     """Interpolation of the resize, "bicubic" or "bilinear"; antialiased, as in Pillow."""
     crop: tuple[int, int] | None
-    """Height and width of the centre crop, padded with 0 where the image is smaller; None not to crop."""
+    """Height and width of the centre crop, padded with 0 where the image is smaller. None does not crop."""
     scale: float
     """Factor on pixels in [0, 1]."""
     mean: tuple[float, ...]
@@ -35,14 +35,14 @@ class CLIPPixels:
     std: tuple[float, ...]
     """Divides each channel."""
     pad: bool = False
-    """Whether the whole image goes into the crop, padded with black, as HPSv2 does it; see :meth:`padded`."""
+    """Whether the complete image is fitted into the crop and padded with black, as in HPSv2; see :meth:`padded`."""
 
     @classmethod
     def of(cls, processor: CLIPImageProcessorPil | SiglipImageProcessorPil) -> CLIPPixels:
         """Read the values from an official image processor.
 
         Raises:
-            ValueError: If it resizes in a way that this class cannot.
+            ValueError: If its interpolation is neither bilinear nor bicubic.
         """
         if processor.do_resize and processor.resample not in _MODES:
             raise ValueError(f"image processor has resample={processor.resample}: only 2 and 3 are supported here.")
@@ -58,10 +58,10 @@ class CLIPPixels:
         )
 
     def padded(self, edge: int) -> CLIPPixels:
-        """The same framing for squares, but others are resized as a whole, their longest side to ``edge``.
+        """The preprocessing that fits the complete image into a square: its longest side is resized to ``edge``.
 
-        Black fills the rest, on both sides alike. Official code that does so resizes floats: nothing is rounded to 8
-        bits, and where bicubic interpolation overshoots, nothing is cut off.
+        Black fills the rest, the same on both sides. Square images are framed as before. HPSv2's code resizes floats,
+        so nothing is rounded to 8 bits, and overshoots of bicubic interpolation are kept.
         """
         return replace(self, size=edge, crop=(edge, edge), pad=True)
 
@@ -86,11 +86,11 @@ class CLIPPixels:
             scale = self.size / max(height, width)
             return max(1, round(scale * height)), max(1, round(scale * width))
         short = min(height, width)
-        # The official processor cuts the long side down to a whole number.
+        # The official processor rounds the long side down.
         return int(self.size * height / short), int(self.size * width / short)
 
     def _framed(self, images: Tensor, height: int, width: int) -> Tensor:
-        """Crop and pad evenly; of an odd row or column to add, padding has it at the end, the crop at the start."""
+        """Crop and pad evenly. An odd row or column to add goes to the end in padding and to the start in the crop."""
         rows, columns = height - images.shape[-2], width - images.shape[-1]
         top, left = (rows // 2, columns // 2) if self.pad else (-(-rows // 2), -(-columns // 2))
         return nn.functional.pad(images, (left, columns - left, top, rows - top))

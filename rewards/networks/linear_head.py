@@ -1,4 +1,4 @@
-"""The MLP that turns an embedding into a score, of one shape in the aesthetic predictor and in ImageReward."""
+"""The MLP that turns an embedding into a score. AestheticScore and ImageReward have it in one shape."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _PREFIX = "layers."
 
 
 def linear_head(weights: Mapping[str, Tensor], width: int, name: str) -> nn.Module:
-    """The MLP with these weights; it is linear, and its dropouts, idle here, count as layers.
+    """The MLP with these weights. It is linear. Its dropouts do nothing here, but count as layers.
 
     Args:
         weights: The official keys, "layers.0.weight" to "layers.7.bias", and no others.
-        width: Length of the embedding that it must take.
-        name: Where the weights are from, for errors.
+        width: Length of the embedding.
+        name: Origin of the weights, for errors.
 
     Raises:
-        ValueError: If keys or shapes are others, or if a weight is not finite.
+        ValueError: If it has other keys or shapes, or a weight is not finite.
     """
     layers: list[nn.Module] = []
     for index, (ins, outs) in enumerate(zip((width, *_WIDTHS), _WIDTHS, strict=False)):

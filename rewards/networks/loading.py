@@ -1,4 +1,4 @@
-"""Loading models that transformers knows: configuration, network and preprocessing, each refused in one line."""
+"""Loading of transformers' models: configuration, network and preprocessing. Errors are one line."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def load_config(model: Source, allowed: Collection[str] | None = None) -> Any:  
     """Load a model's configuration.
 
     Args:
-        model: Where the model is.
-        allowed: The model types that will do; None for any.
+        model: Source of the model.
+        allowed: The accepted model types; None for all.
 
     Raises:
         FileNotFoundError: If there is no such model.
-        ValueError: If it is of another type.
+        ValueError: If it is of another type, or unknown to transformers.
         ModuleNotFoundError: If transformers is not installed.
     """
     try:
@@ -33,7 +33,7 @@ def load_config(model: Source, allowed: Collection[str] | None = None) -> Any:  
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError("rewards with networks need transformers: pip install transformers") from missing
     try:
-        # SigLIP's configurations name marks that are not in its vocabulary, and transformers warns of them.
+        # transformers warns of SigLIP's configurations: they name tokens that are not in its vocabulary.
         with silence_transformers():
             config = model.load(AutoConfig)
     except OSError as error:
@@ -56,11 +56,11 @@ def torch_dtype(dtype: str) -> torch.dtype:
 
 
 def load_network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:  # noqa: ANN401
-    """Load a network of that transformers class from safetensors, all of its weights there and finite.
+    """Load a network of a transformers class from safetensors, with all weights present and finite.
 
     Args:
-        kind: The class, an ``Auto`` one included.
-        model: Where the model is.
+        kind: The class; it may be an ``Auto`` class.
+        model: Source of the model.
         dtype: Precision of the network.
         config: Its configuration.
 
@@ -80,11 +80,11 @@ def load_network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:
         raise (model.only_pickles() if "safetensors" in str(error) else model.not_found(error)) from None
     except SafetensorError as error:
         raise ValueError(
-            f"{model.name} has no safetensors weights, whatever its files are called ({first_line(error)}): "
-            "get it anew."
+            f"{model.name} has files named .safetensors that are of another format ({first_line(error)}): "
+            "download it again."
         ) from None
     if report["missing_keys"]:
-        raise ValueError(f"{model.name} lacks weights, {min(report['missing_keys'])} among them: export it anew.")
+        raise ValueError(f"{model.name} lacks weights, {min(report['missing_keys'])} among them: export it again.")
     require_finite(network, model.name)
     return network
 
@@ -97,14 +97,14 @@ def network_of(
     name: str,
     **options: bool,
 ) -> Any:  # noqa: ANN401
-    """Make a network of that transformers class from weights that have its keys, others left out.
+    """Make a network of a transformers class from weights with its keys; other keys are ignored.
 
     Args:
         kind: The class.
         config: Its configuration.
         weights: Its weights, by transformers' keys.
         dtype: Precision of the network.
-        name: Where the weights are from, for errors.
+        name: Origin of the weights, for errors.
         **options: Further arguments of the class.
 
     Raises:
@@ -115,14 +115,14 @@ def network_of(
     require_shapes(weights, wanted, name)
     fitting = {key: weights[key] for key in wanted}
     with silence_transformers():
-        # Unlike load_state_dict it takes the tensors as they are, with no network of random weights made before.
+        # Unlike load_state_dict it takes the tensors themselves, and makes no network of random weights first.
         network = kind.from_pretrained(None, config=config, state_dict=fitting, dtype=dtype, **options)
     require_finite(network, name)
     return network
 
 
 def load_preprocessing(kind: Any, source: Source) -> Any:  # noqa: ANN401
-    """Load a tokenizer or an image processor of that transformers class.
+    """Load a tokenizer or an image processor of a transformers class.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -145,8 +145,8 @@ def require_finite(network: nn.Module, name: str) -> None:
         ValueError: If one is.
     """
     for key, weight in network.named_parameters():
-        if not all(bound.isfinite() for bound in weight.detach().aminmax()):
+        if not all(extreme.isfinite() for extreme in weight.detach().aminmax()):
             raise ValueError(
                 f"{name} has weights that are NaN or infinite in {str(weight.dtype).removeprefix('torch.')}, {key} "
-                "among them: get the file anew, or choose dtype float32 if float16 is too narrow for them."
+                "among them: download the file again, or choose dtype float32 if float16 is too narrow for them."
             )

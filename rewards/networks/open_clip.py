@@ -1,4 +1,4 @@
-"""CLIP networks from files of open_clip, in which HPSv2's authors publish theirs, as transformers' CLIPModel."""
+"""CLIP networks of open_clip files, the format of HPSv2's authors, as transformers' CLIPModel."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def load_open_clip(file: str, sha256: str | None, revision: str | None, dtype: D
         sha256: Its checksum, required for pickles.
         revision: Its revision on the hub.
         dtype: Precision of the network.
-        processor: Where tokenizer, image preprocessing and the network's configuration are: those of a CLIPModel of
+        processor: Source of tokenizer, image preprocessing and the network's configuration: those of a CLIPModel of
             the same shape.
 
     Raises:

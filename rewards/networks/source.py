@@ -1,4 +1,4 @@
-"""Where the files of a model come from, and the one-line errors when they don't."""
+"""The source of a model's files, and its one-line errors."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rewards.checks import first_line, require_no_url
 
 @dataclass(frozen=True)
 class Source:
-    """The name of a shipped checkpoint, a local folder or a hub id, looked up in this order.
+    """The name of a builtin checkpoint, a local folder or a hub id, looked up in this order.
 
     Args:
         name: The name, folder or id.
         revision: Commit, tag or branch of the hub id; None for the main branch.
 
     Raises:
-        FileNotFoundError: If the name can be none of these.
-        ValueError: If a folder comes with a revision, or the name is a URL, which the message doesn't show.
+        FileNotFoundError: If the name is none of these.
+        ValueError: If a folder comes with a revision, or the name is a URL. The message does not show it.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Source:
             raise self.not_found("there is no such folder")
         if self.folder is not None and self.revision is not None:
             raise ValueError(
-                f"revision is {self.revision!r}, but {self.name} is a folder on this machine, and those have none: "
+                f"revision is {self.revision!r}, but {self.name} is a folder on this machine, which has no revisions: "
                 "leave the revision out, or give a hub id."
             )
 
@@ -43,28 +43,28 @@ class Source:
         return folder if folder.is_dir() else None
 
     def load(self, loader: Any, **options: object) -> Any:  # noqa: ANN401
-        """``loader.from_pretrained`` of the folder, or of the hub id at its revision; code of theirs is never run."""
-        place, revision = str(self.folder or self.name), self.revision or "main"
-        return loader.from_pretrained(place, revision=revision, trust_remote_code=False, **options)
+        """``loader.from_pretrained`` of the folder, or of the hub id at its revision. Code from there is never run."""
+        location, revision = str(self.folder or self.name), self.revision or "main"
+        return loader.from_pretrained(location, revision=revision, trust_remote_code=False, **options)
 
     def not_found(self, reason: str | Exception) -> FileNotFoundError:
-        """What to raise if no model is there."""
-        shipped = ", ".join(CLIP_MODELS.names()) or "none"
+        """The error where no model is found."""
+        builtin = ", ".join(CLIP_MODELS.names()) or "none"
         at = "" if self.revision is None else f" at revision {self.revision!r}"
         return FileNotFoundError(
             f"no model {self.name!r}{at} ({first_line(reason)}): "
-            f"give a hub id, a local folder or the name of a shipped checkpoint ({shipped})."
+            f"give a hub id, a local folder or the name of a builtin checkpoint ({builtin})."
         )
 
     def no_preprocessing(self, reason: str | Exception) -> FileNotFoundError:
-        """What to raise if there is a model without tokenizer or image preprocessing."""
+        """The error of a model without tokenizer or image preprocessing."""
         return FileNotFoundError(
             f"{self.name} lacks its tokenizer or its image preprocessing ({first_line(reason)}): save the model's "
             "processor there, or name another hub id or folder as the reward's processor, if it takes one."
         )
 
     def only_pickles(self) -> ValueError:
-        """What to raise if there are weights, but none in safetensors."""
+        """The error of a model that has weights, but none in safetensors."""
         return ValueError(
             f"{self.name} holds no safetensors weights, and rewards open no pickles such as pytorch_model.bin: load it "
             "once with transformers, in an environment you trust, and write it again by its save_pretrained."

@@ -1,4 +1,4 @@
-"""A file of weights that is in no transformers format: found, checked and read."""
+"""Files of weights outside of transformers' format: found, checked and read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rewards.checks import first_line
+from rewards.checks import first_line, require_no_url
 
 _PICKLES = (".pth", ".pt")
 
 
 def is_weight_file(name: str) -> bool:
-    """Whether this names a file of weights and no folder or hub id."""
+    """Whether the name is that of a file of weights, and not of a folder or a hub id."""
     return name.endswith((".safetensors", *_PICKLES)) and not Path(name).expanduser().is_dir()
 
 
@@ -27,9 +27,9 @@ def read_weights(
 
     Args:
         name: Local file, or "organisation/repository/file" on the hub: .safetensors, or a pickle, .pth or .pt.
-        sha256: Checksum of the file, required for pickles, which are opened for tensors alone.
+        sha256: Checksum of the file, required for pickles. Pickles are opened only for tensors.
         revision: Commit, tag or branch on the hub.
-        within: The key under which the file may have the dictionary, beside notes of how it was trained.
+        within: Key under which the file may hold the dictionary, beside notes on the training.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -41,8 +41,8 @@ def read_weights(
         raise ValueError(f"{name} is of no known format: give a .safetensors file, or the official one and its sha256.")
     if sha256 is None and file.suffix in _PICKLES:
         raise ValueError(
-            f"{name} is a pickle, and rewards open none without a checksum: pass as sha256 what sha256sum prints for a "
-            "copy that you trust, or give a .safetensors file."
+            f"{name} is a pickle, and rewards open no pickle without a checksum: pass as sha256 the output of "
+            "sha256sum for a copy that you trust, or give a .safetensors file."
         )
     weights = _read(file, name, sha256)
     if within is not None and isinstance(weights, dict):
@@ -65,7 +65,7 @@ def require_keys(weights: Mapping[str, Tensor], keys: Collection[str], name: str
 
 
 def require_shapes(weights: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], name: str) -> None:
-    """Check that the weights have the wanted keys and shapes; other keys are left to the caller.
+    """Check that the weights have the wanted keys and shapes. Other keys are ignored.
 
     Raises:
         ValueError: If one is missing or has another shape.
@@ -84,8 +84,7 @@ def _find(name: str, revision: str | None) -> Path:
         if revision is not None:
             raise ValueError(f"{name} is a file on this machine and has no revision {revision!r}: leave that out.")
         return file
-    if "://" in name:
-        raise ValueError("weights are given by a URL: give a file or organisation/repository/file on the hub.")
+    require_no_url("file of weights", name, "a local file or organisation/repository/file on the hub")
     if name.startswith((".", "~", "/")) or name.count("/") < 2:
         raise _not_found(name, "there is no such file")
     from huggingface_hub import hf_hub_download
@@ -113,11 +112,11 @@ def _read(file: Path, name: str, sha256: str | None) -> object:
         if sha256 is not None:
             found = hashlib.file_digest(content, "sha256").hexdigest()
             if sha256.lower() != found:
-                raise ValueError(f"{name} has SHA-256 {found}, not {sha256}: get the file anew, or correct sha256.")
+                raise ValueError(f"{name} has SHA-256 {found}, not {sha256}: download it again, or correct sha256.")
             content.seek(0)
         try:
             return load_file(file) if file.suffix == ".safetensors" else torch.load(content, "cpu", weights_only=True)
         except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise ValueError(
-                f"{name} is no {file.suffix} file of tensors ({type(error).__name__}): get it anew."
+                f"{name} is no {file.suffix} file of tensors ({type(error).__name__}): download it again."
             ) from None

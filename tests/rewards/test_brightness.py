@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards import Brightness
-from rewards.brightness import brightness
-from rewards.luma import luma
+from rewards.functional import brightness
+from rewards.functional import luma
 from tests.rewards.conftest import pictures, smooth
 
 

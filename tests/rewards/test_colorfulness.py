@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from rewards import Colorfulness
-from rewards.colorfulness import colorfulness
+from rewards.functional import colorfulness
 
 
 def reference(image: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards import Contrast
-from rewards.contrast import contrast
+from rewards.functional import contrast
 from tests.rewards.conftest import smooth
 
 

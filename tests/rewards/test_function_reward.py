@@ -113,8 +113,8 @@ def test_paths_lead_to_functions_methods_and_instances() -> None:
     [
         ("no_such_package.score", ValueError, "'no_such_package.score', and importing it failed .*no_such_package"),
         ("tests.rewards.conftest.rednes", ValueError, "conftest.rednes'.*no attribute 'rednes'"),
-        ("not a path", ValueError, "'not a path'.*mypackage.judges.score"),
-        ("math.pi", TypeError, "math.pi is a float: give what takes"),
+        ("not a path", ValueError, "'not a path'.*mypackage.scores.redness"),
+        ("math.pi", TypeError, "math.pi is a float: give a function of"),
     ],
 )
 def test_paths_that_lead_nowhere(path: str, error: type[Exception], message: str) -> None:
@@ -124,7 +124,7 @@ def test_paths_that_lead_nowhere(path: str, error: type[Exception], message: str
 
 
 def test_what_cannot_be_called_is_refused() -> None:
-    with pytest.raises(TypeError, match="function is a Tensor: give what takes") as caught:
+    with pytest.raises(TypeError, match="function is a Tensor: give a function of") as caught:
         FunctionReward(torch.rand(3, 3))
     assert "\n" not in str(caught.value)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from rewards import JPEGCompressibility, JPEGIncompressibility, JPEGSize
-from rewards.jpeg_reward import jpeg_kilobytes
+from rewards.functional import jpeg_kilobytes
 
 
 def picture(seed: int = 0, height: int = 40, width: int = 56) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rewards import Sharpness
-from rewards.sharpness import sharpness
+from rewards.functional import sharpness
 from tests.rewards.conftest import smooth
 
 

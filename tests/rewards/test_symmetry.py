@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards import Symmetry
-from rewards.symmetry import symmetry
+from rewards.functional import symmetry
 
 AXES = {"left-right": 3, "top-bottom": 2}
 
