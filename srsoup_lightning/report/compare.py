@@ -1,98 +1,130 @@
-"""``srsoup compare``: runs of any methods on the same prompts, measured alike."""
+"""Comparison of runs of any methods on the same prompts, in the same units."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
-from rich.console import Console
+from collections.abc import Sequence
+from dataclasses import replace
 
 from srsoup_lightning.pareto import thumbnails
 from srsoup_lightning.pareto.diversity import Embedding
-from srsoup_lightning.report.comparable import comparable, prompts_of
 from srsoup_lightning.report.comparison import Comparison
-from srsoup_lightning.report.comparison_table import as_csv, as_json, as_table
-from srsoup_lightning.report.figures import write_figures
-from srsoup_lightning.report.measures import Weights, measured, reference_fronts, shared_preferences, weights_of
-from srsoup_lightning.report.units import scaling_of
-from srsoup_lightning.runs.reading import FinishedRun, read_runs
-from srsoup_lightning.terminal import printable
+from srsoup_lightning.report.measures import Weights, by_preference, measured, reference_fronts, shared_preferences
+from srsoup_lightning.report.units import Box, units_of
+from srsoup_lightning.runs.pictures import open_picture
+from srsoup_lightning.runs.reading import Run, read_runs
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that spreadsheets compute
-
-
-def compare(
-    runs: list[str],
-    out: str,
-    baseline: str | None = None,
-    box: dict[str, tuple[float, float]] | None = None,
-    common: bool = False,
-    embedding: Callable = thumbnails,  # not Embedding, for which --help would list the subclasses of Tensor
-) -> None:
-    """Compare finished runs on the same prompts: tables, figures and how sure they are.
-
-    Writes comparison.csv (a row a run and measure), comparison.json (the same and all that it rests on), and as SVG and
-    PNG front (the rewards of each preference) and hypervolume (against queries, network evaluations and seconds).
-
-    Args:
-        runs: Run directories, or .jsonl files of scored pictures; label=path calls one by a label. Differences are to
-            the first.
-        out: The folder of the results.
-        baseline: The label of an unsteered run: units are the standard deviations of its pictures of each prompt, and
-            the hypervolume's box goes from 2 below to 6 above their mean.
-        box: {reward: [low, high]}, the hypervolume's box for all prompts, in place of a baseline. Without either it
-            is the extremes of all pictures together, which hold for this comparison alone.
-        common: Compare the prompts that all runs have, in place of refusing runs on other prompts.
-        embedding: The function that diversity measures distances with, images (B, 3, H, W) in [0, 1] to vectors (B, D).
-
-    Raises:
-        ValueError: Runs of other prompts, rewards or picture sizes, a scaling that can't be, or a run whose name would
-            be a formula in the table.
-        FileNotFoundError: A run or a picture that isn't there.
-        NotADirectoryError: `out` is a file.
-        ModuleNotFoundError: No matplotlib for the figures; the tables are written.
-    """
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"out is {out}, a file: give a folder")
-    comparison = compared(runs, baseline, box, common, embedding)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.csv").write_text(as_csv(comparison), encoding="utf-8")
-    (folder / "comparison.json").write_text(as_json(comparison), encoding="utf-8")
-    console = Console()
-    console.print(as_table(comparison))
-    for line in (f"box: {comparison.scaling.source}", *comparison.notes, f"tables and figures: {folder}"):
-        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
-    write_figures(comparison, folder)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first letters of cells that spreadsheets compute
 
 
 def compared(
     runs: Sequence[str],
     baseline: str | None = None,
-    box: dict[str, tuple[float, float]] | None = None,
+    box: Box | None = None,
     common: bool = False,
     embedding: Embedding = thumbnails,
 ) -> Comparison:
-    """The comparison itself, for notebooks; arguments and errors as in :func:`compare`."""
+    """Compare finished runs on the same prompts.
+
+    Args:
+        runs: Run directories, or .jsonl files of scored pictures. ``label=path`` calls one by a label. Differences are
+            to the first.
+        baseline: Label of an unsteered run. Units are then the standard deviations of its pictures of each prompt, and
+            the box of the hypervolume goes from 2 below to 6 above their mean.
+        box: {reward: [low, high]}, the box of the hypervolume for all prompts, in place of a baseline. Without either
+            it is the extremes of all pictures together, which hold for this comparison alone.
+        common: Whether to compare only the prompts that all runs have, in place of refusing runs on other prompts.
+        embedding: Images (B, 3, H, W) in [0, 1] to vectors (B, D), whose distances diversity measures.
+
+    Raises:
+        ValueError: There are no runs. Or they differ in rewards, prompts or picture sizes. Or baseline or box don't
+            fit, or the name of a run would be a formula in a spreadsheet, or a row is damaged.
+        FileNotFoundError: A run or a picture is missing.
+    """
     if not runs:
         raise ValueError("no runs: give at least one run directory or .jsonl file")
     found = read_runs(runs)
     for run in found:
         if run.name.startswith(FORMULA):
             raise ValueError(f"a run is called {run.name!r}, a formula to spreadsheets: name it by label={run.root}")
-    chosen = comparable(found, common)
-    scaling = scaling_of(chosen, baseline, box)
-    references = reference_fronts(chosen, scaling)
-    shared = shared_preferences(chosen, scaling.rewards)
-    measures = [measured(run, scaling, references, shared, embedding) for run in chosen]
-    return Comparison(measures, scaling, references, shared, _notes(chosen, shared))
+    chosen = _comparable(found, common)
+    units = units_of(chosen, baseline, box)
+    references = reference_fronts(chosen, units)
+    shared = shared_preferences(chosen, units.rewards)
+    measures = [measured(run, units, references, shared, embedding) for run in chosen]
+    return Comparison(measures, units, references, shared, _notes(chosen, shared))
 
 
-def _notes(runs: Sequence[FinishedRun], shared: frozenset[Weights]) -> list[str]:
-    """What a reader must know to read the numbers right, a line each."""
+def _comparable(runs: Sequence[Run], common: bool) -> list[Run]:
+    """Check that runs have the same rewards, prompts and picture size. With `common`, keep the prompts of all runs."""
+    first, *others = runs
+    for other in others:
+        if set(other.rewards) != set(first.rewards):
+            raise ValueError(
+                f"{_both(first, other)} have other rewards, {list(first.rewards)} and {list(other.rewards)}: "
+                "score both with the same"
+            )
+    if common:
+        runs = _on_common_prompts(runs)
+    else:
+        for other in others:
+            _require_same_prompts(first, other)
+    _require_one_size(runs)
+    return list(runs)
+
+
+def _both(first: Run, other: Run) -> str:
+    return f"runs {first.name!r} and {other.name!r}"
+
+
+def _on_common_prompts(runs: Sequence[Run]) -> list[Run]:
+    shared = set.intersection(*(set(run.prompts) for run in runs))
+    if not shared:
+        raise ValueError(f"runs {[run.name for run in runs]} have no prompt in common: compare runs on the same ones")
+    return [
+        replace(
+            run,
+            images=tuple(row for row in run.images if row.prompt in shared),
+            costs=tuple(cost for cost in run.costs if cost.prompt in shared),
+        )
+        for run in runs
+    ]
+
+
+def _require_same_prompts(first: Run, other: Run) -> None:
+    for here, there in ((first, other), (other, first)):
+        known = set(there.prompts)
+        absent = [prompt for prompt in here.prompts if prompt not in known]
+        if absent:
+            raise ValueError(
+                f"{_both(first, other)} have other prompts, {here.name!r} alone has {len(absent)}, one of them "
+                f"{absent[0]!r}: compare runs on the same prompts, or those they share by --common true"
+            )
+
+
+def _require_one_size(runs: Sequence[Run]) -> None:
+    first = None
+    for run in runs:
+        for row in run.images:
+            path = run.picture(row)
+            with open_picture(path) as opened:
+                size = opened.size
+            first = first or (run, path, size)
+            if size != first[2]:
+                raise ValueError(
+                    f"{_both(first[0], run)} have pictures of other sizes, {first[1]} {_pixels(first[2])} and "
+                    f"{path} {_pixels(size)}: compare pictures of one resolution"
+                )
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _notes(runs: Sequence[Run], shared: frozenset[Weights]) -> list[str]:
+    """Return remarks that are needed to read the numbers right, one line each."""
     rewards = runs[0].rewards
     notes = []
-    if len(prompts_of(runs[0])) == 1:
+    if len(runs[0].prompts) == 1:
         notes.append("one prompt: nothing can be said about others, so there are no intervals")
     seeds = [len(run.fronts()) for run in runs]
     if len(set(seeds)) > 1:
@@ -100,25 +132,25 @@ def _notes(runs: Sequence[FinishedRun], shared: frozenset[Weights]) -> list[str]
     sizes = [_per_front(run) for run in runs]
     if len(set(sizes)) > 1:
         notes.append(f"other numbers of pictures a front, where more can only raise hypervolume: {_each(runs, sizes)}")
-    known = {run.name: {weights_of(picture, rewards) for picture in run.pictures} - {()} for run in runs}
+    known = {run.name: by_preference(run, rewards).keys() - {()} for run in runs}
     if without := [name for name, preferences in known.items() if not preferences]:
         notes.append(f"no preferences known of {', '.join(without)}: no utility and monotonicity")
     if any(preferences - shared for preferences in known.values()):
         shares = f"utility is the mean over the {len(shared)} preferences that all runs with preferences share"
         notes.append(shares if shared else "no utility: the runs share no preference")
-    failed = [sum(bool(picture.failed) for picture in run.pictures) for run in runs]
+    failed = [sum(bool(row.failed) for row in run.images) for run in runs]
     if any(failed):
         notes.append(f"pictures with the worst score in place of one that failed: {_each(runs, failed)}")
-    devices = sorted({cost["device"] for run in runs for cost in run.costs})
+    devices = sorted({cost.ledger.device for run in runs for cost in run.costs})
     if len(devices) > 1:
         notes.append(f"seconds are of different devices: {', '.join(devices)}")
     return notes
 
 
-def _each(runs: Sequence[FinishedRun], values: Sequence[object]) -> str:
+def _each(runs: Sequence[Run], values: Sequence[object]) -> str:
     return ", ".join(f"{run.name} {value}" for run, value in zip(runs, values, strict=True))
 
 
-def _per_front(run: FinishedRun) -> str:
-    counts = sorted({len(pictures) for pictures in run.fronts().values()})
+def _per_front(run: Run) -> str:
+    counts = sorted({len(images) for images in run.fronts().values()})
     return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

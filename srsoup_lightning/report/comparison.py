@@ -1,52 +1,62 @@
-"""Runs that were measured alike, and how sure one is of what was measured."""
+"""Comparison of runs: means over prompts with their intervals, as rows, CSV, JSON and a table in the terminal."""
 
 from __future__ import annotations
 
+import csv
+import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from io import StringIO
 from typing import Any
 
+import torch
+from rich.table import Table
 from torch import Tensor
 
-from srsoup_lightning.pareto.bootstrap import interval, prompt_means
+from srsoup_lightning.pareto.bootstrap import RESAMPLES, interval, prompt_means
 from srsoup_lightning.report.measures import COSTS, Measured, Weights
-from srsoup_lightning.report.units import Scaling
+from srsoup_lightning.report.units import Units
+from srsoup_lightning.runs.rows import total
+from srsoup_lightning.terminal import literal
+from srsoup_lightning.version import __version__
 
 DIFFERENCE = {"mean": "difference", "low": "difference_low", "high": "difference_high"}
 COLUMNS = ("run", "measure", "mean", "low", "high", "prompts", *DIFFERENCE.values())
-RARE = ("hits", "failures")  # shown where some run has any
+RARE = ("hits", "failures", "gradients")  # shown where some run has any
 Estimate = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs that were measured alike.
+    """Runs that were measured in the same units.
 
     Attributes:
-        runs: At least one; differences are to the first.
-        scaling: The units and the box of all of them.
-        references: The front of each prompt that IGD+ compares with, in the scaling's units.
-        shared: The preferences that utility is the mean over.
-        notes: What a reader must know to read the numbers right.
+        runs: At least one. Differences are to the first.
+        units: Units and box of all of them.
+        references: Front (R, M) of each prompt that IGD+ compares with, in these units.
+        shared: Preferences that utility is the mean over.
+        notes: Remarks that are needed to read the numbers right.
     """
 
     runs: Sequence[Measured]
-    scaling: Scaling
+    units: Units
     references: Mapping[str, Tensor]
     shared: frozenset[Weights]
     notes: Sequence[str]
 
     def measures(self) -> list[str]:
-        """The measures that some run has, costs last; hits and failures where there were any."""
+        """Names of the measures that some run has, costs last. Those of RARE need a run with a value above 0."""
         found = dict.fromkeys(name for run in self.runs for name in run.values)
-        told = [name for name in found if name not in RARE or any(map(any, self._values(name)))]
-        return sorted(told, key=lambda name: name in COSTS)
+        shown = [name for name in found if name not in RARE or any(map(any, self._values(name)))]
+        return sorted(shown, key=lambda name: name in COSTS)
 
     def _values(self, measure: str) -> list[list[float]]:
         return [values for run in self.runs for values in run.values.get(measure, {}).values()]
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a run and measure, with the keys COLUMNS; None where something isn't defined."""
+        """One row for each run and measure, with the keys COLUMNS. None stands where a value isn't defined."""
         first = self.runs[0]
         return [
             {
@@ -63,16 +73,93 @@ class Comparison:
 
 
 def estimate(by_prompt: Mapping[str, Sequence[float]]) -> Estimate:
-    """Mean over prompts, low and high; a single prompt has no interval."""
+    """Return the mean over prompts and the ends of its interval, low and high. A single prompt has no interval."""
     found: Estimate = dict(interval(by_prompt))
     return found if len(by_prompt) > 1 else found | {"low": None, "high": None}
 
 
-def difference(ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]]) -> Estimate:
-    """How much more we have than they, paired by prompt; None where no prompt has both."""
-    common = [prompt for prompt in ours if prompt in theirs]
+def difference(values: Mapping[str, Sequence[float]], others: Mapping[str, Sequence[float]]) -> Estimate:
+    """Return the mean of values minus others, paired by prompt, and its interval. None where no prompt has both."""
+    common = [prompt for prompt in values if prompt in others]
     if not common:
         return dict.fromkeys(DIFFERENCE.values())
-    left, right = (prompt_means({prompt: values[prompt] for prompt in common}) for values in (ours, theirs))
+    left, right = (prompt_means({prompt: by_prompt[prompt] for prompt in common}) for by_prompt in (values, others))
     paired = estimate({prompt: [value] for prompt, value in zip(common, left - right, strict=True)})
     return {DIFFERENCE[name]: value for name, value in paired.items()}
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Write the rows with a head. Values that aren't defined are empty."""
+    text = StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(comparison.rows())
+    return text.getvalue()
+
+
+def as_json(comparison: Comparison) -> str:
+    """Write the rows, and everything that they are computed from. Values that aren't defined are null."""
+    units = comparison.units
+    content = {
+        "rewards": units.rewards,
+        "scaling": {
+            "source": units.source,
+            "unit": units.unit,
+            "low": units.low,
+            "high": units.high,
+            "box": units.corners(),
+        },
+        "intervals": f"95 %, percentile bootstrap over prompts, {RESAMPLES} resamples",
+        "differences_to": comparison.runs[0].run.name,
+        "utility_over": [dict(zip(units.rewards, weights, strict=True)) for weights in sorted(comparison.shared)],
+        "notes": comparison.notes,
+        "measures": comparison.rows(),
+        "runs": {run.name: _details(run, units.rewards) for run in comparison.runs},
+        "reference_fronts": {prompt: points.tolist() for prompt, points in comparison.references.items()},
+        "versions": {name: version(name) for name in ("torch", "torchmetrics", "moocore", "numpy", "pillow")}
+        | {"srsoup-lightning": __version__, "python": platform.python_version()},
+    }
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def _details(measured: Measured, rewards: tuple[str, ...]) -> dict[str, Any]:
+    run = measured.run
+    queries = total(run.costs).queries
+    return {
+        "path": str(run.root),
+        "pictures": len(run.images),
+        "fronts": len(run.fronts()),
+        "seeds": sorted({seed for _, seed in run.fronts()}),
+        "devices": sorted({cost.ledger.device for cost in run.costs}),
+        "total_queries": {name: queries.get(name, 0) for name in rewards},
+        "utility_by_preference": [
+            {"preference": dict(zip(rewards, weights, strict=True)), **estimate(_utilities(weights, means))}
+            for weights, means in measured.means.items()
+            if weights
+        ],
+    }
+
+
+def _utilities(weights: Weights, means: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    return {prompt: [float(mean @ torch.tensor(weights).to(mean))] for prompt, mean in means.items()}
+
+
+def as_table(comparison: Comparison) -> Table:
+    """Return a table with a row for each measure and a column for each run, intervals below means."""
+    table = Table(title="means over prompts, 95 % bootstrap intervals below", show_lines=True)
+    table.add_column("measure", no_wrap=True)
+    for run in comparison.runs:
+        table.add_column(literal(run.name), justify="right")
+    cells = {(row["run"], row["measure"]): _cell(row) for row in comparison.rows()}
+    for measure in comparison.measures():
+        table.add_row(literal(measure), *(cells.get((run.name, measure), "") for run in comparison.runs))
+    return table
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    mean, *ends = (_number(row[key]) for key in ("mean", "low", "high") if row[key] is not None)
+    return mean if set(ends) <= {mean} else f"{mean}\n{'…'.join(ends)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{round(value, 6):.3g}"

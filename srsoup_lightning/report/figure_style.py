@@ -1,4 +1,4 @@
-"""What the figures of a comparison share: panels, legend, and styles that can be told apart without colours."""
+"""Panels, legend and styles of the figures. The styles can be told apart without colours."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Style = dict[str, Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = "osD^vPX*"  # one more than colours, so that pairs repeat late
 LINES = ("-", "--", "-.", ":")
-WIDTH, HEIGHT, COLUMNS = 4.4, 3.8, 3  # inches of a panel; panels a row
-LETTERS = 12  # an inch, in the font of the legend
+WIDTH, HEIGHT, COLUMNS = 4.4, 3.8, 3  # inches of a panel; panels in a row
+LETTERS = 12  # in an inch, in the font of the legend
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, and these."""
+    """Return a figure and its `count` panels."""
     from matplotlib.figure import Figure
 
     columns = min(count, COLUMNS)
@@ -39,7 +39,7 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def style(number: int) -> Style:
-    """The colour, marker and line of the run of a number from 0 on; the first seven differ in colour and marker."""
+    """Return colour, marker and line of a run by its index. The first seven differ in colour and marker."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "marker": MARKERS[number % len(MARKERS)],
@@ -48,7 +48,7 @@ def style(number: int) -> Style:
 
 
 def legend(figure: Figure, names: Sequence[str]) -> None:
-    """Put the names of the runs, in order, below all panels, where they cover nothing."""
+    """Put the names of the runs below all panels, where they cover nothing."""
     from matplotlib.lines import Line2D
 
     labels = [textwrap.fill(printable(name), 40) for name in names]

@@ -1,4 +1,4 @@
-"""The figures of a comparison as files, and hypervolume against what it cost."""
+"""Figures of a comparison as files: fronts, and hypervolume against its costs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ COSTS = {"queries": "reward queries a front", "nfe": "network evaluations a fron
 
 
 def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
-    """Draw front (for two rewards and more) and hypervolume (where costs are known) as SVG and PNG; their paths.
+    """Draw front (for two rewards or more) and hypervolume (where costs are known) as SVG and PNG.
+
+    Returns:
+        Paths of the files.
 
     Raises:
         ModuleNotFoundError: No matplotlib.
@@ -31,9 +34,9 @@ def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
             f"figures need matplotlib, the tables are in {folder}: pip install 'srsoup-lightning[report]'"
         ) from None
     drawn, paths = {}, []
-    # The same numbers draw the same file, and names are text, no formulas for matplotlib or LaTeX.
+    # Equal numbers give equal files. Names are text: matplotlib and LaTeX must not read them as formulas.
     with mpl.rc_context({"svg.hashsalt": "srsoup", "text.parse_math": False, "text.usetex": False}):
-        if len(comparison.scaling.rewards) > 1:
+        if len(comparison.units.rewards) > 1:
             drawn["front"] = draw_fronts(comparison)
         if any(run.values.get(cost) for run in comparison.runs for cost in COSTS):
             drawn["hypervolume"] = draw_costs(comparison)
@@ -45,7 +48,7 @@ def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def draw_costs(comparison: Comparison) -> Figure:
-    """Hypervolume against queries, network evaluations and seconds; a run without costs is a level."""
+    """Draw hypervolume against queries, network evaluations and seconds. A run without costs is a horizontal line."""
     figure, drawn = panels(len(COSTS))
     for (cost, label), panel in zip(COSTS.items(), drawn, strict=True):
         for number, run in enumerate(comparison.runs):
@@ -58,7 +61,7 @@ def draw_costs(comparison: Comparison) -> Figure:
 
 
 def _plain_ticks(panel: Axes) -> None:
-    """Whole numbers in place of powers of ten, as many as have room."""
+    """Label the logarithmic axis with as many plain numbers as have room, in place of powers of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     panel.margins(x=0.1)
@@ -69,7 +72,7 @@ def _plain_ticks(panel: Axes) -> None:
 
 
 def _point(panel: Axes, run: Measured, cost: str, look: Style) -> None:
-    """A run's hypervolume at its cost; a level with its interval where it costs nothing or nobody knows."""
+    """Draw the hypervolume of a run at its cost. Without a cost it is a horizontal line with its interval."""
     volume = interval(run.values["hypervolume"])
     spent = interval(run.values[cost])["mean"] if run.values.get(cost) else 0
     if spent:

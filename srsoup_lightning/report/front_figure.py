@@ -1,4 +1,4 @@
-"""The front of each run, with its confidence band."""
+"""Figure of the front of each run, with its confidence band."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from srsoup_lightning.pareto.bootstrap import LEVELS, resampled
 from srsoup_lightning.report.comparison import Comparison
 from srsoup_lightning.report.figure_style import Style, legend, panels, style
-from srsoup_lightning.report.measures import Measured, Weights, places_of
+from srsoup_lightning.report.measures import Measured, Weights, means_of
 from srsoup_lightning.report.units import own_units
-from srsoup_lightning.runs.reading import FinishedRun
+from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.terminal import printable
 
 if TYPE_CHECKING:
@@ -21,40 +21,41 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import PathPatch
 
-ONE_PLACE = 1e-3  # of a run's interval: preferences closer than that are one point to the eye
-BLOCKS = 50  # of resamples, one after the other: thousands of prompts at once would take gigabytes
+ONE_POINT = 1e-3  # share of a run's interval: preferences closer than that look like one point
+BLOCKS = 50  # of resamples, computed one after the other: thousands of prompts at once would take gigabytes
 DIRECTIONS = 64  # in which hulls are drawn; a corner sharper than 6 degrees may be cut
 
 
 def draw_fronts(comparison: Comparison) -> Figure:
-    """A panel a pair of rewards: each preference's mean over prompts, joined where it weighs these two alone.
+    """Draw the mean of each preference over prompts, with a panel for each pair of rewards.
 
-    The band joins the boxes of the 95 % bootstrap intervals of both means.
+    A line joins the preferences that weigh only the two rewards of the panel. Its band joins the boxes of the 95 %
+    bootstrap intervals of both means.
     """
-    rewards = comparison.scaling.rewards
+    rewards = comparison.units.rewards
     pairs = list(combinations(range(len(rewards)), 2))
     figure, drawn = panels(len(pairs))
     for (i, j), panel in zip(pairs, drawn, strict=True):
         for number, run in enumerate(comparison.runs):
             _front(panel, run, (i, j), style(number))
         panel.set(xlabel=printable(rewards[i]), ylabel=printable(rewards[j]))
-    figure.suptitle(printable(f"means over prompts, in {comparison.scaling.unit}"), fontsize="medium")
+    figure.suptitle(printable(f"means over prompts, in {comparison.units.unit}"), fontsize="medium")
     legend(figure, [run.name for run in comparison.runs])
     return figure
 
 
-def draw_front(run: FinishedRun) -> Figure:
-    """One run's front, of two rewards or more, in their own units."""
-    scaling = own_units(run)
-    return draw_fronts(Comparison([Measured(run, {}, places_of(run, scaling))], scaling, {}, frozenset(), ()))
+def draw_front(run: Run) -> Figure:
+    """Draw the front of one run with at least two rewards, in their own units."""
+    units = own_units(run)
+    return draw_fronts(Comparison([Measured(run, {}, means_of(run, units))], units, {}, frozenset(), ()))
 
 
 def _front(panel: Axes, run: Measured, pair: tuple[int, int], look: Style) -> None:
-    """One run's means in one pair of rewards: a line and its band, or a cross where preferences move nothing."""
-    known = [weights for weights, places in run.places.items() if weights and len(places) == len(run.places[()])]
+    """Draw one run in one panel: a line and its band, or a cross where preferences change nothing."""
+    known = [weights for weights, means in run.means.items() if weights and len(means) == len(run.means[()])]
     line = sorted(weights for weights in known if np.isclose(weights[pair[0]] + weights[pair[1]], 1))
     means, low, high = _means_and_ends(run, line or [()], pair)
-    if (np.ptp(means, axis=0) <= ONE_PLACE * (high - low).max(0)).all():
+    if (np.ptp(means, axis=0) <= ONE_POINT * (high - low).max(0)).all():
         _cross(panel, *_means_and_ends(run, [()], pair), look)
         return
     panel.plot(*means.T, **look, markersize=5)
@@ -66,22 +67,22 @@ def _front(panel: Axes, run: Measured, pair: tuple[int, int], look: Style) -> No
 def _means_and_ends(
     run: Measured, preferences: Sequence[Weights], pair: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over prompts of some preferences' places, and the ends of its intervals, (K, 2) each."""
-    prompts = list(run.places[()])
-    places = np.array(
-        [[run.places[weights][prompt].numpy()[list(pair)] for prompt in prompts] for weights in preferences]
+    """Return the mean over prompts of K preferences in two rewards, and the ends of its intervals, (K, 2) each."""
+    prompts = list(run.means[()])
+    points = np.array(
+        [[run.means[weights][prompt].numpy()[list(pair)] for prompt in prompts] for weights in preferences]
     )
     blocks = np.array_split(resampled(len(prompts)), BLOCKS)
-    resamples = [np.concatenate([of_one[block].mean(1) for block in blocks]) for of_one in places]
+    resamples = [np.concatenate([of_one[block].mean(1) for block in blocks]) for of_one in points]
     low, high = np.quantile(resamples, LEVELS, axis=1)
-    return places.mean(1), low, high
+    return points.mean(1), low, high
 
 
 def _band(low: np.ndarray, high: np.ndarray, color: str) -> PathPatch:
-    """The boxes from low to high (K, 2), each joined to the next by the convex hull of both.
+    """Return K boxes, with corners low and high (K, 2), each joined to the next by the convex hull of both.
 
-    A hull's corner in a direction is that of the box that reaches farther in it. All hulls turn one way, so that
-    together they are filled once, however they overlap.
+    In each direction, a corner of the hull is that of the box that reaches farther. All hulls have one orientation, so
+    that their union is filled once, however they overlap.
     """
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path

@@ -1,4 +1,4 @@
-"""Runs side by side on one page to drag through, which needs nothing but a browser."""
+"""Runs side by side on one page with sliders, which needs nothing but a browser."""
 
 from __future__ import annotations
 
@@ -6,41 +6,38 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from srsoup_lightning.report.embedding import Embedder
-from srsoup_lightning.report.page import render
+from srsoup_lightning.report.page import Embedder, render
 from srsoup_lightning.runs.files import write_atomically
-from srsoup_lightning.runs.reading import FinishedRun, Picture, read_runs
+from srsoup_lightning.runs.reading import Run, read_runs
+from srsoup_lightning.runs.rows import ImageRow, total
 
-DIGITS = 6  # significant ones of a score on the page
-TOLERANCE = 1e-4  # of weights that were rounded when they were written
+TITLE = "Pictures by preference"
+DIGITS = 6  # significant digits of a score on the page
+TOLERANCE = 1e-4  # of the sum of weights, which were rounded when they were written
 
 
-def gallery(
-    runs: list[str], out: str = "gallery.html", title: str = "Pictures by preference", max_side: int = 512
-) -> Path:
+def write_gallery(runs: Sequence[str], out: str | Path, title: str = TITLE, max_side: int = 512) -> Path:
     """Write a page that shows runs side by side, with a slider from reward to reward.
 
-    The page is one HTML file that loads nothing from anywhere. A preference is chosen by a slider (two rewards), in a
-    triangle (three) or by a weight for each reward; every run shows the picture whose preference is nearest to it, in
-    Euclidean distance between the weights. Pictures without a preference stand beside them.
-
     Args:
-        runs: Run directories, or .jsonl files of scored pictures; ``label=path`` names one.
-        out: The file to write.
-        title: The heading of the page.
-        max_side: Pixels; pictures with a longer side are made smaller for the page.
+        runs: Run directories, or .jsonl files of scored pictures. ``label=path`` calls one by a label.
+        out: File to write.
+        title: Heading of the page.
+        max_side: Longest side of a picture in pixels. Larger ones are made smaller for the page.
 
     Returns:
-        The path of the page.
+        Path of the page.
 
     Raises:
-        FileNotFoundError: No such run, or a picture that isn't there.
+        FileNotFoundError: A run or a picture is missing.
         IsADirectoryError: `out` is a folder.
-        ValueError: No runs, a `max_side` below 1, a row or a preference that can't be read, or a picture that can't.
+        ValueError: There are no runs, `max_side` is below 1, or a row, a preference or a picture can't be read.
     """
     path = Path(out)
     if path.is_dir():
-        raise IsADirectoryError(f"out is the folder {out!r}: give the file to write, such as {path / 'gallery.html'}")
+        raise IsADirectoryError(
+            f"out is the folder {str(out)!r}: give the file to write, such as {path / 'gallery.html'}"
+        )
     if not runs:
         raise ValueError("no runs: give at least one run directory")
     page = render(title, page_data(read_runs(runs), Embedder(max_side)))
@@ -48,62 +45,61 @@ def gallery(
     return path
 
 
-def page_data(runs: Sequence[FinishedRun], embedder: Embedder) -> dict[str, Any]:
-    """What the page shows, as plain lists and numbers.
+def page_data(runs: Sequence[Run], embedder: Embedder) -> dict[str, Any]:
+    """Return the data of the page, as plain lists and numbers.
 
     Args:
-        runs: The runs, at least one; they may differ in prompts, seeds, preferences and rewards.
-        embedder: Takes in their pictures.
+        runs: The runs, at least one. They may differ in prompts, seeds, preferences and rewards.
+        embedder: Collects their pictures.
 
     Returns:
         ``rewards`` and ``axes``, the names of scores and of weights; ``runs``, their names and mean costs;
         ``prompts`` in order of appearance, each with its pictures along the front, from the first reward alone to the
-        last, those without a preference at the end; ``images`` and ``crisp``, what `embedder` holds and whether all of
-        it is exact.
+        last, and those without a preference at the end; ``images`` and ``crisp``, the pictures of `embedder` and
+        whether all of them keep every pixel.
 
     Raises:
-        FileNotFoundError: A picture that isn't there.
-        ValueError: A preference that isn't on the simplex, or a picture that can't be read.
+        FileNotFoundError: A picture is missing.
+        ValueError: A preference isn't on the simplex, or a picture can't be read.
     """
-    pictures = [(index, picture) for index, run in enumerate(runs) for picture in run.pictures]
-    for index, picture in pictures:
-        _require_shown(picture, runs[index].name)
-    rewards = _names(picture.rewards for _, picture in pictures)
-    axes = _names(picture.preference for _, picture in pictures)
+    rows = [(index, row) for index, run in enumerate(runs) for row in run.images]
+    for index, row in rows:
+        _require_shown(runs[index], row)
+    rewards = _names(row.rewards for _, row in rows)
+    axes = _names(row.preference for _, row in rows)
     prompts: dict[str, list[dict[str, Any]]] = {}
-    for index, picture in pictures:
-        prompts.setdefault(picture.prompt, []).append(
+    for index, row in rows:
+        prompts.setdefault(row.prompt, []).append(
             {
                 "run": index,
-                "seed": picture.seed,
-                "weights": [picture.preference.get(name, 0) for name in axes] if picture.preference else None,
-                "scores": [_short(picture.rewards.get(name)) for name in rewards],
-                "failed": list(picture.failed),
-                "image": embedder.add(picture.path),
+                "seed": row.key[1],
+                "weights": [row.preference.get(name, 0) for name in axes] if row.preference else None,
+                "scores": [_short(row.rewards.get(name)) for name in rewards],
+                "failed": list(row.failed),
+                "image": embedder.add(runs[index].picture(row)),
             }
         )
     return {
         "rewards": rewards,
         "axes": axes,
         "runs": [{"name": run.name, "cost": mean_cost(run)} for run in runs],
-        "prompts": [{"text": text, "pictures": sorted(rows, key=_along)} for text, rows in prompts.items()],
+        "prompts": [{"text": text, "pictures": sorted(shown, key=_along)} for text, shown in prompts.items()],
         "images": embedder.images,
         "crisp": embedder.exact,
     }
 
 
-def mean_cost(run: FinishedRun) -> dict[str, Any] | None:
-    """Mean over soups of queries (by reward), hits, failures, nfe and seconds; None for pictures from elsewhere."""
+def mean_cost(run: Run) -> dict[str, Any] | None:
+    """Return the mean over soups of queries (by reward), hits, failures, nfe and seconds; None without any soup."""
     if not run.costs:
         return None
-
-    def mean(values: Iterable[float]) -> float:
-        return sum(values) / len(run.costs)
-
+    spent, soups = total(run.costs), len(run.costs)
     return {
-        "queries": {name: mean(cost["queries"].get(name, 0) for cost in run.costs) for name in run.costs[0]["queries"]},
-        **{key: mean(sum(cost.get(key, {}).values()) for cost in run.costs) for key in ("hits", "failures")},
-        **{key: mean(cost[key] for cost in run.costs) for key in ("nfe", "seconds")},
+        "queries": {name: count / soups for name, count in spent.queries.items()},
+        "hits": sum(spent.hits.values()) / soups,
+        "failures": sum(spent.failures.values()) / soups,
+        "nfe": spent.nfe / soups,
+        "seconds": spent.seconds / soups,
     }
 
 
@@ -119,13 +115,13 @@ def _along(picture: dict[str, Any]) -> tuple[bool, list[float]]:
     return picture["weights"] is None, [-weight for weight in picture["weights"] or ()]
 
 
-def _require_shown(picture: Picture, run: str) -> None:
+def _require_shown(run: Run, row: ImageRow) -> None:
     """Check what can be checked before any picture is read."""
-    weights = picture.preference.values()
+    path, weights = run.picture(row), row.preference.values()
     if weights and abs(sum(weights) - 1) > TOLERANCE:
-        raise ValueError(f"run {run!r} has weights {dict(picture.preference)} for {picture.path}: they must sum to 1")
-    for name, weight in picture.preference.items():
+        raise ValueError(f"run {run.name!r} has weights {row.preference} for {path}: they must sum to 1")
+    for name, weight in row.preference.items():
         if weight < 0:
-            raise ValueError(f"run {run!r} weighs {name} by {weight} for {picture.path}: weights are 0 or more")
-    if not picture.path.is_file():
-        raise FileNotFoundError(f"run {run!r} names {picture.path}, which isn't there: make it again or remove its row")
+            raise ValueError(f"run {run.name!r} weighs {name} by {weight} for {path}: weights are 0 or more")
+    if not path.is_file():
+        raise FileNotFoundError(f"run {run.name!r} names {path}, which isn't there: make it again or remove its row")

@@ -1,69 +1,74 @@
-"""What a run comes to for each preference, in numbers that TensorBoard's HParams can plot."""
+"""Results of a run for each preference, as hyperparameters and metrics that TensorBoard's HParams can plot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
 
-from srsoup_lightning.pareto import Scale, utility
-from srsoup_lightning.report.tables import Box, Preference, mean_hypervolume, mean_rewards
-from srsoup_lightning.runs.changes import HOW
+from srsoup_lightning.pareto import utility
+from srsoup_lightning.report.measures import Weights, mean_hypervolume, mean_rewards
+from srsoup_lightning.report.units import Box, box_units
+from srsoup_lightning.runs.changes import operational_options
+from srsoup_lightning.runs.reading import Run
+from srsoup_lightning.runs.rows import total
 
 Value = float | str
 
 
-class Session(NamedTuple):
-    """One preference of a run: its weights, as in the rows, and what came out by metric."""
+class HParams(NamedTuple):
+    """Hyperparameters and metrics of one preference.
+
+    Attributes:
+        preference: Weight by reward name.
+        metrics: Result by metric name.
+    """
 
     preference: dict[str, float]
     metrics: dict[str, float]
 
 
-def sessions(
-    rows: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]], box: Box | None
-) -> Iterator[Session]:
-    """Mean rewards of each preference over prompts and seeds, and what is known of the whole front.
+def hparams_of(run: Run, box: Box | None) -> Iterator[HParams]:
+    """Yield the mean rewards of each preference over prompts and seeds, with the measures of the complete run.
 
     Args:
-        rows: Rows of samples.jsonl, at least one.
-        costs: Rows of ledger.jsonl, at least one.
-        box: {reward: [low, high]}, the box in whose units utility and hypervolume are; None leaves both out, for in
-            the run's own extremes they would compare with no other run.
+        run: The run, with at least one image and one cost row.
+        box: Box in whose units utility and hypervolume are. None leaves both out, for in the extremes of a run itself
+            they would not compare with those of another run.
     """
-    means = mean_rewards(rows)
-    spent = {
-        "cost a soup/queries": sum(sum(cost["queries"].values()) for cost in costs) / len(costs),
-        "cost a soup/network evaluations": sum(cost["nfe"] for cost in costs) / len(costs),
+    means, spent = mean_rewards(run), total(run.costs)
+    costs = {
+        "cost a soup/queries": spent.total_queries / len(run.costs),
+        "cost a soup/network evaluations": spent.nfe / len(run.costs),
     }
-    worth: list[dict[str, float]] = [{}] * len(means)
+    measures: list[dict[str, float]] = [{}] * len(means)
     if box is not None:
-        volume = mean_hypervolume(rows, box)
-        worth = [{"utility": value, "hypervolume": volume} for value in _utilities(means, box)]
-    for (preference, scores), of_front in zip(means.items(), worth, strict=True):
+        volume = mean_hypervolume(run, box)
+        measures = [{"utility": value, "hypervolume": volume} for value in _utilities(run, means, box)]
+    for (weights, scores), of_front in zip(means.items(), measures, strict=True):
         rewards = {f"reward/{name}": score for name, score in scores.items()}
-        yield Session(dict(preference), rewards | of_front | spent)
+        yield HParams(dict(zip(run.rewards, weights, strict=True)), rewards | of_front | costs)
 
 
-def _utilities(means: Mapping[Preference, Mapping[str, float]], box: Box) -> list[float]:
-    """Each preference's utility in units of the box."""
-    rewards = list(next(iter(means.values())))
-    points = torch.tensor([[scores[name] for name in rewards] for scores in means.values()], dtype=torch.float64)
-    weights = torch.tensor([[dict(preference)[name] for name in rewards] for preference in means], dtype=torch.float64)
-    low, high = torch.tensor([list(box[name]) for name in rewards], dtype=torch.float64).unbind(1)
-    return utility(Scale(low, high - low).standardise(points), weights).tolist()
+def _utilities(run: Run, means: Mapping[Weights, Mapping[str, float]], box: Box) -> list[float]:
+    """Return the utility of each preference in units of the box."""
+    points = torch.tensor([list(scores.values()) for scores in means.values()], dtype=torch.float64)
+    scale = box_units(run, box, "").scales[run.prompts[0]]
+    return utility(scale.standardise(points), torch.tensor(list(means), dtype=torch.float64)).tolist()
 
 
 def settings_of(method: Any) -> dict[str, Value]:  # noqa: ANN401 - any dataclass
-    """What a method is called, with its first part (a soup's policy), and those settings that decide what it makes.
+    """Return the name of a method, with its first component (a soup's sharing), and its settings.
 
-    What is None or off is left out. TensorBoard sorts by name and shows the first few: "with" comes after "weight".
+    Settings that are None or off are left out, and so are those that do not change any picture. TensorBoard sorts by
+    name and shows the first few: "with" comes after "weight".
     """
-    values = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in HOW}
-    parts = [type(value).__name__ for value in values.values() if is_dataclass(value)]
-    return {"method": " ".join([type(method).__name__, *parts[:1]])} | {
+    operational = operational_options(type(method))
+    values = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in operational}
+    components = [type(value).__name__ for value in values.values() if is_dataclass(value)]
+    return {"method": " ".join([type(method).__name__, *components[:1]])} | {
         f"with/{name}": value if isinstance(value, int | float | str) else str(value)
         for name, value in values.items()
         if value is not None and value is not False

@@ -1,11 +1,10 @@
-"""What is measured of a run, front by front."""
+"""Measures of the fronts of a run."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,147 +19,172 @@ from srsoup_lightning.pareto import (
     utility,
 )
 from srsoup_lightning.pareto.diversity import Embedding
-from srsoup_lightning.report.units import Scaling
+from srsoup_lightning.report.units import Box, Units, box_units, extremes, scores_of
 from srsoup_lightning.runs.pictures import load_image
-from srsoup_lightning.runs.reading import FinishedRun, Picture
+from srsoup_lightning.runs.reading import Run
+from srsoup_lightning.runs.rows import CostRow, ImageRow, grouped
 
 Weights = tuple[float, ...]  # of a preference, in the order of the rewards; () where it isn't known
-Values = dict[str, dict[str, list[float]]]  # measure -> prompt -> a value a front
-COSTS = ("queries", "hits", "failures", "nfe", "decodes", "seconds")
+Values = dict[str, dict[str, list[float]]]  # measure -> prompt -> one value for each front
+COSTS = ("queries", "hits", "failures", "nfe", "gradients", "decodes", "seconds")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A run and what is measured of it.
+    """A run and its measures.
 
     Attributes:
         run: The run.
-        values: Measure -> prompt -> a value a front; a measure that isn't defined for a front has none there.
-        places: Preference -> prompt -> mean of the standardised rewards (M,) of its pictures; () has all pictures.
+        values: Measure -> prompt -> one value for each front, without the fronts that the measure isn't defined for.
+        means: Preference -> prompt -> mean standardised rewards (M,) of its images. The key () has all images.
     """
 
-    run: FinishedRun
+    run: Run
     values: Values
-    places: dict[Weights, dict[str, Tensor]]
+    means: dict[Weights, dict[str, Tensor]]
 
     @property
     def name(self) -> str:
-        """The run's name."""
+        """Name of the run."""
         return self.run.name
 
 
-def weights_of(picture: Picture, rewards: Sequence[str]) -> Weights:
-    """The preference a picture was made for, () if it isn't known or weighs rewards that weren't scored."""
-    if not picture.preference or set(picture.preference) - set(rewards):
+def weights_of(row: ImageRow, rewards: Sequence[str]) -> Weights:
+    """Return the preference of an image, () if it isn't known or weighs rewards that were not scored."""
+    if not row.preference or set(row.preference) - set(rewards):
         return ()
-    return tuple(round(picture.preference.get(name, 0.0), 6) for name in rewards)
+    return tuple(round(row.preference.get(name, 0.0), 6) for name in rewards)
 
 
-def shared_preferences(runs: Iterable[FinishedRun], rewards: Sequence[str]) -> frozenset[Weights]:
-    """The preferences that all runs with preferences have; over others their utility isn't comparable."""
-    known = [{weights_of(picture, rewards) for picture in run.pictures} - {()} for run in runs]
+def by_preference(run: Run, rewards: Sequence[str]) -> dict[Weights, list[ImageRow]]:
+    """Group the images of a run by preference; see :func:`weights_of`."""
+    return grouped(run.images, lambda row: weights_of(row, rewards))
+
+
+def mean_rewards(run: Run) -> dict[Weights, dict[str, float]]:
+    """Return the mean rewards {name: score} of each preference over its images."""
+    return {
+        weights: dict(zip(run.rewards, scores_of(images, run.rewards).mean(0).tolist(), strict=True))
+        for weights, images in by_preference(run, run.rewards).items()
+    }
+
+
+def mean_hypervolume(run: Run, box: Box | None = None) -> float:
+    """Return the mean hypervolume of the fronts of a run.
+
+    Args:
+        run: The run, with at least one image.
+        box: Box that has volume 1; see :func:`~srsoup_lightning.report.units.require_box`. None takes the extremes of
+            the run itself; a reward that does not vary then makes the volume 0.
+    """
+    if box is None:
+        box = {name: (low, high if low < high else low + 1) for name, (low, high) in extremes([run]).items()}
+    units = box_units(run, box, "")
+    volumes = [_volume(units, units.standardise(prompt, images)) for (prompt, _), images in run.fronts().items()]
+    return sum(volumes) / len(volumes)
+
+
+def _volume(units: Units, points: Tensor) -> float:
+    return hypervolume(units.in_box(points), torch.zeros(points.shape[1], dtype=torch.float64))
+
+
+def means_of(run: Run, units: Units) -> dict[Weights, dict[str, Tensor]]:
+    """Return the means of :attr:`Measured.means`."""
+    groups: dict[Weights, Sequence[ImageRow]] = {**by_preference(run, units.rewards), (): run.images}
+    return {
+        weights: {
+            prompt: units.standardise(prompt, its_images).mean(0)
+            for prompt, its_images in grouped(images, lambda row: row.prompt).items()
+        }
+        for weights, images in groups.items()
+    }
+
+
+def shared_preferences(runs: Iterable[Run], rewards: Sequence[str]) -> frozenset[Weights]:
+    """Return the preferences that all runs with preferences have. Over others their utility isn't comparable."""
+    known = [by_preference(run, rewards).keys() - {()} for run in runs]
     return frozenset(set.intersection(*filter(None, known))) if any(known) else frozenset()
 
 
-def reference_fronts(runs: Iterable[FinishedRun], scaling: Scaling) -> dict[str, Tensor]:
-    """The nondominated points (R, M) of all runs' pictures of each prompt, in the scaling's units."""
-    pooled: dict[str, list[Picture]] = defaultdict(list)
-    for run in runs:
-        for picture in run.pictures:
-            pooled[picture.prompt].append(picture)
-    return {prompt: nondominated(scaling.standardise(prompt, pictures)) for prompt, pictures in pooled.items()}
+def reference_fronts(runs: Iterable[Run], units: Units) -> dict[str, Tensor]:
+    """Return the nondominated points (R, M) of each prompt, over the images of all runs."""
+    pooled = grouped((row for run in runs for row in run.images), lambda row: row.prompt)
+    return {prompt: nondominated(units.standardise(prompt, images)) for prompt, images in pooled.items()}
 
 
 def measured(
-    run: FinishedRun,
-    scaling: Scaling,
-    references: Mapping[str, Tensor],
-    shared: frozenset[Weights],
-    embedding: Embedding,
+    run: Run, units: Units, references: Mapping[str, Tensor], shared: frozenset[Weights], embedding: Embedding
 ) -> Measured:
     """Measure a run.
 
     Args:
         run: The run.
-        scaling: The units and the box.
-        references: The front of each prompt that IGD+ compares with, in the scaling's units.
-        shared: The preferences that utility is the mean over.
-        embedding: What diversity compares.
+        units: Units and box.
+        references: Front (R, M) of each prompt that IGD+ compares with, in these units.
+        shared: Preferences that utility is the mean over.
+        embedding: Images (B, 3, H, W) in [0, 1] to vectors (B, D), whose distances diversity measures.
     """
     values: Values = defaultdict(lambda: defaultdict(list))
     for name, prompt, value in (
-        *_of_fronts(run, scaling, references, shared),
-        *_of_pictures(run, scaling.rewards, embedding),
+        *_of_fronts(run, units, references, shared),
+        *_of_pictures(run, units.rewards, embedding),
         *_of_costs(run.costs),
     ):
         values[name][prompt].append(value)
-    return Measured(run, {name: dict(by_prompt) for name, by_prompt in values.items()}, places_of(run, scaling))
+    return Measured(run, {name: dict(by_prompt) for name, by_prompt in values.items()}, means_of(run, units))
 
 
 def _of_fronts(
-    run: FinishedRun, scaling: Scaling, references: Mapping[str, Tensor], shared: frozenset[Weights]
-) -> Iterable[tuple[str, str, float]]:
-    corner = torch.zeros(len(scaling.rewards), dtype=torch.float64)
-    for (prompt, _), pictures in run.fronts().items():
-        points = scaling.standardise(prompt, pictures)
-        inside = scaling.in_box(points)
-        yield "hypervolume", prompt, hypervolume(inside, corner)
-        yield "igd_plus", prompt, inverted_distance(inside, scaling.in_box(references[prompt]))
+    run: Run, units: Units, references: Mapping[str, Tensor], shared: frozenset[Weights]
+) -> Iterator[tuple[str, str, float]]:
+    for (prompt, _), images in run.fronts().items():
+        points = units.standardise(prompt, images)
+        inside = units.in_box(points)
+        yield "hypervolume", prompt, _volume(units, points)
+        yield "igd_plus", prompt, inverted_distance(inside, units.in_box(references[prompt]))
         yield "spread", prompt, maximum_spread(inside)
-        preferences = [weights_of(picture, scaling.rewards) for picture in pictures]
-        asked = [number for number, weights in enumerate(preferences) if weights in shared]
+        preferences = [weights_of(row, units.rewards) for row in images]
+        asked = [index for index, weights in enumerate(preferences) if weights in shared]
         if asked:
-            chosen = torch.tensor([preferences[number] for number in asked], dtype=torch.float64)
+            chosen = torch.tensor([preferences[index] for index in asked], dtype=torch.float64)
             yield "utility", prompt, float(utility(points[asked], chosen).mean())
-        yield from _monotonicity(prompt, scaling.rewards, points, preferences)
-        for name in scaling.rewards:
-            yield f"mean_{name}", prompt, sum(picture.rewards[name] for picture in pictures) / len(pictures)
-        yield "pictures", prompt, len(pictures)
+        yield from _monotonicity(prompt, units.rewards, points, preferences)
+        for name in units.rewards:
+            yield f"mean_{name}", prompt, sum(row.rewards[name] for row in images) / len(images)
+        yield "pictures", prompt, len(images)
 
 
 def _monotonicity(
     prompt: str, rewards: Sequence[str], points: Tensor, preferences: Sequence[Weights]
-) -> Iterable[tuple[str, str, float]]:
-    """Each reward's rank correlation with its weight, where both vary."""
-    known = [number for number, weights in enumerate(preferences) if weights]
+) -> Iterator[tuple[str, str, float]]:
+    """Yield the rank correlation of each reward with its weight, where both vary."""
+    known = [index for index, weights in enumerate(preferences) if weights]
     if not known:
         return
-    weights = torch.tensor([preferences[number] for number in known], dtype=torch.float64)
+    weights = torch.tensor([preferences[index] for index in known], dtype=torch.float64)
     for name, weight, reward in zip(rewards, weights.unbind(1), points[known].unbind(1), strict=True):
         if weight.unique().numel() > 1 and reward.unique().numel() > 1:
             yield f"monotonicity_{name}", prompt, spearman(weight, reward)
 
 
-def _of_pictures(run: FinishedRun, rewards: Sequence[str], embedding: Embedding) -> Iterable[tuple[str, str, float]]:
-    """Mean distances between the pictures of a front, and between those of a preference and prompt over the seeds."""
+def _of_pictures(run: Run, rewards: Sequence[str], embedding: Embedding) -> Iterator[tuple[str, str, float]]:
+    """Yield mean distances between the pictures of a front, and between those of a preference over its seeds."""
     between_seeds: dict[tuple[str, Weights], dict[int, Tensor]] = defaultdict(dict)
-    for (prompt, seed), pictures in run.fronts().items():
-        vectors = torch.cat([embedding(load_image(picture.path)[None]) for picture in pictures])
-        if len(pictures) > 1:
+    for (prompt, seed), images in run.fronts().items():
+        vectors = torch.cat([embedding(load_image(run.picture(row))[None]) for row in images])
+        if len(images) > 1:
             yield "diversity", prompt, mean_distance(vectors)
-        for picture, vector in zip(pictures, vectors, strict=True):
-            weights = weights_of(picture, rewards)
-            if weights or len(pictures) == 1:  # else nobody knows which picture of the next seed is its like
+        for row, vector in zip(images, vectors, strict=True):
+            weights = weights_of(row, rewards)
+            if weights or len(images) == 1:  # else it isn't known which pictures of two seeds belong together
                 between_seeds[prompt, weights][seed] = vector
     for (prompt, _), by_seed in between_seeds.items():
         if len(by_seed) > 1:
             yield "seed_diversity", prompt, mean_distance(torch.stack(list(by_seed.values())))
 
 
-def _of_costs(costs: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str, float]]:
+def _of_costs(costs: Iterable[CostRow]) -> Iterator[tuple[str, str, float]]:
     for cost in costs:
         for name in COSTS:
-            spent = cost.get(name, 0)
-            yield name, cost["prompt"], sum(spent.values()) if isinstance(spent, dict) else spent
-
-
-def places_of(run: FinishedRun, scaling: Scaling) -> dict[Weights, dict[str, Tensor]]:
-    """See :attr:`Measured.places`."""
-    groups: dict[Weights, dict[str, list[Picture]]] = defaultdict(lambda: defaultdict(list))
-    for picture in run.pictures:
-        for weights in {weights_of(picture, scaling.rewards), ()}:
-            groups[weights][picture.prompt].append(picture)
-    return {
-        weights: {prompt: scaling.standardise(prompt, pictures).mean(0) for prompt, pictures in by_prompt.items()}
-        for weights, by_prompt in groups.items()
-    }
+            spent = getattr(cost.ledger, name)
+            yield name, cost.prompt, sum(spent.values()) if isinstance(spent, dict) else spent

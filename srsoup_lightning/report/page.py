@@ -1,7 +1,7 @@
-"""One HTML file out of a template, a style, a script and data, which allows itself nothing else.
+"""One HTML file made of a template, a style, a script, data and pictures. It loads nothing from anywhere.
 
-The page's content security policy names the style and the script by their hashes and lets pictures come from data URIs
-only, so that neither a prompt nor anything else in the data can make a browser run or load something.
+The page's content security policy names the style and the script by their hashes, and allows pictures only from data
+URIs. So neither a prompt nor any other text in the data can make a browser run or load something.
 """
 
 from __future__ import annotations
@@ -11,21 +11,79 @@ import hashlib
 import html
 import json
 from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
 from string import Template
 from typing import Any
 
+from PIL import Image, ImageOps
+
+from srsoup_lightning.runs.pictures import open_picture
+
 ASSETS = files("srsoup_lightning.report") / "assets"
+EXACT_SIDE = 128  # pixels; small pictures are shown enlarged, pixel by pixel, so that compression would be visible
+QUALITY = 90
+
+
+class Embedder:
+    """Collects pictures as data URIs of WebP. Equal pictures are kept once.
+
+    A picture whose sides are at most 128 pixels keeps every pixel exactly. Larger ones are compressed at quality 90.
+
+    Args:
+        max_side: Longest side in pixels. Larger pictures are made smaller in proportion.
+
+    Raises:
+        ValueError: `max_side` is below 1.
+    """
+
+    def __init__(self, max_side: int) -> None:
+        if max_side < 1:
+            raise ValueError(f"max_side is {max_side}: give at least 1 pixel, e.g. 512")
+        self.max_side = max_side
+        self.images: list[dict[str, Any]] = []
+        """``source``, the data URI, ``width`` and ``height`` in pixels, in the order in which they were added."""
+        self._indices: dict[bytes, int] = {}
+
+    @property
+    def exact(self) -> bool:
+        """Whether all pictures keep every pixel."""
+        return all(max(image["width"], image["height"]) <= EXACT_SIDE for image in self.images)
+
+    def add(self, path: Path) -> int:
+        """Add a picture to `images` if it isn't there yet.
+
+        Args:
+            path: Path of its file.
+
+        Returns:
+            Its index in `images`.
+
+        Raises:
+            FileNotFoundError, ValueError: See :func:`srsoup_lightning.runs.pictures.open_picture`.
+        """
+        with open_picture(path) as file:
+            picture = ImageOps.exif_transpose(file).convert("RGBA" if file.has_transparency_data else "RGB")
+        picture.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
+        buffer = BytesIO()
+        picture.save(buffer, "WebP", lossless=max(picture.size) <= EXACT_SIDE, quality=QUALITY)
+        encoded = buffer.getvalue()
+        if encoded not in self._indices:
+            self._indices[encoded] = len(self.images)
+            source = f"data:image/webp;base64,{base64.b64encode(encoded).decode()}"
+            self.images.append({"source": source, "width": picture.width, "height": picture.height})
+        return self._indices[encoded]
 
 
 def render(title: str, data: dict[str, Any]) -> str:
-    """The gallery's page around its data.
+    """Return the HTML of the gallery's page.
 
     Args:
-        title: Plain text.
+        title: Heading, as plain text.
         data: See :func:`srsoup_lightning.report.gallery.page_data`.
 
     Raises:
-        ValueError: A number that isn't finite.
+        ValueError: A number in the data isn't finite.
     """
     style, script = _asset("gallery.css"), _asset("gallery.js")
     policy = (
@@ -38,12 +96,12 @@ def render(title: str, data: dict[str, Any]) -> str:
 
 
 def as_script_data(data: dict[str, Any]) -> str:
-    """JSON that may stand in a script element: nothing in it ends the element or starts a comment.
+    """Return data as ASCII JSON for a script element, without text that ends the element or starts a comment.
 
-    Both need a ``<``, which JSON has inside strings only, where it can be written as an escape. The rest is ASCII.
+    Both need a ``<``. JSON has it only inside strings, where it can be written as an escape.
 
     Raises:
-        ValueError: A number that isn't finite.
+        ValueError: A number isn't finite.
     """
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c")
 

@@ -1,70 +1,75 @@
-"""Pictures on one sheet, scores below each: of a prompt in a run, or of a soup as soon as it is made."""
+"""Sheets of pictures with their scores: one for each prompt of a run, or one for a soup that was just made."""
 
 from __future__ import annotations
 
 import textwrap
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from math import ceil, sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from srsoup_lightning.runs.directory import RunDirectory, prompt_slug, sample_rows_of, save_png, to_picture
+from srsoup_lightning.runs.directory import RunDirectory, image_rows_of, prompt_slug, save_png, to_picture
 from srsoup_lightning.runs.pictures import open_picture
+from srsoup_lightning.runs.reading import Run
+from srsoup_lightning.runs.rows import ImageRow, grouped
 from srsoup_lightning.samplers.result import Soup
 
-TILE = 128  # pixels a small picture is enlarged to
-LARGEST = 256  # pixels that the longer side of a soup's pictures is brought down to
+TILE = 128  # pixels that a small picture is enlarged to
+LARGEST = 256  # pixels that the longer side of a soup's pictures is reduced to
 LINE = 15  # pixels of a text line
-LETTER = 7  # pixels a letter takes
+LETTER = 7  # pixels of a letter
 GAP = 6
-SEEDS = 16  # the first ones, of prompts that have more: a sheet is to be looked at
+SEEDS = 16  # the first ones of a prompt: more of them would make a sheet too long to look at
 
 
 class Tile(NamedTuple):
-    """A picture on a sheet, opened when it is drawn, and the lines above and below it."""
+    """Picture on a sheet.
+
+    Attributes:
+        open: Opens the picture when it is drawn.
+        above: Lines above it.
+        below: Lines below it.
+    """
 
     open: Callable[[], AbstractContextManager[Image.Image]]
     above: Sequence[str]
     below: Sequence[str]
 
 
-def write_sheets(run: RunDirectory, rows: Iterable[Mapping[str, Any]], changed: Collection[str] | None = None) -> None:
-    """Draw the sheets of prompts in the run: preferences from left to right, some seeds from top to bottom.
+def write_sheets(run: Run, changed: Collection[str] | None = None) -> None:
+    """Draw the sheets of a run: preferences from left to right, the first seeds from top to bottom.
 
     Args:
-        run: Where the pictures are and the sheets go.
-        rows: Its rows of samples.jsonl.
-        changed: Prompts whose sheet is to be drawn anew if there is one; None takes all.
+        run: A run directory that was read.
+        changed: Prompts whose sheet is to be drawn again if there is one. None draws all.
     """
-    by_prompt: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        by_prompt[row["prompt"]].append(row)
-    for prompt, its_rows in by_prompt.items():
-        path = run.sheets / f"{prompt_slug(prompt)}.png"
+    sheets = RunDirectory(run.root).sheets
+    for prompt, images in grouped(run.images, lambda row: row.prompt).items():
+        path = sheets / f"{prompt_slug(prompt)}.png"
         if changed is None or prompt in changed or not path.is_file():
-            save_png(draw_sheet(prompt, _by_seed(run, its_rows)), path)
+            save_png(draw_sheet(prompt, _by_seed(run, images)), path)
 
 
-def _by_seed(run: RunDirectory, all_rows: Sequence[Mapping[str, Any]]) -> list[list[Tile | None]]:
-    seeds = sorted({row["seed"] for row in all_rows})[:SEEDS]
-    rows = [row for row in all_rows if row["seed"] in seeds]
-    preferences = list(dict.fromkeys(tuple(row["preference"].items()) for row in rows))
+def _by_seed(run: Run, images: Sequence[ImageRow]) -> list[list[Tile | None]]:
+    by_seed = grouped(images, lambda row: row.key)
+    seeds = sorted(by_seed)[:SEEDS]
+    shown = [row for row in images if row.key in seeds]
+    preferences = list(dict.fromkeys(tuple(row.preference.items()) for row in shown))
     grid: list[list[Tile | None]] = [[None] * len(preferences) for _ in seeds]
-    for row in rows:
-        line, column = seeds.index(row["seed"]), preferences.index(tuple(row["preference"].items()))
-        grid[line][column] = _tile(row, partial(open_picture, run.picture(row["image"])), labelled=line == 0)
+    for row in shown:
+        line, column = seeds.index(row.key), preferences.index(tuple(row.preference.items()))
+        grid[line][column] = _tile(row, partial(open_picture, run.picture(row)), labelled=line == 0)
     return grid
 
 
 def soup_sheet(soup: Soup) -> Image.Image:
-    """The pictures of one soup, reduced where they are large, in about as many rows as columns."""
+    """Draw the pictures of one soup, reduced where they are large, in about as many rows as columns."""
     tiles: list[Tile | None] = []
-    for row, image in zip(sample_rows_of(soup), soup.images, strict=True):
+    for row, image in zip(image_rows_of(soup), soup.images, strict=True):
         tiles.append(_tile(row, partial(_thumbnail, image), labelled=True))
     columns = ceil(sqrt(len(tiles)))
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
@@ -77,13 +82,18 @@ def _thumbnail(image: Tensor) -> Image.Image:
     return picture
 
 
-def _tile(row: Mapping[str, Any], opened: Callable[[], AbstractContextManager[Image.Image]], labelled: bool) -> Tile:
-    weights = [f"{name} {weight:.3g}" for name, weight in row["preference"].items()]
-    return Tile(opened, weights if labelled else (), [f"{name} {score:.3f}" for name, score in row["rewards"].items()])
+def _tile(row: ImageRow, opened: Callable[[], AbstractContextManager[Image.Image]], labelled: bool) -> Tile:
+    weights = [f"{name} {weight:.3g}" for name, weight in row.preference.items()]
+    return Tile(opened, weights if labelled else (), [f"{name} {score:.3f}" for name, score in row.rewards.items()])
 
 
 def draw_sheet(title: str, rows: Sequence[Sequence[Tile | None]]) -> Image.Image:
-    """Tiles of pictures of one size in rows, the first of them full; small ones are enlarged without smoothing."""
+    """Draw tiles of pictures of one size in rows, small pictures enlarged without smoothing.
+
+    Args:
+        title: Heading, broken into at most three lines.
+        rows: Tiles from left to right; None leaves a gap. The first row has no gaps.
+    """
     with next(tile.open() for tile in rows[0] if tile) as first:
         scale = max(1, round(TILE / first.width))
         width, height = first.width * scale, first.height * scale

@@ -1,4 +1,4 @@
-"""The units and the box that all runs of a comparison are measured in."""
+"""Units of rewards, and the box of the hypervolume, that all runs of a comparison are measured in."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.pareto.scale import HIGH, LOW, Scale
-from srsoup_lightning.report.comparable import prompts_of
-from srsoup_lightning.runs.reading import FinishedRun, Picture
+from srsoup_lightning.runs.reading import Run
+from srsoup_lightning.runs.rows import ImageRow
 
 Box = Mapping[str, Sequence[float]]
+"""{reward: [low, high]}, the box that has hypervolume 1."""
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """A scale for each prompt, and a box in its units: the reference point of all hypervolumes is the box's low corner.
+class Units:
+    """A scale for each prompt, and a box in its units. The box's low corner is the reference point of hypervolumes.
 
     Attributes:
-        rewards: The rewards, in the order of the last axis.
-        scales: The scale of each prompt.
-        low: The box's low corner in these units, the same for all rewards.
-        high: Its high corner.
-        unit: What a unit is, for axes.
-        source: Where the units and the box come from, a sentence's end.
+        rewards: The M rewards, in the order of the last axis.
+        scales: Scale of each prompt.
+        low: Low corner of the box in these units, the same for all rewards.
+        high: High corner of the box.
+        unit: Name of the unit, for axes.
+        source: Origin of the units and the box, for messages.
     """
 
     rewards: tuple[str, ...]
@@ -35,68 +36,111 @@ class Scaling:
     unit: str
     source: str
 
-    def standardise(self, prompt: str, pictures: Sequence[Picture]) -> Tensor:
-        """Rewards (P, M) of a prompt's pictures, in units from the prompt's zero; float64."""
-        return self.scales[prompt].standardise(scores_of(pictures, self.rewards))
+    def standardise(self, prompt: str, images: Sequence[ImageRow]) -> Tensor:
+        """Return rewards (P, M) of P images of a prompt, in units from the prompt's zero; float64."""
+        return self.scales[prompt].standardise(scores_of(images, self.rewards))
 
     def in_box(self, points: Tensor) -> Tensor:
-        """Points in these units as shares of the box's sides, 0 at the reference point."""
+        """Convert points (P, M) in these units to shares of the box's sides, 0 at the reference point."""
         return (points - self.low) / (self.high - self.low)
 
     def corners(self) -> dict[str, dict[str, list[float]]]:
-        """The box {prompt: {reward: [low, high]}} in the rewards' own units."""
-        return {
-            prompt: dict(
-                zip(
-                    self.rewards,
-                    torch.stack([scale.zero + side * scale.unit for side in (self.low, self.high)], 1).tolist(),
-                    strict=True,
-                )
-            )
-            for prompt, scale in self.scales.items()
-        }
+        """Return the box {prompt: {reward: [low, high]}} in the rewards' own units."""
+        found = {}
+        for prompt, scale in self.scales.items():
+            ends = torch.stack([scale.zero + side * scale.unit for side in (self.low, self.high)], 1)
+            found[prompt] = dict(zip(self.rewards, ends.tolist(), strict=True))
+        return found
 
 
-def scores_of(pictures: Sequence[Picture], rewards: Sequence[str]) -> Tensor:
-    """Scores (P, M) of pictures, in the order of `rewards`; float64."""
-    return torch.tensor([[picture.rewards[name] for name in rewards] for picture in pictures], dtype=torch.float64)
+def scores_of(images: Sequence[ImageRow], rewards: Sequence[str]) -> Tensor:
+    """Return scores (P, M) of P images, in the order of `rewards`; float64."""
+    return torch.tensor([[row.rewards[name] for name in rewards] for row in images], dtype=torch.float64)
 
 
-def scaling_of(runs: Sequence[FinishedRun], baseline: str | None, box: Box | None) -> Scaling:
-    """The scaling of a comparison: by a baseline run, by box, or else by the extremes of all pictures together.
+def require_box(box: Box, rewards: Sequence[str]) -> None:
+    """Check that a box has finite corners for each reward, low below high. It may have others beside them.
 
     Raises:
-        ValueError: Both a baseline and box, a baseline that is no run or whose pictures of a prompt all score alike,
-            box that leave out a reward or name another, or whose low isn't below high.
+        ValueError: It has not.
     """
-    if baseline is not None and box is not None:
-        raise ValueError(f"baseline is {baseline!r} and there are box too: give one of them")
+    missing = sorted(set(rewards) - set(box))
+    if missing:
+        raise ValueError(f"box leaves out {missing}: give [low, high] for each of {list(rewards)}")
+    for name in rewards:
+        pair = box[name]
+        if len(pair) != 2 or not pair[0] < pair[1] or not torch.tensor(pair).isfinite().all():
+            raise ValueError(f"box of {name} is {list(pair)}: give finite [low, high] with low below high")
+
+
+def units_of(runs: Sequence[Run], baseline: str | None, box: Box | None) -> Units:
+    """Return the units of a comparison: by a baseline run, by a box, or by the extremes of all images together.
+
+    Raises:
+        ValueError: There are both a baseline and a box. Or the baseline is none of the runs, or all its images of a
+            prompt score alike. Or the box leaves out a reward, names another, or has a low that is not below its high.
+    """
     rewards = runs[0].rewards
     if baseline is not None:
-        found = [run for run in runs if run.name == baseline]
-        if not found:
-            raise ValueError(f"baseline {baseline!r} is none of the runs: name one of {[run.name for run in runs]}")
-        scales = {prompt: _moments(found[0], prompt, rewards) for prompt in prompts_of(found[0])}
-        source = f"from {LOW:g} to {HIGH:+g} standard deviations around the mean of {baseline} for each prompt"
-        return Scaling(rewards, scales, LOW, HIGH, f"standard deviations from {baseline}", source)
-    source = "the given box" if box is not None else "the extremes of all runs' pictures together"
-    scale = _between(_extremes(runs, rewards) if box is None else box, rewards)
-    return Scaling(rewards, dict.fromkeys(prompts_of(runs[0]), scale), 0.0, 1.0, "shares of the box", source)
+        if box is not None:
+            raise ValueError(f"baseline is {baseline!r} and there is a box too: give one of them")
+        return _baseline_units(runs, baseline)
+    if box is None:
+        box = extremes(runs)
+        for name, (low, high) in box.items():
+            if low == high:
+                raise ValueError(
+                    f"all pictures of all runs have {name} {low:g}: give --box, or a --baseline that varies"
+                )
+        return box_units(runs[0], box, "the extremes of all runs' pictures together")
+    require_box(box, rewards)
+    if unknown := sorted(set(box) - set(rewards)):
+        raise ValueError(f"box has {unknown} too: give [low, high] for each of {list(rewards)}, and no other")
+    return box_units(runs[0], box, "the given box")
 
 
-def own_units(run: FinishedRun) -> Scaling:
-    """Scores as they are; the box is from 0 to 1 in each reward's own unit."""
+def box_units(run: Run, box: Box, source: str) -> Units:
+    """Return units in which the box goes from 0 to 1, for all prompts of a run.
+
+    Args:
+        run: The run.
+        box: Box of its rewards; see :func:`require_box`.
+        source: Origin of the box, for messages.
+    """
+    low, high = torch.tensor([list(box[name]) for name in run.rewards], dtype=torch.float64).unbind(1)
+    scales = dict.fromkeys(run.prompts, Scale(low, high - low))
+    return Units(run.rewards, scales, 0.0, 1.0, "shares of the box", source)
+
+
+def own_units(run: Run) -> Units:
+    """Return units that leave scores as they are. The box goes from 0 to 1 in each reward's own unit."""
     zero = torch.zeros(len(run.rewards), dtype=torch.float64)
-    scale = Scale(zero, torch.ones_like(zero))
-    return Scaling(run.rewards, dict.fromkeys(prompts_of(run), scale), 0.0, 1.0, "the rewards' own units", "0 to 1")
+    scales = dict.fromkeys(run.prompts, Scale(zero, torch.ones_like(zero)))
+    return Units(run.rewards, scales, 0.0, 1.0, "the rewards' own units", "0 to 1")
 
 
-def _moments(run: FinishedRun, prompt: str, rewards: Sequence[str]) -> Scale:
-    # One picture stands for several preferences in an unsteered soup; counted so often, it would narrow the deviation.
+def extremes(runs: Sequence[Run]) -> dict[str, tuple[float, float]]:
+    """Return the lowest and the highest score of each reward over all images of the runs."""
+    scores = torch.cat([scores_of(run.images, runs[0].rewards) for run in runs])
+    return dict(zip(runs[0].rewards, zip(scores.amin(0).tolist(), scores.amax(0).tolist(), strict=True), strict=True))
+
+
+def _baseline_units(runs: Sequence[Run], baseline: str) -> Units:
+    found = [run for run in runs if run.name == baseline]
+    if not found:
+        raise ValueError(f"baseline {baseline!r} is none of the runs: name one of {[run.name for run in runs]}")
+    rewards = runs[0].rewards
+    scales = {prompt: _moments(found[0], prompt, rewards) for prompt in found[0].prompts}
+    source = f"from {LOW:g} to {HIGH:+g} standard deviations around the mean of {baseline} for each prompt"
+    return Units(rewards, scales, LOW, HIGH, f"standard deviations from {baseline}", source)
+
+
+def _moments(run: Run, prompt: str, rewards: Sequence[str]) -> Scale:
+    # One picture serves several preferences in an unsteered soup. Counted for each, it would narrow the deviation.
     distinct = {
-        (picture.seed, tuple(picture.rewards.items()), None if picture.preference else number): picture
-        for number, picture in enumerate(run.pictures)
-        if picture.prompt == prompt
+        (row.seed, tuple(row.rewards.items()), None if row.preference else number): row
+        for number, row in enumerate(run.images)
+        if row.prompt == prompt
     }
     scores = scores_of(list(distinct.values()), rewards)
     if len(scores) < 2 or not (scores.std(0) > 0).all():
@@ -105,22 +149,3 @@ def _moments(run: FinishedRun, prompt: str, rewards: Sequence[str]) -> Scale:
             f"{list(rewards)}: make more, with other seeds, or give --box"
         )
     return Scale(scores.mean(0), scores.std(0))
-
-
-def _extremes(runs: Sequence[FinishedRun], rewards: Sequence[str]) -> Box:
-    scores = torch.cat([scores_of(run.pictures, rewards) for run in runs])
-    low, high = scores.amin(0).tolist(), scores.amax(0).tolist()
-    for name, below, above in zip(rewards, low, high, strict=True):
-        if below == above:
-            raise ValueError(f"all pictures of all runs have {name} {below:g}: give --box, or a --baseline that varies")
-    return {name: (below, above) for name, below, above in zip(rewards, low, high, strict=True)}
-
-
-def _between(box: Box, rewards: Sequence[str]) -> Scale:
-    if set(box) != set(rewards):
-        raise ValueError(f"box are of {sorted(box)}: give [low, high] for each of {list(rewards)}, and no other")
-    for name, pair in box.items():
-        if len(pair) != 2 or not pair[0] < pair[1] or not torch.tensor(pair).isfinite().all():
-            raise ValueError(f"box of {name} are {list(pair)}: give finite [low, high] with low below high")
-    low, high = torch.tensor([list(box[name]) for name in rewards], dtype=torch.float64).unbind(1)
-    return Scale(low, high - low)

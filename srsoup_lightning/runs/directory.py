@@ -1,19 +1,20 @@
-"""The run directory: what a run leaves behind, and the one place that knows its layout.
+"""The run directory: files that a run leaves behind. Only this module knows their layout.
 
 ::
 
     <root>/config.yaml              everything needed to run it again
     <root>/samples/<prompt slug>-<hash>/<seed>/<preference>.png
-    <root>/samples.jsonl            a row an image: prompt, seed, preference, rewards, image, and if a reward gave it
-                                    no score, failed: the names of those whose worst score stands instead
-    <root>/ledger.jsonl             a row a soup: prompt, seed, images (their number), queries, hits, failures, nfe,
-                                    decodes, seconds, device
-    <root>/spending.json            what bounds and budgets have counted, if there are any
+    <root>/samples.jsonl            one row for each image: prompt, seed, preference, rewards, image (relative path),
+                                    and failed, only where a reward gave no score: names of the rewards whose worst
+                                    score stands instead
+    <root>/ledger.jsonl             one row for each soup: prompt, seed, images (their number), queries, hits, failures,
+                                    nfe, gradients, decodes, seconds, device
+    <root>/spending.json            amounts counted against limits and budgets, if there are any
     <root>/sheets/<prompt slug>-<hash>.png
     <root>/tensorboard/             event files
 
-While several processes run, each but the first has tables of its own, ``samples.1.jsonl`` and so on: the run's tables
-are all of them together, and one again when the run is done or goes on.
+While several processes run, each but the first writes tables of its own, ``samples.1.jsonl`` and so on. The tables of
+the run are all of them together. They are joined when the run is done or continued.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from io import BytesIO
 from itertools import chain, compress
 from pathlib import Path
@@ -33,43 +33,44 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from rewards.eight_bit import to_eight_bit
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
+from srsoup_lightning.runs.rows import CostRow, ImageRow, Key
 from srsoup_lightning.samplers.result import Soup
 
 SLUG_LENGTH = 40
 PNG_END = b"IEND\xaeB`\x82"
 Row = dict[str, Any]
-Key = tuple[str, int]  # of a soup: prompt and seed
 
 
 def prompt_slug(prompt: str) -> str:
-    """A folder name for any prompt: its first letters and digits, and a hash that tells equal beginnings apart."""
+    """Return a folder name for any prompt: its first letters and digits, and a hash that separates equal beginnings."""
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:SLUG_LENGTH].strip("-") or "prompt"
     return f"{words}-{hashlib.blake2b(prompt.encode(), digest_size=4).hexdigest()}"
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """An image (3, H, W) in [0, 1] as an 8-bit picture."""
-    return Image.fromarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+    """Convert an image (3, H, W) in [0, 1] to an 8-bit picture."""
+    return Image.fromarray(to_eight_bit(image[None])[0])
 
 
 def preference_weights(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
-    """A preference as rows write it."""
+    """Return a preference as rows have it: weight by reward name, rounded to 6 digits."""
     return dict(zip(names, (round(weight, 6) for weight in weights), strict=True))
 
 
-def sample_rows_of(soup: Soup) -> list[Row]:
-    """The rows of samples.jsonl that a soup has, in the order of its preferences."""
+def image_rows_of(soup: Soup) -> list[ImageRow]:
+    """Return the rows of samples.jsonl for a soup, in the order of its preferences."""
     folder = Path("samples") / prompt_slug(soup.prompt) / str(soup.seed)
     return [
-        {
-            "prompt": soup.prompt,
-            "seed": soup.seed,
-            "preference": preference_weights(soup.reward_names, weights),
-            "rewards": dict(zip(soup.reward_names, scores, strict=True)),
-            "image": (folder / f"{name}.png").as_posix(),
-            **({"failed": list(compress(soup.reward_names, failed))} if any(failed) else {}),
-        }
+        ImageRow(
+            prompt=soup.prompt,
+            seed=soup.seed,
+            preference=preference_weights(soup.reward_names, weights),
+            rewards=dict(zip(soup.reward_names, scores, strict=True)),
+            image=(folder / f"{name}.png").as_posix(),
+            failed=tuple(compress(soup.reward_names, failed)),
+        )
         for name, weights, scores, failed in zip(
             soup.preference_names,
             soup.preferences.tolist(),
@@ -80,17 +81,27 @@ def sample_rows_of(soup: Soup) -> list[Row]:
     ]
 
 
-def ledger_row_of(soup: Soup) -> Row:
-    """The row of ledger.jsonl that a soup has."""
-    return {"prompt": soup.prompt, "seed": soup.seed, "images": len(soup.images), **asdict(soup.ledger)}
+def cost_row_of(soup: Soup) -> CostRow:
+    """Return the row of ledger.jsonl for a soup."""
+    return CostRow(prompt=soup.prompt, seed=soup.seed, images=len(soup.images), ledger=soup.ledger)
+
+
+def sample_rows_of(soup: Soup) -> list[dict[str, Any]]:
+    """Return :func:`image_rows_of` as JSON objects."""
+    return [row.to_json() for row in image_rows_of(soup)]
+
+
+def ledger_row_of(soup: Soup) -> dict[str, Any]:
+    """Return :func:`cost_row_of` as a JSON object."""
+    return cost_row_of(soup).to_json()
 
 
 class RunDirectory:
-    """Writes soups to a folder and reads them back.
+    """Writes soups to a folder and reads their rows back.
 
     Args:
-        root: The folder; it is made when something is written.
-        rank: Which of the run's processes writes.
+        root: The folder. It is made with the first write.
+        rank: Rank of the process that writes.
     """
 
     def __init__(self, root: str | Path, rank: int = 0) -> None:
@@ -98,45 +109,45 @@ class RunDirectory:
 
     @property
     def config(self) -> Path:
-        """The config that made the run."""
+        """Path of the config that made the run."""
         return self.root / "config.yaml"
 
     @property
     def samples(self) -> Path:
-        """The table of images, or this process's part of it."""
+        """Path of this process's table of images."""
         return self._table("samples")
 
     @property
     def ledger(self) -> Path:
-        """The table of costs, or this process's part of it."""
+        """Path of this process's table of costs."""
         return self._table("ledger")
 
     @property
     def sheets(self) -> Path:
-        """The folder of the sheets, one a prompt."""
+        """Folder of the sheets, one for each prompt."""
         return self.root / "sheets"
 
     @property
     def spending(self) -> Path:
-        """What all processes have spent of the run's bounds and budgets."""
+        """Path of the amounts that all processes have spent of limits and budgets."""
         return self.root / "spending.json"
 
     @property
     def tensorboard(self) -> Path:
-        """The folder of TensorBoard's event files."""
+        """Folder of the event files of TensorBoard."""
         return self.root / "tensorboard"
 
     @property
     def lock(self) -> Path:
-        """The file that the process that runs here holds."""
+        """Path of the file that the process that runs here has locked."""
         return self.root / ".lock"
 
     def picture(self, image: str) -> Path:
-        """The file that a row names.
+        """Path of the file that a row names.
 
         Raises:
-            ValueError: It lies outside the directory, perhaps by a symbolic link: a directory that somebody else made
-                could have any picture of this machine read and shown.
+            ValueError: It lies outside the directory, perhaps by a symbolic link. A directory that somebody else made
+                could otherwise show any picture of this machine.
         """
         path = self.root / image
         if not path.resolve().is_relative_to(self.root.resolve()):
@@ -146,93 +157,103 @@ class RunDirectory:
         return path
 
     def write(self, soup: Soup) -> None:
-        """Write a soup's pictures, then its rows; a soup has its ledger row only when all the rest is there.
+        """Write the pictures of a soup, then its rows. Its cost row comes last, when all the rest is on the disk.
 
         Raises:
-            OSError: The disk is full, or the place is not to be written; the tables stay whole.
+            OSError: The disk is full, or the folder is not writable. The tables keep complete lines.
         """
-        rows = sample_rows_of(soup)
+        rows = image_rows_of(soup)
         for row, image in zip(rows, soup.images, strict=True):
-            save_png(to_picture(image), self.root / row["image"])
-        append_rows(self.samples, rows)
-        append_rows(self.ledger, [ledger_row_of(soup)])
+            save_png(to_picture(image), self.root / row.image)
+        append_rows(self.samples, [row.to_json() for row in rows])
+        append_rows(self.ledger, [cost_row_of(soup).to_json()])
 
-    def recover(self) -> dict[Key, list[Row]]:
-        """Leave nothing but finished soups in the tables, one table each again; call it while no process writes.
+    def recover(self) -> dict[Key, list[ImageRow]]:
+        """Remove the rows of unfinished soups, and join the tables of all processes. No process may be writing.
 
-        A soup is finished if it has its ledger row, and as many rows and whole pictures as that says.
+        A soup is finished if it has its cost row, and as many image rows with complete pictures as that row says.
 
         Returns:
-            The rows of samples.jsonl of each finished soup.
+            The image rows of each finished soup.
 
         Raises:
-            ValueError: A table is damaged elsewhere than in its last line.
+            ValueError: A row is damaged that is not the last of its table.
         """
-        pictures: dict[Key, dict[str, Row]] = defaultdict(dict)
-        samples, ledger = list(self.sample_rows()), list(self.ledger_rows())
-        for row in samples:
-            pictures[row["prompt"], row["seed"]][row["image"]] = row
-        costs = {(row["prompt"], row["seed"]): row for row in ledger}
+        pictures: dict[Key, dict[str, ImageRow]] = defaultdict(dict)
+        images, ledger = list(self.image_rows()), list(self.cost_rows())
+        for row in images:
+            pictures[row.key][row.image] = row
+        costs = {row.key: row for row in ledger}
         finished = {
             key: list(pictures[key].values())
             for key, cost in costs.items()
-            if len(pictures[key]) == cost["images"] and all(_is_whole(self.root, image) for image in pictures[key])
+            if len(pictures[key]) == cost.images and all(_is_complete(self.root, image) for image in pictures[key])
         }
-        self._keep("samples", list(chain.from_iterable(finished.values())), len(samples))
+        self._keep("samples", list(chain.from_iterable(finished.values())), len(images))
         self._keep("ledger", [costs[key] for key in finished], len(ledger))
         return finished
 
     def unite(self) -> None:
-        """Make one table of those of all processes; call it while no process writes."""
-        if len(self._parts("samples")) > 1 or len(self._parts("ledger")) > 1:
+        """Join the tables of all processes. No process may be writing."""
+        if len(self._tables("samples")) > 1 or len(self._tables("ledger")) > 1:
             self.recover()
 
     def clear(self) -> None:
-        """Remove what :meth:`write` and the reports made, and nothing else."""
-        for table in chain(self._parts("samples"), self._parts("ledger"), [self.spending]):
+        """Remove the files that :meth:`write` and the reports made, and no others."""
+        for table in chain(self._tables("samples"), self._tables("ledger"), [self.spending]):
             table.unlink(missing_ok=True)
         for folder in (self.root / "samples", self.sheets, self.tensorboard):
             shutil.rmtree(folder, ignore_errors=True)
 
     def sample_tables(self) -> list[Path]:
-        """The files that samples.jsonl consists of, those of all processes that have finished a soup."""
-        return [part for part in self._parts("samples") if part.is_file()]
+        """Paths of the tables of images that exist, one for each process that has finished a soup."""
+        return [table for table in self._tables("samples") if table.is_file()]
 
-    def sample_rows(self) -> Iterator[Row]:
-        """The rows of samples.jsonl, of all processes; none if there is no such file.
+    def image_rows(self) -> Iterator[ImageRow]:
+        """Rows of the tables of images of all processes; none where there is no table.
 
         Raises:
-            ValueError: A table is damaged elsewhere than in its last line.
+            ValueError: A row is damaged that is not the last of its table.
         """
-        return chain.from_iterable(read_rows(part) for part in self._parts("samples"))
+        tables = chain.from_iterable(map(read_rows, self._tables("samples")))
+        return (ImageRow.from_json(row, where) for where, row in tables)
 
-    def ledger_rows(self) -> Iterator[Row]:
-        """The rows of ledger.jsonl, likewise."""
-        return chain.from_iterable(read_rows(part) for part in self._parts("ledger"))
+    def cost_rows(self) -> Iterator[CostRow]:
+        """Rows of the tables of costs, likewise."""
+        tables = chain.from_iterable(map(read_rows, self._tables("ledger")))
+        return (CostRow.from_json(row, where) for where, row in tables)
+
+    def sample_rows(self) -> Iterator[dict[str, Any]]:
+        """Return :meth:`image_rows` as JSON objects."""
+        return (row.to_json() for row in self.image_rows())
+
+    def ledger_rows(self) -> Iterator[dict[str, Any]]:
+        """Return :meth:`cost_rows` as JSON objects."""
+        return (row.to_json() for row in self.cost_rows())
 
     def _table(self, name: str) -> Path:
         return self.root / (f"{name}.{self.rank}.jsonl" if self.rank else f"{name}.jsonl")
 
-    def _keep(self, name: str, rows: list[Row], found: int) -> None:
-        """Leave these rows, of so many that were found, in one table, which is written only if it isn't there."""
-        first, *others = self._parts(name)
+    def _keep(self, name: str, rows: Sequence[ImageRow | CostRow], found: int) -> None:
+        """Leave these rows, of `found` ones, in one table. The table is written only where that changes it."""
+        first, *others = self._tables(name)
         if others or len(rows) < found or is_torn(first):
-            write_atomically(first, to_lines(rows))
-        for part in others:
-            part.unlink()
+            write_atomically(first, to_lines(row.to_json() for row in rows))
+        for table in others:
+            table.unlink()
 
-    def _parts(self, name: str) -> list[Path]:
+    def _tables(self, name: str) -> list[Path]:
         return [self.root / f"{name}.jsonl", *sorted(self.root.glob(f"{name}.[0-9]*.jsonl"))]
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
-    """Write a picture so that a reader finds it whole or not at all."""
+    """Write a picture atomically: a reader sees the complete file or the old one."""
     content = BytesIO()
     picture.save(content, format="PNG")
     write_atomically(path, content.getvalue())
 
 
-def _is_whole(root: Path, image: str) -> bool:
+def _is_complete(root: Path, image: str) -> bool:
     # Runs have hundreds of thousands of pictures: no file object and no Path for each.
     try:
         handle = os.open(os.path.join(root, image), os.O_RDONLY)

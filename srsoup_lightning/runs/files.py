@@ -1,4 +1,4 @@
-"""Files that a reader finds whole or not at all, whenever the writer was killed."""
+"""Atomic file writes, and tables of JSON lines that survive a crash of their writer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rewards.checks import first_line, refuse_constant
+
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that no other process writes so that it is there whole or not at all, whatever crashes.
+    """Write a file so that a reader sees the complete file or the old one, whatever crashes.
 
-    What a kill leaves of it, ``.<name>.part``, is overwritten when the file is written again.
+    No other process may write the same file. A process that is killed can leave ``.<name>.part`` behind, which the next
+    write of the file replaces.
 
     Raises:
-        OSError: The disk is full, or the place is not to be written; an old file is as it was.
+        OSError: The disk is full, or the folder is not writable. The old file stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part")
@@ -31,25 +34,25 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def require_text(prompt: str, where: str) -> None:
-    """Check that a file in UTF-8 can hold a prompt; JSON and command lines can hold halves of letters.
+    """Check that a prompt can be encoded in UTF-8. JSON and command lines can hold halves of surrogate pairs.
 
     Raises:
-        ValueError: None can; the message begins with `where`.
+        ValueError: It cannot. The message begins with `where`.
     """
     if prompt.encode(errors="replace").decode() != prompt:
         raise ValueError(f"{where} has the prompt {prompt!r}, which is no text in UTF-8: write it in that encoding")
 
 
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Rows as JSON, a line each."""
+    """Encode rows as JSON, one line each."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add whole lines to a .jsonl file that no other process writes; if they don't fit, add none.
+    """Append rows to a .jsonl file that no other process writes: all of them, or none where they do not fit.
 
     Raises:
-        OSError: The disk is full, or the place is not to be written.
+        OSError: The disk is full, or the folder is not writable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = to_lines(rows)
@@ -67,31 +70,46 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         os.close(handle)
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a .jsonl file, none if there is no such file; a last line that a crash tore is no row.
+def read_rows(path: Path, growing: bool = True) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a .jsonl file, which may be missing. Blank lines are skipped.
+
+    Args:
+        path: The file.
+        growing: Whether a process may be writing the file, or may have crashed while it did. Then a last line without
+            its line end is no row.
+
+    Yields:
+        File and line in words, and the JSON object of that line.
 
     Raises:
-        ValueError: Another line is damaged.
+        ValueError: A line is no JSON object.
     """
     if not path.is_file():
         return
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
+            if growing and not line.endswith(b"\n"):
                 return
-            try:
-                row = _DECODER.decode(line.decode())
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise ValueError(
-                    f"{path}, line {number} is damaged: delete that line, and the same command makes its soup again"
-                )
-            yield row
+            if line.strip():
+                where = f"{path}, line {number}"
+                yield where, _decoded(line, where)
+
+
+def _decoded(line: bytes, where: str) -> dict[str, Any]:
+    reason = "it is no JSON object"
+    try:
+        row = _DECODER.decode(line.decode())
+    except (ValueError, RecursionError) as error:
+        row, reason = None, first_line(error)
+    if not isinstance(row, dict):
+        raise ValueError(
+            f"{where} is damaged ({reason}): delete that line, and the command that wrote the file makes it again"
+        )
+    return row
 
 
 def is_torn(path: Path) -> bool:
-    """Whether a crash tore the last line of a .jsonl file; not if there is no such file."""
+    """Return whether the last line of a .jsonl file lacks its line end. A missing file is not torn."""
     if not path.is_file() or not path.stat().st_size:
         return False
     with path.open("rb") as lines:
@@ -99,9 +117,4 @@ def is_torn(path: Path) -> bool:
         return lines.read() != b"\n"
 
 
-def _refuse(constant: str) -> None:
-    """Python reads NaN and Infinity, which JSON doesn't have and no row of ours."""
-    raise ValueError(constant)
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant)

@@ -1,105 +1,99 @@
-"""Pictures on disk and their prompts, for scoring: from a folder of any origin or from a run directory."""
+"""Pictures on disk with their prompts, from a folder of any origin or from a run directory."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from srsoup_lightning.runs.files import require_text
+from rewards.eight_bit import from_eight_bit
 from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.files import read_rows
+from srsoup_lightning.runs.rows import ImageRow
 
 SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-KNOWN = ("prompt", "seed", "preference")  # what a row of a prompts file says of its picture
 
 
 class Entry(NamedTuple):
-    """A picture to score.
+    """Picture that is to be scored.
 
     Attributes:
-        path: Its file.
+        path: Path of its file.
         size: Width and height in pixels.
-        known: Its prompt, and its seed and preference where they are known.
+        row: Its prompt, and its seed and preference where they are known; without rewards.
     """
 
     path: Path
     size: tuple[int, int]
-    known: dict[str, Any]
+    row: ImageRow
 
 
 def find_entries(folder: Path, prompts: Path | None) -> list[Entry]:
-    """The pictures of a folder with their prompts, in the order of their paths or of the prompts file.
+    """Find the pictures of a folder with their prompts, in the order of their paths or of the prompts file.
 
     Args:
-        folder: Searched with all its subfolders, or where the pictures lie that the prompts file names.
-        prompts: A .jsonl file with rows of image (relative to `folder`) and prompt, or a text file with a line for
-            every picture or one for all; None takes the folder's samples.jsonl, those of all processes of a run under
-            way.
+        folder: Run directory, or folder that is searched with all its subfolders, or folder that the paths in the
+            prompts file are relative to.
+        prompts: A .jsonl file with rows of image and prompt, or a text file with one line for every picture or one
+            line for all. None takes the tables of a run directory, whose run may be under way.
 
     Raises:
-        FileNotFoundError: No pictures, no prompts, or a picture that the prompts file names and that isn't there.
-        ValueError: A file that is no picture, or other numbers of lines and pictures.
+        FileNotFoundError: There are no pictures or no prompts, or a picture of the prompts file is missing.
+        ValueError: A row is damaged, a file is no picture, or the numbers of lines and pictures differ.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {str(folder)!r}: give the folder of the pictures, or a run directory")
-    tables = RunDirectory(folder).sample_tables() if prompts is None else [prompts] * prompts.is_file()
-    if not tables and prompts is None:
-        raise FileNotFoundError(
-            f"{folder} has no samples.jsonl, and no prompts are given: give --prompts FILE, a .jsonl file or a text "
-            "file with a line for every picture, or with one line for all"
-        )
-    if not tables:
+    return [Entry(path, _size(path), row) for path, row in _found(folder, prompts)]
+
+
+def _found(folder: Path, prompts: Path | None) -> Iterator[tuple[Path, ImageRow]]:
+    run = RunDirectory(folder)
+    if prompts is None:
+        tables = run.sample_tables()
+        if not tables:
+            raise FileNotFoundError(
+                f"{folder} has no samples.jsonl, and no prompts are given: give --prompts FILE, a .jsonl file or a "
+                "text file with a line for every picture, or with one line for all"
+            )
+        for table in tables:
+            for where, row in read_rows(table):
+                found = ImageRow.from_json(row, where, scored=False)
+                yield run.picture(found.image), found
+    elif not prompts.is_file():
         raise FileNotFoundError(f"no prompts file {str(prompts)!r}")
-    found = chain.from_iterable(_of_table(folder, table, prompts is None) for table in tables)
-    return [Entry(path, _size(path), known) for path, known in found]
+    elif prompts.suffix == ".jsonl":
+        for where, row in read_rows(prompts, growing=False):
+            found = ImageRow.from_json(row, where, scored=False)
+            yield folder / found.image, found
+    else:
+        yield from _listed(folder, prompts)
 
 
-def _of_table(folder: Path, table: Path, ours: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The pictures and prompts of one file; of a run's own, a last line that is still being written says nothing."""
-    content = table.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1] if ours else content  # before it is read as text: half a letter is none
-    lines = [line.strip() for line in whole.decode().splitlines() if line.strip()]
-    return _named(folder, lines, table, ours) if table.suffix == ".jsonl" else _listed(folder, lines, table)
-
-
-def _named(folder: Path, lines: list[str], table: Path, ours: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            image, known = row["image"], {"prompt": row["prompt"], **{key: row[key] for key in KNOWN if key in row}}
-            path = folder / image
-            if not isinstance(known["prompt"], str):
-                raise TypeError(known)
-        except (ValueError, RecursionError, KeyError, TypeError):
-            raise ValueError(f'{table}, row {number} is {line[:80]!r}: want {{"image": …, "prompt": …}}') from None
-        require_text(known["prompt"], f"{table}, row {number}")
-        yield (RunDirectory(folder).picture(image) if ours else path), known
-
-
-def _listed(folder: Path, lines: list[str], table: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _listed(folder: Path, prompts: Path) -> Iterator[tuple[Path, ImageRow]]:
+    """Pair the pictures of a folder with the lines of a text file."""
+    lines = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise FileNotFoundError(f"no pictures in {str(folder)!r}: want {', '.join(sorted(SUFFIXES))}")
     if len(lines) not in (1, len(paths)):
         raise ValueError(
-            f"{table} has {len(lines)} lines for {len(paths)} pictures: give a line for every picture in the order of "
-            "their paths, or one line for all"
+            f"{prompts} has {len(lines)} lines for {len(paths)} pictures: give a line for every picture in the order "
+            "of their paths, or one line for all"
         )
-    prompts = lines * len(paths) if len(lines) == 1 else lines
-    return zip(paths, ({"prompt": prompt} for prompt in prompts), strict=True)
+    for path, prompt in zip(paths, lines * len(paths) if len(lines) == 1 else lines, strict=True):
+        yield path, ImageRow(prompt=prompt, image=path.relative_to(folder).as_posix())
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height as people see the picture, from the file's header."""
+    """Width and height of an upright picture, from the header of its file."""
     with open_picture(path) as picture:
         turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF's orientations 5 ... 8 swap the sides
         return (picture.height, picture.width) if turned else picture.size
@@ -107,15 +101,15 @@ def _size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """A picture, of which nothing but the head is read until its pixels are asked for.
+    """Open a picture. Only its header is read until its pixels are asked for.
 
-    Pillow reads many more kinds of files than pictures are kept in, some through other programs; here it reads those
-    with one of SUFFIXES, whatever the file is called.
+    Pillow can read many other kinds of files, some through other programs. Here it reads only the kinds of SUFFIXES,
+    whatever the name of the file.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is torn, no picture, or claims more than Pillow's ``MAX_IMAGE_PIXELS``; from the block,
-            too, if that reads the pixels.
+        ValueError: The file is torn, is no picture, or claims more pixels than Pillow's ``MAX_IMAGE_PIXELS``. The block
+            can raise it too, when it reads the pixels.
     """
     if not path.exists():
         raise FileNotFoundError(f"no picture {str(path)!r}: make it again, or remove the row that names it")
@@ -138,19 +132,19 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 
 def batches(entries: list[Entry], most: int) -> Iterator[list[Entry]]:
-    """The entries in their order, in batches of pictures of one size, of at most so many."""
-    for _, alike in groupby(entries, key=lambda entry: entry.size):
-        group = list(alike)
+    """Split entries into batches of at most `most` pictures of one size; their order is kept."""
+    for _, same_size in groupby(entries, key=lambda entry: entry.size):
+        group = list(same_size)
         yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
 def load_images(entries: list[Entry]) -> Tensor:
-    """Pictures of one size as images (B, 3, H, W); see :func:`load_image`."""
+    """Load B pictures of one size as images (B, 3, H, W); see :func:`load_image`."""
     return torch.stack([load_image(entry.path) for entry in entries])
 
 
 def load_image(path: Path) -> Tensor:
-    """A picture as people see it, as an image (3, H, W) float32 in [0, 1]; transparency becomes white.
+    """Load a picture as an image (3, H, W) float32 in [0, 1], turned upright, with white for transparency.
 
     Raises:
         FileNotFoundError, ValueError: See :func:`open_picture`.
@@ -160,5 +154,5 @@ def load_image(path: Path) -> Tensor:
         if picture.has_transparency_data:
             canvas = Image.new("RGBA", picture.size, "white")
             picture = Image.alpha_composite(canvas, picture.convert("RGBA"))
-        pixels = np.asarray(picture.convert("RGB"))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+        pixels = np.array(picture.convert("RGB"))
+    return from_eight_bit(pixels[None])[0]

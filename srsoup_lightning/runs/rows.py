@@ -1,0 +1,175 @@
+"""Rows of a run: one for each image, and one for the costs of each soup."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
+from typing import Any, TypeVar
+
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.runs.files import require_text
+
+Group = TypeVar("Group")
+Key = tuple[str, int]  # of a soup: its prompt and its seed
+PROMPT_ROW = {"prompt": str, "seed": int, "preference": dict, "image": str}
+IMAGE_ROW = PROMPT_ROW | {"rewards": dict, "failed": list}
+COST_ROW = {"prompt": str, "seed": int, "images": int}
+LEDGER = {option.name: type(getattr(Ledger(), option.name)) for option in fields(Ledger)}
+KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a finite number",
+    dict: "an object of numbers",
+    list: "a list of names",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRow:
+    """Row of samples.jsonl, or of a file of scored pictures: one image.
+
+    Attributes:
+        prompt: Prompt of the image.
+        seed: Its seed. None where the row gives none.
+        preference: Weights of the rewards that the image was made for. Empty where the row gives none.
+        rewards: Scores by reward name, finite. Empty where the image is not scored yet.
+        image: Path of the picture, relative to the run directory or to the folder of the file.
+        failed: Names of the rewards that gave the image no score. The worst score of its soup stands in their place.
+    """
+
+    prompt: str
+    seed: int | None = None
+    preference: dict[str, float] = field(default_factory=dict)
+    rewards: dict[str, float] = field(default_factory=dict)
+    image: str
+    failed: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """Prompt and seed of the soup; seed 0 where the row gives none."""
+        return self.prompt, self.seed or 0
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], where: str, scored: bool = True) -> ImageRow:
+        """Check a row and make it an ImageRow. Null counts as no entry; keys of other names are left out.
+
+        Args:
+            row: The JSON object.
+            where: File and line, for errors.
+            scored: Whether the row must have rewards. False ignores them, for pictures that are to be scored.
+
+        Raises:
+            ValueError: The row lacks a key, or has a value of the wrong kind, or a number that is not finite. The
+                message begins with `where`.
+        """
+        if scored:
+            row = _checked(row, where, IMAGE_ROW, ("prompt", "image", "rewards"))
+        else:
+            row = _checked(row, where, PROMPT_ROW, ("prompt", "image"))
+        require_text(row["prompt"], where)
+        return cls(
+            prompt=row["prompt"],
+            seed=row.get("seed"),
+            preference=_floats(row.get("preference", {}), where),
+            rewards=_floats(row.get("rewards", {}), where),
+            image=row["image"],
+            failed=tuple(map(str, row.get("failed", ()))),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as a JSON object, without the entries that are not known."""
+        return {
+            "prompt": self.prompt,
+            **({} if self.seed is None else {"seed": self.seed}),
+            **({"preference": self.preference} if self.preference else {}),
+            "rewards": self.rewards,
+            "image": self.image,
+            **({"failed": list(self.failed)} if self.failed else {}),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostRow:
+    """Row of ledger.jsonl: the costs of one soup.
+
+    Attributes:
+        prompt: Prompt of the soup.
+        seed: Its seed.
+        images: Number of its images. 0 where the row gives none.
+        ledger: Its costs. Costs that older rows do not have are 0.
+    """
+
+    prompt: str
+    seed: int
+    images: int = 0
+    ledger: Ledger
+
+    @property
+    def key(self) -> Key:
+        """Prompt and seed of the soup."""
+        return self.prompt, self.seed
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any], where: str) -> CostRow:
+        """Check a row and make it a CostRow; arguments and errors as in :meth:`ImageRow.from_json`."""
+        row = _checked(row, where, COST_ROW | LEDGER, ("prompt", "seed"))
+        for name, value in row.items():
+            for key, number in value.items() if isinstance(value, dict) else [(name, value)]:
+                if LEDGER.get(name) in (dict, float):
+                    _require_finite(key, number, where)
+        ledger = Ledger(**{name: row[name] for name in LEDGER if name in row})
+        return cls(prompt=row["prompt"], seed=row["seed"], images=row.get("images", 0), ledger=ledger)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as a JSON object, the fields of the ledger beside the others."""
+        return {"prompt": self.prompt, "seed": self.seed, "images": self.images, **asdict(self.ledger)}
+
+
+def grouped(images: Iterable[ImageRow], key: Callable[[ImageRow], Group]) -> dict[Group, list[ImageRow]]:
+    """Group images by a key, in the order of its first appearance."""
+    groups: dict[Group, list[ImageRow]] = defaultdict(list)
+    for row in images:
+        groups[key(row)].append(row)
+    return dict(groups)
+
+
+def total(costs: Iterable[CostRow]) -> Ledger:
+    """Sum the costs of soups. The device is that of the first soup."""
+    ledgers = [cost.ledger for cost in costs]
+    summed = Ledger(device=ledgers[0].device) if ledgers else Ledger()
+    for name, kind in LEDGER.items():
+        values = [getattr(ledger, name) for ledger in ledgers]
+        if kind is dict:
+            keys = dict.fromkeys(chain.from_iterable(values))
+            setattr(summed, name, {key: sum(counts.get(key, 0) for counts in values) for key in keys})
+        elif kind is not str:
+            setattr(summed, name, sum(values))
+    return summed
+
+
+def _checked(row: Mapping[str, Any], where: str, kinds: Mapping[str, type], needed: Iterable[str]) -> dict[str, Any]:
+    """Return the entries of a row that are known and not null, after a check of their kinds."""
+    known = {key: row[key] for key in kinds if row.get(key) is not None}
+    for key in needed:
+        if key not in known:
+            raise ValueError(f"{where} lacks {key!r}: rows need {', '.join(needed)}")
+    for key, value in known.items():
+        if not isinstance(value, int | float if kinds[key] is float else kinds[key]):
+            raise ValueError(f"{where} has {str(value)[:60]!r} as {key}: give {KINDS[kinds[key]]}")
+    return known
+
+
+def _floats(numbers: Mapping[str, object], where: str) -> dict[str, float]:
+    return {name: _require_finite(name, number, where) for name, number in numbers.items()}
+
+
+def _require_finite(name: str, given: object, where: str) -> float:
+    try:
+        if isinstance(given, int | float) and math.isfinite(given):
+            return float(given)
+    except OverflowError:  # an integer beyond all floats
+        pass
+    raise ValueError(f"{where} has {name} {str(given)[:60]}: give a finite number")
