@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.preferences import Preferences, point_name
 from srsoup_lightning.samplers.result import Moment, Observation
 
@@ -18,15 +19,19 @@ MEAN, LOWEST, HIGHEST = (f"{CLOSENESS}/{which}" for which in ("mean of all pairs
 Layout = dict[str, dict[str, list[Any]]]  # category -> chart -> kind and tags
 
 
-def cost_values(group: str, cost: Mapping[str, Any]) -> dict[str, float]:
-    """Counts by tag, from the fields of a ledger or from a row of ledger.jsonl. Zero hits and failures are left out."""
-    values = {f"{group}/queries of {name}": count for name, count in cost["queries"].items()}
-    for kind in ("hits", "failures"):
-        values |= {f"{group}/{kind} of {name}": count for name, count in cost[kind].items() if count}
-    return values | {
-        f"{group}/network evaluations": cost["nfe"],
-        f"{group}/decodes": cost["decodes"],
-        f"{group}/seconds": cost["seconds"],
+def cost_values(group: str, ledger: Ledger) -> dict[str, float]:
+    """Return costs by tag. Hits, failures and gradient evaluations are left out where there are none."""
+    seldom = {
+        **{f"{group}/hits of {name}": count for name, count in ledger.hits.items()},
+        **{f"{group}/failures of {name}": count for name, count in ledger.failures.items()},
+        f"{group}/gradient evaluations": ledger.gradients,
+    }
+    return {
+        **{f"{group}/queries of {name}": count for name, count in ledger.queries.items()},
+        **{tag: count for tag, count in seldom.items() if count},
+        f"{group}/network evaluations": ledger.nfe,
+        f"{group}/decodes": ledger.decodes,
+        f"{group}/seconds": ledger.seconds,
     }
 
 
@@ -47,7 +52,7 @@ def _rounded(weights: Sequence[float]) -> tuple[float, ...]:
 
 def step_values(moment: Moment, names: PreferenceNames) -> dict[str, float]:
     """Values of a denoising step by tag: rewards of the candidates, closeness of the trajectories, cost so far."""
-    values = cost_values(OF_SOUP, vars(moment.ledger))
+    values = cost_values(OF_SOUP, moment.ledger)
     del values[f"{OF_SOUP}/seconds"]  # the ledger counts them when the soup is done
     return values if moment.observation is None else values | _observed(moment.observation, names)
 

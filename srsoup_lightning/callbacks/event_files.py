@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +25,12 @@ from srsoup_lightning.callbacks.curves import SO_FAR, MeanCurves, PreferenceName
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.report.front_figure import draw_front
-from srsoup_lightning.report.hparams import Value, sessions
+from srsoup_lightning.report.hparams import Value, hparams_of
 from srsoup_lightning.report.sheet import soup_sheet
-from srsoup_lightning.report.tables import Box
-from srsoup_lightning.runs.directory import Row, ledger_row_of, prompt_slug
-from srsoup_lightning.runs.reading import run_of_rows
+from srsoup_lightning.report.units import Box
+from srsoup_lightning.runs.directory import cost_row_of, prompt_slug
+from srsoup_lightning.runs.reading import Run
+from srsoup_lightning.runs.rows import CostRow, total
 from srsoup_lightning.samplers.result import Moment, Soup
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class SoupLog:
     Args:
         board: The writer of the event files; its steps are finished soups.
         preferences: Preferences of the run.
-        costs: Rows of ledger.jsonl of the soups that are finished already.
+        costs: Cost rows of the soups that are finished already.
         curves: Number of soups of the run with curves of their own.
     """
 
-    def __init__(self, board: SummaryWriter, preferences: Preferences, costs: Sequence[Row], curves: int) -> None:
+    def __init__(self, board: SummaryWriter, preferences: Preferences, costs: Sequence[CostRow], curves: int) -> None:
         self.board, self.curves = board, curves
         self.first = self.done = len(costs)
-        self._spent, self._means, self._names = _spent(costs), MeanCurves(), PreferenceNames(preferences)
+        self._spent, self._means, self._names = Counter(_spent(costs)), MeanCurves(), PreferenceNames(preferences)
         self._of_soup: SummaryWriter | None = None
         if not os.path.exists(board.log_dir):  # overwriting the run has removed the open file
             board.close()
@@ -75,7 +76,7 @@ class SoupLog:
         """Log the costs up to the end of a soup, and its pictures."""
         self.close()
         self.done += 1
-        self._spent.update(_spent([ledger_row_of(soup)]))
+        self._spent.update(_spent([cost_row_of(soup)]))
         _add(self.board, self._spent, self.done)
         if with_pictures:
             self.board.add_image("pictures", np.asarray(soup_sheet(soup)), self.done, dataformats="HWC")
@@ -87,8 +88,8 @@ class SoupLog:
             self._of_soup.close()
             self._of_soup = None
 
-    def finish(self, costs: Sequence[Row]) -> None:
-        """Log the mean of the curves, and the costs of all processes from their rows of ledger.jsonl."""
+    def finish(self, costs: Sequence[CostRow]) -> None:
+        """Log the mean of the curves, and the costs of all processes from their cost rows."""
         if self.done > self.first:
             with _renewed(self.board, STEPS, f"mean from soup {self.first + 1} on") as board:
                 for tag, value, step in self._means:
@@ -99,8 +100,7 @@ class SoupLog:
 
 def log_front(
     board: SummaryWriter,
-    rows: Sequence[Row],
-    costs: Sequence[Row],
+    run: Run,
     preferences: Preferences,
     settings: Mapping[str, Value],
     box: Box | None,
@@ -109,34 +109,30 @@ def log_front(
 
     Args:
         board: The writer of the run's event files.
-        rows: Rows of samples.jsonl, at least one.
-        costs: Rows of ledger.jsonl, at least one.
+        run: The run, with at least one soup.
         preferences: Preferences of the run.
         settings: Name of the method and its settings, which all sessions share.
-        box: The box of hypervolume and utility, see :func:`sessions`.
+        box: The box of hypervolume and utility, see :func:`hparams_of`.
     """
-    names, soups = PreferenceNames(preferences), len(costs)
+    names, soups = PreferenceNames(preferences), len(run.costs)
     with _renewed(board, FRONT) as front:
         if len(preferences.rewards) > 1:
-            _add_figure(front, str(settings["method"]), rows, soups)
-    for session in sessions(rows, costs, box):
+            _add_figure(front, run, soups)
+    for session in hparams_of(run, box):
         name = names[list(session.preference.values())]
         weights = {f"weight/{reward}": weight for reward, weight in session.preference.items()}
         board.add_hparams({**weights, **settings}, session.metrics, run_name=f"{FRONT}/{name}", global_step=soups)
 
 
-def _add_figure(board: SummaryWriter, method: str, rows: Sequence[Row], step: int) -> None:
+def _add_figure(board: SummaryWriter, run: Run, step: int) -> None:
     if find_spec("matplotlib") is None:
         logger.warning("no Pareto front in TensorBoard without matplotlib: pip install 'srsoup-lightning[report]'")
         return
-    board.add_figure("front", draw_front(run_of_rows(method, Path(), rows)), step)
+    board.add_figure("front", draw_front(run), step)
 
 
-def _spent(costs: Iterable[Row]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for cost in costs:
-        total.update(cost_values(SO_FAR, cost))
-    return total
+def _spent(costs: Sequence[CostRow]) -> dict[str, float]:
+    return cost_values(SO_FAR, total(costs))
 
 
 def _add(board: SummaryWriter, values: Mapping[str, float], step: int) -> None:

@@ -9,8 +9,9 @@ from srsoup_lightning.callbacks.base import SoupCallback
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.sheet import write_sheets
-from srsoup_lightning.report.tables import cost_lines, hypervolume_box, rewards_table, spending_line
-from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.report.tables import cost_lines, rewards_table, spending_line
+from srsoup_lightning.report.units import require_box
+from srsoup_lightning.runs.reading import read_run
 
 
 class RunSummary(SoupCallback):
@@ -33,7 +34,7 @@ class RunSummary(SoupCallback):
             ValueError: The box leaves out a reward, or a low is not below its high.
         """
         if self.box is not None:
-            hypervolume_box(list(module.rewards), self.box)
+            require_box(self.box, list(module.rewards))
 
     def on_run_end(self, trainer: L.Trainer, module: SRSoupModule) -> None:
         """Draw and show in the first process, when all processes have written their soups."""
@@ -41,12 +42,11 @@ class RunSummary(SoupCallback):
         if not trainer.is_global_zero:
             return
         console = Console()
-        run = RunDirectory(self.root or trainer.default_root_dir)
-        rows = list(run.sample_rows())
-        if rows:
-            write_sheets(run, rows, _prompts_with_new_soups(trainer))
-            console.print(rewards_table(rows))
-            console.print(cost_lines(run, rows, self.box), soft_wrap=True, markup=False, highlight=False)
+        run = read_run(self.root or trainer.default_root_dir)
+        if run.images:
+            write_sheets(run, _prompts_with_new_soups(trainer))
+            console.print(rewards_table(run))
+            console.print(cost_lines(run, self.box), soft_wrap=True, markup=False, highlight=False)
         if line := spending_line(module.account):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
 

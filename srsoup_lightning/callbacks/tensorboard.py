@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -11,8 +13,10 @@ from srsoup_lightning.callbacks.writer import SampleWriter
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.hparams import settings_of
-from srsoup_lightning.report.tables import hypervolume_box
-from srsoup_lightning.runs.directory import Row, ledger_row_of, sample_rows_of
+from srsoup_lightning.report.units import require_box
+from srsoup_lightning.runs.directory import cost_row_of, image_rows_of
+from srsoup_lightning.runs.reading import Run, read_run
+from srsoup_lightning.runs.rows import CostRow, ImageRow
 from srsoup_lightning.samplers.result import OnStep, Soup
 
 
@@ -42,8 +46,8 @@ class ParetoLogger(SoupCallback):
                 raise ValueError(f"{name} is {value}: give 0 or more")
         self.sheets, self.curves, self.box = sheets, curves, box
         self._log: SoupLog | None = None
-        self._own_rows: list[Row] = []
-        self._own_costs: list[Row] = []
+        self._own_images: list[ImageRow] = []
+        self._own_costs: list[CostRow] = []
 
     def on_run_setup(self, trainer: L.Trainer, module: SRSoupModule) -> None:
         """Check the box before anything is sampled.
@@ -52,15 +56,15 @@ class ParetoLogger(SoupCallback):
             ValueError: The box leaves out a reward, or a low is not below its high.
         """
         if self.box is not None:
-            hypervolume_box(list(module.rewards), self.box)
-        self._log, self._own_rows, self._own_costs = None, [], []
+            require_box(self.box, list(module.rewards))
+        self._log, self._own_images, self._own_costs = None, [], []
 
     def on_run_start(self, trainer: L.Trainer, module: SRSoupModule) -> OnStep | None:
         """Go on where an earlier part of the run ended."""
         board = _board(trainer)
         if board is None or not trainer.is_global_zero:
             return None
-        self._log = SoupLog(board.experiment, module.preferences, self._costs(trainer), self.curves)
+        self._log = SoupLog(board.experiment, module.preferences, self._run(trainer).costs, self.curves)
         return self._log.add_step
 
     def on_soup_start(self, request: SoupRequest) -> None:
@@ -73,8 +77,8 @@ class ParetoLogger(SoupCallback):
         if self._log is None:
             return
         if _writer(trainer) is None:
-            self._own_rows += sample_rows_of(soup)
-            self._own_costs.append(ledger_row_of(soup))
+            self._own_images += image_rows_of(soup)
+            self._own_costs.append(cost_row_of(soup))
         soups = sum(trainer.num_predict_batches)
         due = self.sheets > 0 and index % -(-soups // self.sheets) == 0
         self._log.end(soup, with_pictures=due)
@@ -92,22 +96,19 @@ class ParetoLogger(SoupCallback):
         trainer.strategy.barrier("soups are written")
         if not trainer.is_global_zero:
             return
-        costs = self._costs(trainer)
+        settings = settings_of(module.sampler)
+        run = self._run(trainer, str(settings["method"]))
         if self._log is not None:
-            self._log.finish(costs)
-        if costs:
-            rows, settings = self._rows(trainer), settings_of(module.sampler)
-            log_front(board.experiment, rows, costs, module.preferences, settings, self.box)
+            self._log.finish(run.costs)
+        if run.costs:
+            log_front(board.experiment, run, module.preferences, settings, self.box)
 
-    def _costs(self, trainer: L.Trainer) -> list[Row]:
-        """Rows of ledger.jsonl, of the run so far. Without a SampleWriter, of the soups of this process."""
+    def _run(self, trainer: L.Trainer, name: str = "") -> Run:
+        """Return the run so far. Without a SampleWriter, it has the soups of this process."""
         writer = _writer(trainer)
-        return self._own_costs if writer is None else list(writer.directory(trainer).ledger_rows())
-
-    def _rows(self, trainer: L.Trainer) -> list[Row]:
-        """Rows of samples.jsonl, of the same soups."""
-        writer = _writer(trainer)
-        return self._own_rows if writer is None else list(writer.directory(trainer).sample_rows())
+        if writer is None:
+            return Run(name, Path(), tuple(self._own_images), tuple(self._own_costs))
+        return read_run(writer.directory(trainer).root, name)
 
 
 def _board(trainer: L.Trainer) -> TensorBoardLogger | None:

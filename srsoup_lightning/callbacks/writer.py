@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import lightning as L
 from filelock import FileLock, Timeout
 
 from srsoup_lightning.callbacks.base import SoupCallback
-from srsoup_lightning.costs.limits import spent_by
+from srsoup_lightning.costs.limits import budget_of, limited_costs
 from srsoup_lightning.data import PromptDataModule, SoupRequest
 from srsoup_lightning.module import SRSoupModule
-from srsoup_lightning.runs.directory import Key, Row, RunDirectory, preference_weights
+from srsoup_lightning.runs.directory import RunDirectory, preference_weights
+from srsoup_lightning.runs.rows import CostRow, ImageRow, Key, total
 from srsoup_lightning.runs.spending import SharedCounts
 from srsoup_lightning.samplers.result import Soup
 
@@ -88,9 +91,9 @@ class SampleWriter(SoupCallback):
         finished = run.recover()
         if finished:
             _refuse_another_run(run, finished, _prompts(trainer), module)
-        if module.bounded:
-            spent = spent_by(run.ledger_rows())
-            SharedCounts(run.spending).begin({name: spent.get(name, 0) for name in module.account.bounds})
+        if module.limited:
+            spent = _spent(list(run.cost_rows()))
+            SharedCounts(run.spending).begin({name: spent.get(name, 0) for name in module.account.limits})
         return list(finished)
 
     def _release(self) -> None:
@@ -99,13 +102,24 @@ class SampleWriter(SoupCallback):
             self._lock = None
 
 
+def _spent(costs: Sequence[CostRow]) -> dict[str, float]:
+    """Return the amounts that finished soups have spent, by the names of limits and budgets.
+
+    Amounts of budgets are estimates. Images of abandoned soups are in no row, and final images that preferences share
+    were sent once.
+    """
+    ledger, images = total(costs), sum(cost.images for cost in costs)
+    budgets = {budget_of(name): asked + images for name, asked in ledger.queries.items()}
+    return limited_costs("run", ledger) | budgets
+
+
 def _prompts(trainer: L.Trainer) -> PromptDataModule | None:
     data = getattr(trainer, "datamodule", None)
     return data if isinstance(data, PromptDataModule) else None
 
 
 def _refuse_another_run(
-    run: RunDirectory, finished: dict[Key, list[Row]], data: PromptDataModule | None, module: SRSoupModule
+    run: RunDirectory, finished: dict[Key, list[ImageRow]], data: PromptDataModule | None, module: SRSoupModule
 ) -> None:
     """Check that the soups in the directory are among the requested ones and have the same preferences.
 
@@ -120,5 +134,5 @@ def _refuse_another_run(
     for key, rows in finished.items():
         if key not in requested:
             raise FileExistsError(f"{run.root} holds prompt {key[0]!r}, seed {key[1]}, not asked for now: {WAY_OUT}")
-        if [row["preference"] for row in rows] != expected:
+        if [row.preference for row in rows] != expected:
             raise FileExistsError(f"{run.root} holds a run of other preferences: {WAY_OUT}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import NamedTuple
 
 
@@ -23,8 +24,8 @@ COMMANDS = {
     "predict": Command("Make the pictures of every prompt and seed for all preferences."),
     "plan": Command("Count the cost of a config without running it."),
     "score": Command("Score pictures of any origin by rewards.", "srsoup_lightning.cli.score:score"),
-    "compare": Command("Compare finished runs in tables and figures.", "srsoup_lightning.report.compare:compare"),
-    "gallery": Command("Show runs side by side on a page for the browser.", "srsoup_lightning.report.gallery:gallery"),
+    "compare": Command("Compare finished runs in tables and figures.", "srsoup_lightning.cli.compare:compare"),
+    "gallery": Command("Show runs side by side on a page for the browser.", "srsoup_lightning.cli.gallery:gallery"),
     "serve-reward": Command("Serve rewards over HTTP.", "srsoup_lightning.cli.serve_reward:serve"),
 }
 
@@ -35,6 +36,7 @@ def overview() -> str:
         prog="srsoup",
         description="Steer text-to-image diffusion models by black-box rewards, for every preference at once.",
         epilog="srsoup COMMAND --help shows the options of a command.",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=32),
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

@@ -1,4 +1,4 @@
-"""The Trainer that knows what its runs will cost."""
+"""``srsoup plan``: a Trainer that counts the cost of a run before it makes one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.rows import total
 from srsoup_lightning.samplers.rehearsal import Rates, count, probe
 from srsoup_lightning.terminal import literal, printable
 
@@ -26,10 +27,10 @@ AT_MOST = (
 
 
 class Unloaded(Reward):
-    """Stands for a reward whose model isn't loaded: a plan counts its queries without asking any."""
+    """Stand-in for a reward whose model is not loaded. A plan counts its queries without asking it."""
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """Refuse: there is nothing to score with.
+        """Raise an error: there is no model to score with.
 
         Raises:
             RuntimeError: Always.
@@ -48,21 +49,21 @@ class SoupTrainer(L.Trainer):
         like: str | None = None,
         spread_over: int = 1,
     ) -> Ledger:
-        """Say what ``predict`` would cost, before anything is downloaded or run.
+        """Show the cost of ``predict``, before anything is downloaded or run.
 
         Args:
-            model: The module; its pipeline is loaded only for a probe.
+            model: The module. Its pipeline is loaded only for a probe.
             datamodule: The prompts and seeds.
             probe_models: Load the pipeline and the rewards, and time a batch of each.
-            like: A run directory of the same pipeline and rewards whose seconds to reckon with.
-            spread_over: How many devices of the kind that was timed share the soups, at least 1.
+            like: A run directory of the same pipeline and rewards. The plan takes its seconds per network evaluation.
+            spread_over: Number of devices that share the soups, at least 1, all like the one that was timed.
 
         Returns:
             The cost of one soup.
 
         Raises:
-            FileNotFoundError: No soups in `like`.
-            ValueError: Fewer than 1 device.
+            FileNotFoundError: There are no soups in `like`.
+            ValueError: `spread_over` is below 1.
         """
         if spread_over < 1:
             raise ValueError(f"spread_over is {spread_over}: give at least 1 device")
@@ -70,6 +71,7 @@ class SoupTrainer(L.Trainer):
         seconds = None if like is None else _seconds_an_evaluation(RunDirectory(like))
         rates = denoiser = None
         if probe_models:
+            model.trainer = self
             model.setup("predict")
             model.to(self.strategy.root_device)
             problem = model.problem(datamodule.prompts[0])
@@ -83,7 +85,7 @@ class SoupTrainer(L.Trainer):
 
 
 def _counts(ledgers: list[Ledger], soups: int, caption: str | None) -> Table:
-    """What a soup and the whole run ask for; "about" where a policy looks at latents, which nobody knows yet."""
+    """Return a table of the counts of a soup and of the run, with "about" where they depend on the latents."""
     table = Table(title=f"{soups} soups", caption=caption)
     for heading in ("", "a soup", "the run"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -97,7 +99,7 @@ def _counts(ledgers: list[Ledger], soups: int, caption: str | None) -> Table:
 
 
 class Share(NamedTuple):
-    """Soups, and the devices that share them."""
+    """Numbers of soups and of the devices that share them."""
 
     soups: int
     devices: int
@@ -121,7 +123,7 @@ def _times(ledger: Ledger, share: Share, rates: Rates | None, seconds: float | N
 
 
 def _both(each: float, share: Share) -> str:
-    """What a soup and the run take; a device can't make a part of one."""
+    """Return the time of a soup and of the run in words. A device makes complete soups only."""
     hours = each * ceil(share.soups / share.devices) / HOUR
     devices = (
         "one device" if share.devices == 1 else f"{share.devices:,} devices, {hours * share.devices:,.0f} h in all"
@@ -130,7 +132,7 @@ def _both(each: float, share: Share) -> str:
 
 
 def _seconds_an_evaluation(run: RunDirectory) -> float:
-    costs = list(run.ledger_rows()) if run.ledger.exists() else []
-    if not costs:
+    spent = total(run.cost_rows())
+    if not spent.nfe:
         raise FileNotFoundError(f"no soups in {str(run.root)!r}: give the directory of a run that made some")
-    return sum(cost["seconds"] for cost in costs) / sum(cost["nfe"] for cost in costs)
+    return spent.seconds / spent.nfe

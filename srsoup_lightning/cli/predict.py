@@ -77,10 +77,12 @@ class SoupCLI(LightningCLI):
         methods = [name for name, command in COMMANDS.items() if command.function is None]
         return {name: FILLED & set(inspect.signature(getattr(SoupTrainer, name)).parameters) for name in methods}
 
-    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:  # noqa: ANN401
-        super()._add_subcommands(parser, **kwargs)
-        # Pictures go to files; a long run must not keep them all in memory too.
-        self._subcommand_parsers["predict"].set_defaults({"return_predictions": False})
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            # Pictures go to files. A long run must not keep them all in memory too.
+            parser.set_defaults({"return_predictions": False})
+        return parser
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as in the base class
         """Make a Trainer. Its default logger is TensorBoard in the run directory."""
@@ -112,7 +114,7 @@ class SoupCLI(LightningCLI):
         run = RunDirectory(self.config.predict.writer.root or self.trainer.default_root_dir)
         reached = SharedCounts(run.spending).read().reached
         if reached and self.trainer.is_global_zero:
-            made, asked = sum(1 for _ in run.ledger_rows()), len(self.datamodule.requests)
+            made, asked = sum(1 for _ in run.cost_rows()), len(self.datamodule.requests)
             raise LimitError(
                 f"{reached}; {made} of {asked} soups are finished and kept: raise it, and the same command goes on"
             )

@@ -10,6 +10,7 @@ import yaml
 
 RENAMED = {
     "model.judging": "model.oracle",
+    "model.loading.adapter": "model.loading.backbone",
     "model.soup_bounds": "model.soup_limits",
     "model.run_bounds": "model.run_limits",
     "summary.bounds": "summary.box",

@@ -84,7 +84,7 @@ class SaveRunConfig(SaveConfigCallback):
 
 def saved_config(run: RunDirectory) -> dict[str, Any] | None:
     """The config of the run in a directory, or None if the directory holds no finished soup."""
-    if not run.config.is_file() or next(run.ledger_rows(), None) is None:
+    if not run.config.is_file() or next(run.cost_rows(), None) is None:
         return None
     return yaml.safe_load(run.config.read_text(encoding="utf-8"))
 
