@@ -1,4 +1,4 @@
-"""A judge on another machine, or in another process: asked over HTTP."""
+"""Scores of a judge, a reward server on another machine or in another process, over HTTP."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from torch import Tensor
 
 from rewards.base import Reward, require_batch
 from rewards.eight_bit import to_eight_bit
-from rewards.remote.address import read_token, require_token_variable, require_url
-from rewards.remote.exchange import Judge, Request
-from rewards.remote.protocol import HEALTH, NAME, read_health, read_scores, scores_path, write_request
+from rewards.remote.address import Judge, read_token, require_token_variable, require_url
+from rewards.remote.protocol import HEALTH, NAME, Request, read_health, read_scores, scores_path, write_request
 
-_ANSWER_BYTES, _SCORE_BYTES = 64 * 1024, 64  # what an answer may have, and an image more
+_ANSWER_BYTES, _SCORE_BYTES = 64 * 1024, 64  # limits of an answer and, beyond it, of each image
 
 
 class HTTPReward(Reward):
-    """The scores that a judge behind HTTP gives, ``srsoup serve-reward`` or one's own.
+    """Scores of a judge behind HTTP: ``srsoup serve-reward`` or a server of your own.
 
-    The protocol, version 1, is in docs/remote-rewards.md: JSON with the prompts and the images as PNG files, and one
-    finite number an image back. Pixels are rounded to 8 bits, as in any image file; that aside the scores are the
-    judge's own, with its range and its meaning. No gradient reaches the pixels. The judge may be asked about the same
-    images twice, when an answer is lost.
+    The protocol, version 1, is in docs/remote-rewards.md: JSON with the prompts and the images as PNG files. The
+    answer has one finite number for each image. Pixels are rounded to 8 bits, as in an image file. Apart from that the
+    scores are those of the judge's reward, with its range and its meaning. No gradient reaches the pixels. The judge
+    may get the same images twice when an answer is lost.
 
-    An attempt that fails by what may pass (no connection, no whole answer in time, status 429 or 5xx) is made again
-    after 0.5, 1, 2, ... 30 seconds at most, at random up to that, and not before the judge's Retry-After; one of more
-    than 30 seconds ends it. Answers are believed only if they are complete, of this protocol and of reasonable length.
-    Redirects are not followed, and proxies and certificates named by the environment are ignored.
+    A failure that may pass (no connection, no complete answer in time, status 429 or 5xx) is followed by another
+    attempt. The wait before it is random, up to 0.5, 1, 2, ... 30 seconds, and at least the judge's Retry-After. A
+    Retry-After of more than 30 seconds ends the attempts. Answers are accepted only if they are complete, of this
+    protocol and of reasonable length. Redirects are not followed. Proxies and certificates that the environment names
+    are ignored.
 
-    The token is read from the environment when the judge is asked. It is in no config, copy, pickle, message or log,
-    and is sent to the host of ``url`` alone, encrypted unless that is this machine.
+    The token is read from the environment at each request. It is in no config, copy, pickle, message or log. It is
+    sent only to the host of ``url``, encrypted unless that is this machine.
 
-    Making the reward needs no network; :meth:`check` does, before anything expensive.
+    Making the reward needs no network. :meth:`check` needs it, before anything expensive.
 
     Args:
         url: Address of the judge, such as "https://judge.example" or "http://127.0.0.1:8000".
         reward: Name of the reward there.
         token_variable: Name of the environment variable with the bearer token; None sends no token.
-        ca_file: PEM file of the certificates that alone are trusted; None trusts those of the system.
-        batch_size: Images a request, at least 1.
-        concurrency: Requests in flight at once, at least 1: one is sent while another is judged.
-        timeout: Seconds that an attempt may take as a whole, from the connection to the answer's last byte.
+        ca_file: PEM file of the only trusted certificates; None trusts those of the system.
+        batch_size: Images per request, at least 1.
+        concurrency: Requests at the same time, at least 1: one is sent while another is scored.
+        timeout: Seconds of a complete attempt, from the connection to the answer's last byte.
         connect_timeout: Seconds of these that the connection may take.
         retries: Attempts after the first.
 
     Raises:
-        ValueError: If an argument is none of those, or a token would be sent unencrypted over a network.
+        ValueError: If an argument is invalid, or a token would be sent unencrypted over a network.
         FileNotFoundError: If there is no such ca_file.
         ModuleNotFoundError: If the packages of the extra ``http`` are not installed.
 
@@ -100,10 +100,10 @@ class HTTPReward(Reward):
         self.timeout, self.connect_timeout, self.retries = timeout, connect_timeout, retries
 
     def check(self) -> None:
-        """Ask the judge whether it has this reward and takes such batches.
+        """Check that the judge has this reward and accepts its batches.
 
         Raises:
-            JudgeError, ValueError: As :meth:`score`, or if the judge lacks the reward or takes fewer images at once.
+            JudgeError, ValueError: As :meth:`score`, or if the judge lacks the reward or accepts fewer images at once.
         """
         ((names, limits),) = self._ask([Request(HEALTH, None, read_health, _ANSWER_BYTES)])
         if self.reward not in names:
@@ -120,7 +120,7 @@ class HTTPReward(Reward):
 
         Raises:
             TypeError, ValueError: See :func:`rewards.base.require_batch`.
-            JudgeError: A ConnectionError; if the judge can't be asked, or answers with anything but finite scores.
+            JudgeError: A ConnectionError, if the judge can't be reached or answers with anything but finite scores.
             ValueError: If the token is not in the environment.
         """
         require_batch(images, prompts)
@@ -142,7 +142,7 @@ class HTTPReward(Reward):
 
 
 def _asker() -> Callable[[Judge, Sequence[Request], int], list[Any]]:
-    """The function that needs the packages of the extra."""
+    """The client's function, which needs the packages of the extra."""
     try:
         from rewards.remote.client import ask
     except ModuleNotFoundError as missing:

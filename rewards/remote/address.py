@@ -1,9 +1,10 @@
-"""Where a judge may be asked, and the token that it may be shown: the rules that both ends keep to."""
+"""Address of a judge, a remote reward server, and the token for it: the rules of client and server."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 _URL = re.compile(r"(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?(?:/[A-Za-z0-9._~%-]+)*/?")
@@ -11,8 +12,20 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"[!-~]+")
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Address of a judge, and the client's patience; arguments as in :class:`rewards.HTTPReward`."""
+
+    url: str
+    token: str | None = field(repr=False)
+    ca_file: str | None
+    timeout: float
+    connect_timeout: float
+    retries: int
+
+
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine itself, so that nobody else can listen."""
+    """Whether a host name or address is this machine, which no other machine can overhear."""
     return ip_address(host.strip("[]")).is_loopback if _is_address(host) else host.lower() == "localhost"
 
 
@@ -25,7 +38,7 @@ def _is_address(host: str) -> bool:
 
 
 def require_url(url: str, token_variable: str | None) -> str:
-    """The address of a judge, without a slash at its end.
+    """The address of a judge, without a slash at the end.
 
     Raises:
         ValueError: If it is no plain http or https address, or if a token would cross a network unencrypted.
@@ -40,15 +53,15 @@ def require_url(url: str, token_variable: str | None) -> str:
             f"url is {url!r}: give the judge's address, such as https://judge.example or http://[::1]:8000."
         )
     if token_variable is not None and parts[1] == "http" and not is_loopback(parts[2]):
-        raise ValueError(f"url is {url}, where a token could be read on its way: use https, or give no token_variable.")
+        raise ValueError(f"url is {url}, where others could read a token: use https, or give no token_variable.")
     return url.rstrip("/")
 
 
 def require_token_variable(variable: str | None) -> None:
-    """Check that what names an environment variable is no token by mistake.
+    """Check that the name of an environment variable is not a token by mistake.
 
     Raises:
-        ValueError: If it is no name of a variable; the message doesn't show it.
+        ValueError: If it is no name of a variable. The message does not show it.
     """
     if variable is not None and not _VARIABLE.fullmatch(variable):
         raise ValueError(
@@ -60,7 +73,8 @@ def read_token(variable: str | None) -> str | None:
     """The token in an environment variable; None where there is no variable.
 
     Raises:
-        ValueError: If the variable is not set or holds what no header can; the message doesn't show the token.
+        ValueError: If the variable is not set, or holds letters that no header can hold. The message does not show the
+            token.
     """
     if variable is None:
         return None

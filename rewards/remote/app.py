@@ -1,4 +1,4 @@
-"""The server's inside: who may ask, how much, and one request judged after the other beside the event loop."""
+"""The server's web application: authorisation, limits, and one request scored after another in a thread."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
 
 from rewards.base import Reward
-from rewards.remote.connection import bounded
+from rewards.remote.connection import limited
 from rewards.remote.protocol import HEALTH, Limits, read_request, scores_path, write_health, write_scores
-from rewards.remote.rate_limit import Meter, one_asker
+from rewards.remote.rate_limit import RateLimit, client_key
 
 _GRACE = 10  # seconds that requests have to end when the server is stopped
 _log = logging.getLogger(__name__)
 
 
 def make_app(rewards: dict[str, Reward], token: str | None, device: str, limits: Limits) -> FastAPI:
-    """The web application; arguments as in :func:`rewards.remote.server.serve`, but the token itself."""
+    """The web application; arguments as in :func:`rewards.remote.server.serve`, but with the token itself."""
     app = FastAPI(openapi_url=None)
-    desk = Desk({name: reward.to(device) for name, reward in rewards.items()}, token, device, limits)
-    app.add_api_route(HEALTH, desk.health, methods=["GET"])
-    app.add_api_route(scores_path("{name}"), desk.scores, methods=["POST"])
+    service = RewardService({name: reward.to(device) for name, reward in rewards.items()}, token, device, limits)
+    app.add_api_route(HEALTH, service.health, methods=["GET"])
+    app.add_api_route(scores_path("{name}"), service.scores, methods=["POST"])
     app.add_exception_handler(AnyHTTPException, _refuse)
     return app
 
@@ -37,7 +37,7 @@ def make_app(rewards: dict[str, Reward], token: str | None, device: str, limits:
 def make_server(
     app: FastAPI, host: str, port: int, certificate: Path | None, key: Path | None, limits: Limits
 ) -> uvicorn.Server:
-    """The server that runs the application, the same whatever optional packages are installed."""
+    """The server that runs the application. It is the same with and without uvicorn's optional packages."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -45,7 +45,7 @@ def make_server(
         ssl_certfile=certificate,
         ssl_keyfile=key,
         loop="asyncio",
-        http=bounded(limits),
+        http=limited(limits),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -61,37 +61,37 @@ async def _refuse(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-class Desk:
-    """Where requests come in; arguments as in :func:`make_app`, with the rewards on their device."""
+class RewardService:
+    """Handlers of the requests; arguments as in :func:`make_app`, with the rewards on their device."""
 
     def __init__(self, rewards: dict[str, Reward], token: str | None, device: str, limits: Limits) -> None:
         self.rewards, self.token, self.device, self.limits = rewards, token, device, limits
-        self.places = limits.waiting + 1
-        self.turn = asyncio.Lock()
-        self.meter = Meter(limits.requests)
+        self.free_slots = limits.waiting + 1
+        self.lock = asyncio.Lock()
+        self.rate = RateLimit(limits.requests)
 
     async def health(self, request: Request) -> Response:
-        """Whom one can ask, and how much at once."""
+        """Names of the rewards, and the limits."""
         self._authorise(request)
         return Response(write_health(sorted(self.rewards), self.limits), media_type="application/json")
 
     async def scores(self, name: str, request: Request) -> Response:
         """The scores of a request's images."""
         reward = self._admit(name, request)
-        self.places -= 1
+        self.free_slots -= 1
         try:
             content = await _receive(request, self.limits)
-            async with self.turn:
+            async with self.lock:
                 if await request.is_disconnected():
                     raise HTTPException(408, "nobody waits for the answer")
-                answer = await asyncio.to_thread(_judge, name, reward, content, self.device, self.limits)
+                answer = await asyncio.to_thread(_score, name, reward, content, self.device, self.limits)
         finally:
-            self.places += 1
+            self.free_slots += 1
         return Response(answer, media_type="application/json")
 
     def _authorise(self, request: Request) -> None:
-        # First of all, so that nobody can try out tokens fast.
-        if wait := self.meter.wait(one_asker(request.client.host if request.client else "")):
+        # Before the token is compared, so that nobody can try many tokens fast.
+        if wait := self.rate.wait(client_key(request.client.host if request.client else "")):
             reason = f"more than {self.limits.requests} requests a minute from one address"
             raise HTTPException(429, reason, {"Retry-After": str(math.ceil(wait))})
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
@@ -101,20 +101,20 @@ class Desk:
             raise HTTPException(401, "wrong or no bearer token", {"WWW-Authenticate": "Bearer"})
 
     def _admit(self, name: str, request: Request) -> Reward:
-        """The reward of that name, if the request may be read at all."""
+        """The reward of that name, if the request may be read."""
         self._authorise(request)
         if name not in self.rewards:
             raise HTTPException(404, f"no such reward: choose one of {', '.join(sorted(self.rewards))}")
-        # A web page that a browser has open could send any other type here without asking.
+        # A web page in a browser could send every other type here without permission.
         if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "the body is not declared as application/json")
-        if not self.places:
+        if not self.free_slots:
             raise HTTPException(503, "too many requests wait", {"Retry-After": "1"})
         return self.rewards[name]
 
 
 async def _receive(request: Request, limits: Limits) -> bytes:
-    """A request's body, counted as it comes, whatever its headers say."""
+    """A request's body. Its bytes are counted as they arrive; its headers are not trusted."""
     content = bytearray()
     try:
         async with asyncio.timeout(limits.seconds):
@@ -130,8 +130,8 @@ async def _receive(request: Request, limits: Limits) -> bytes:
     return bytes(content)
 
 
-def _judge(name: str, reward: Reward, content: bytes, device: str, limits: Limits) -> bytes:
-    """The answer's body to a request's body; runs in a thread, where an error may be no StopIteration."""
+def _score(name: str, reward: Reward, content: bytes, device: str, limits: Limits) -> bytes:
+    """Body of the answer to a request's body. It runs in a thread, from which StopIteration can't be raised."""
     try:
         images, prompts = read_request(content, limits)
     except ValueError as error:

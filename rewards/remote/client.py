@@ -1,4 +1,4 @@
-"""Asking a judge over HTTP: every attempt within a wall-clock limit, and another one where it may help."""
+"""Requests to a judge over HTTP: each attempt has a wall-clock limit, and a retry follows where it may help."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import httpx2
 from anyio.from_thread import start_blocking_portal
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from rewards.remote.exchange import Judge, Request
+from rewards.remote.address import Judge
 from rewards.remote.failure import LONGEST_WAIT, AttemptError, failure_of_error, failure_of_status
+from rewards.remote.protocol import Request
 
 _NO_JUDGE = "correct url, or make the judge keep to docs/remote-rewards.md"
 _jitter = wait_random_exponential(0.5, LONGEST_WAIT)
 
 
 def ask(judge: Judge, requests: Sequence[Request], concurrency: int = 1) -> list[Any]:
-    """What the judge answers to each request, in their order; works where an event loop runs already, too.
+    """The judge's answers to the requests, in their order. It also works where an event loop runs already.
 
     Raises:
-        JudgeError: If one got no valid answer in all its attempts; the others are given up then.
+        JudgeError: If a request got no valid answer in all its attempts. The other requests are then cancelled.
     """
-    # An event loop is what makes a wall-clock limit certain: it can leave any wait, be it for a name, a byte or a lock.
+    # An event loop makes the wall-clock limit certain: it can leave every wait, for a name, a byte or a lock.
     with start_blocking_portal("asyncio") as portal:
         return portal.call(_ask_all, judge, requests, concurrency)
 
@@ -38,7 +39,7 @@ async def _ask_all(judge: Judge, requests: Sequence[Request], concurrency: int) 
     async def one(request: Request) -> Any:  # noqa: ANN401
         async with slots:
             body = None if request.write is None else await asyncio.to_thread(request.write)
-            return await _persist(client, judge, request, body)
+            return await _with_retries(client, judge, request, body)
 
     try:
         async with _client(judge) as client, asyncio.TaskGroup() as group:
@@ -49,7 +50,7 @@ async def _ask_all(judge: Judge, requests: Sequence[Request], concurrency: int) 
 
 
 class _Abandoning(ThreadPoolExecutor):
-    """Threads that a loop doesn't wait for when it ends: one may hang in the lookup of a name."""
+    """Threads that an event loop does not wait for at its end: one may hang in the lookup of a name."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait=False, cancel_futures=True)
@@ -63,19 +64,19 @@ def _client(judge: Judge) -> httpx2.AsyncClient:
         headers=headers,
         verify=_trust(judge.ca_file) if judge.url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         timeout=httpx2.Timeout(None, connect=judge.connect_timeout),
-        limits=httpx2.Limits(max_keepalive_connections=0),  # one kept may be closed by the judge just when it is used
+        limits=httpx2.Limits(max_keepalive_connections=0),  # the judge may close a kept one just when it is used
         follow_redirects=False,
-        trust_env=False,  # a proxy would see the token that a plain request shows to this machine alone
+        trust_env=False,  # a proxy would see the token of an unencrypted request to this machine
     )
 
 
 @lru_cache
 def _trust(ca_file: str | None) -> ssl.SSLContext:
-    """Whose certificates count: the file's alone, or the system's. Reading those takes a tenth of a second."""
+    """Trusted certificates: only the file's, or the system's. Reading the latter takes a tenth of a second."""
     return httpx2.create_ssl_context(trust_env=False) if ca_file is None else ssl.create_default_context(cafile=ca_file)
 
 
-async def _persist(client: httpx2.AsyncClient, judge: Judge, request: Request, body: bytes | None) -> Any:  # noqa: ANN401
+async def _with_retries(client: httpx2.AsyncClient, judge: Judge, request: Request, body: bytes | None) -> Any:  # noqa: ANN401
     def before(state: RetryCallState) -> None:
         if state.attempt_number > 1:
             request.before_repeat()
@@ -94,7 +95,7 @@ async def _persist(client: httpx2.AsyncClient, judge: Judge, request: Request, b
 
 
 def _pause(state: RetryCallState) -> float:
-    """Exponential backoff with jitter, and at least what the judge asks for."""
+    """Seconds before the next attempt: exponential backoff with jitter, and at least the judge's Retry-After."""
     failure = state.outcome.exception() if state.outcome else None
     return max(_jitter(state), failure.wait if isinstance(failure, AttemptError) else 0.0)
 
@@ -108,7 +109,7 @@ async def _attempt(client: httpx2.AsyncClient, judge: Judge, request: Request, b
         ):
             content = await _read(response, request.limit)
     except TimeoutError:
-        what = f"gave no whole answer within {judge.timeout:g} s"
+        what = f"gave no complete answer within {judge.timeout:g} s"
         raise AttemptError(what, "see its log, raise timeout or lower batch_size", passing=True) from None
     except httpx2.RequestError as error:
         raise failure_of_error(error) from None
@@ -125,7 +126,7 @@ async def _attempt(client: httpx2.AsyncClient, judge: Judge, request: Request, b
 
 
 async def _read(response: httpx2.Response, limit: int) -> bytes:
-    """The body as it came, unpacked by nobody, and no more of it than shows that it is too long."""
+    """The raw body, not decompressed. Reading stops once it is longer than the limit."""
     content = bytearray()
     async for chunk in response.aiter_raw():
         content += chunk

@@ -1,4 +1,4 @@
-"""What can go wrong when a judge is asked over HTTP: said in one line, and whether asking again may help."""
+"""Errors of requests to a judge, a remote reward server: one line each, and whether a retry may help."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _LONGEST_QUOTE = 200  # letters
 
 
 class JudgeError(ConnectionError):
-    """A remote judge gave no scores; the message says which, what came instead and what to do."""
+    """A judge gave no scores. The message names the judge, its answer and the remedy."""
 
 
 class AttemptError(Exception):
     """One attempt failed.
 
     Args:
-        what: What came, as the rest of a sentence about the judge.
-        advice: What to do about it.
-        passing: Whether it may pass by itself.
+        what: The failure, as the rest of a sentence about the judge.
+        advice: The remedy.
+        passing: Whether a retry may help.
         wait: Seconds that the judge asks to wait before the next attempt.
     """
 
@@ -35,13 +35,13 @@ class AttemptError(Exception):
         self.what, self.advice, self.passing, self.wait = what, advice, passing, wait
 
     def after(self, url: str, attempts: int) -> JudgeError:
-        """The error to raise when so many attempts at that address have failed."""
+        """The error after that many failed attempts at that address."""
         count = "" if attempts == 1 else f" (attempt {attempts}, the last)"
         return JudgeError(f"judge {url} {self.what}{count}: {self.advice}.")
 
 
 def failure_of_error(error: httpx2.RequestError) -> AttemptError:
-    """What an exchange that broke down says about the judge."""
+    """The failure of a request without a complete answer."""
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -70,20 +70,20 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def failure_of_status(response: httpx2.Response, content: bytes, token: str | None) -> AttemptError:
-    """What an answer other than 200 says.
+    """The failure of an answer with a status other than 200.
 
     Args:
-        response: Its status and headers.
+        response: Status and headers of the answer.
         content: Its body, perhaps cut.
-        token: What must not be quoted.
+        token: The token, which must not be quoted.
     """
     status = response.status_code
-    what = f"answered {status} {_phrase(status)}{_said(content, token)}"
+    what = f"answered {status} {_phrase(status)}{_quote(content, token)}"
     if status in (401, 403):
         return AttemptError(what, "export the judge's token and name its variable as token_variable")
     if 300 <= status < 400:
         return AttemptError(
-            what, "redirects are not followed, lest the token go elsewhere; give the final address as url"
+            what, "redirects are not followed, because the token would go elsewhere; give the final address as url"
         )
     if status == 404:
         return AttemptError(what, "correct url or reward")
@@ -102,8 +102,8 @@ def _phrase(status: int) -> str:
         return "(no status of HTTP)"
 
 
-def _said(content: bytes, token: str | None) -> str:
-    """The line in a judge's error, without the token, control characters or excess length."""
+def _quote(content: bytes, token: str | None) -> str:
+    """Quote of a judge's error in one line, without the token and control characters, cut to a length."""
     try:
         text = json.loads(content)["error"]
     except (ValueError, RecursionError, LookupError, TypeError):
@@ -117,7 +117,7 @@ def _said(content: bytes, token: str | None) -> str:
 
 
 def _wait(retry_after: str) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date; 0 where it says nothing."""
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 if it is neither."""
     if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after)
     try:

@@ -1,4 +1,4 @@
-"""What a judge and those who ask it say to each other: version 1 of the protocol in docs/remote-rewards.md."""
+"""Messages between a judge, a remote reward server, and its clients: version 1 of docs/remote-rewards.md."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rewards.checks import refuse_constant
 from rewards.eight_bit import from_eight_bit, png_size, read_png, write_png
 
 PROTOCOL = 1
 HEALTH = "/v1/health"
 Given = TypeVar("Given")
 Read = TypeVar("Read")
-_MARKS = 1000  # commas and brackets that a prompt may have; of values, Python makes much more than their bytes
+_MARKS = 1000  # commas and brackets that a prompt may have: a value takes much more memory in Python than in JSON
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def scores_path(name: str) -> str:
-    """Where a reward is asked, below the judge's address."""
+    """Path of a reward's scores, below the judge's address."""
     return f"/v1/rewards/{name}/scores"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a judge takes upon itself.
+    """Limits of a judge on its requests.
 
     Args:
         images: Images in a request.
         pixels: Pixels of all images in a request together.
         bytes: Bytes of a request's body.
-        waiting: Requests that may wait while one is judged; with their bodies, they bound the memory.
+        waiting: Requests that may wait while one is scored. Their bodies are in memory.
         seconds: Seconds in which a request's head must arrive, and then its body.
-        requests: Requests a minute of one address; ten seconds' worth may come at once.
-        connections: Open connections; one address may have half of them.
+        requests: Requests per minute from one address. Those of ten seconds may come at once.
+        connections: Open connections. One address may have half of them.
 
     Raises:
         ValueError: If one is no whole number of at least 1, or 0 for ``waiting``.
@@ -59,17 +60,39 @@ class Limits:
                 raise ValueError(f"limits.{name} is {limit}: give a whole number of at least {int(name != 'waiting')}.")
 
 
+def _nothing() -> None:
+    pass
+
+
+class Request(NamedTuple):
+    """One request to a judge.
+
+    Args:
+        path: Path below the judge's address.
+        write: Makes the body to POST; None makes it a GET.
+        read: Reads the answer's body, and raises ValueError if it is invalid.
+        limit: Bytes that the answer's body may have.
+        before_repeat: Called before each attempt after the first.
+    """
+
+    path: str
+    write: Callable[[], bytes] | None
+    read: Callable[[bytes], Any]
+    limit: int
+    before_repeat: Callable[[], None] = _nothing
+
+
 def write_request(pixels: np.ndarray, prompts: list[str]) -> bytes:
-    """The body that asks for the scores of (B, H, W, 3) 8-bit pixels with B prompts."""
+    """Body of a request for the scores of (B, H, W, 3) 8-bit pixels with B prompts."""
     images = [base64.b64encode(write_png(image)).decode() for image in pixels]
     return json.dumps({"protocol": PROTOCOL, "prompts": prompts, "images": images}).encode()
 
 
 def read_request(content: bytes, limits: Limits) -> tuple[Tensor, list[str]]:
-    """Images (B, 3, H, W) float32 in [0, 1] and B prompts; no image is unpacked before all are known to fit.
+    """Images (B, 3, H, W) float32 in [0, 1] and B prompts. All sizes are checked before an image is decompressed.
 
     Raises:
-        ValueError: If the body is anything else, or beyond the limits.
+        ValueError: If the body is invalid or beyond the limits.
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > _MARKS * (limits.images + 1):
         raise ValueError(f"the body holds more values than {limits.images} images and prompts have")
@@ -79,7 +102,7 @@ def read_request(content: bytes, limits: Limits) -> tuple[Tensor, list[str]]:
         raise ValueError(f"{len(prompts)} prompts for {len(images)} images: send one per image, at least one")
     if len(images) > limits.images:
         raise ValueError(f"{len(images)} images in a request: send at most {limits.images} at once (batch_size)")
-    files = [_of_image(index, _unpack, image) for index, image in enumerate(images)]
+    files = [_of_image(index, _decode, image) for index, image in enumerate(images)]
     sizes = {_of_image(index, png_size, file) for index, file in enumerate(files)}
     if len(sizes) > 1:
         raise ValueError(f"images of {len(sizes)} sizes in a request: send images of one size")
@@ -90,14 +113,14 @@ def read_request(content: bytes, limits: Limits) -> tuple[Tensor, list[str]]:
 
 
 def _of_image(index: int, read: Callable[[Given], Read], given: Given) -> Read:
-    """What `read` makes of an image's text or file; its complaint names the image."""
+    """The result of `read` for an image's text or file. Its error names the image."""
     try:
         return read(given)
     except ValueError as error:
         raise ValueError(f"image {index} {error}: send base64 of 8-bit RGB PNG files") from None
 
 
-def _unpack(text: str) -> bytes:
+def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:
@@ -105,10 +128,10 @@ def _unpack(text: str) -> bytes:
 
 
 def write_scores(scores: Tensor, count: int) -> bytes:
-    """The body that answers with (count,) float32 scores.
+    """Body of an answer with (count,) float32 scores.
 
     Raises:
-        ValueError: If they are fewer, more, or not finite.
+        ValueError: If they have another shape or are not finite.
     """
     if scores.shape != (count,):
         raise ValueError(f"scores have shape {tuple(scores.shape)} for {count} images")
@@ -140,15 +163,15 @@ def read_scores(content: bytes, count: int) -> Tensor:
 
 
 def write_health(names: list[str], limits: Limits) -> bytes:
-    """The body that says whom one can ask, and how much at once."""
+    """Body of a health answer: names of the rewards, and the limits."""
     return json.dumps({"protocol": PROTOCOL, "rewards": names, "limits": asdict(limits)}).encode()
 
 
 def read_health(content: bytes) -> tuple[list[str], Mapping[str, Any]]:
-    """Names of the rewards that a judge has, and its limits by name, of which judges may leave any out.
+    """Names of a judge's rewards, and its limits by name. A judge may leave out any limit.
 
     Raises:
-        ValueError: If the body is anything else.
+        ValueError: If the body is invalid.
     """
     body = _read_object(content)
     names, limits = _strings(body, "rewards"), body.get("limits", {})
@@ -160,7 +183,7 @@ def read_health(content: bytes) -> tuple[list[str], Mapping[str, Any]]:
 def _read_object(content: bytes) -> dict[str, Any]:
     """The JSON object in a body, of this version of the protocol."""
     try:
-        body = json.loads(content, parse_constant=_refuse)
+        body = json.loads(content, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         raise ValueError("the body is no valid JSON") from None
     if not isinstance(body, dict):
@@ -175,8 +198,3 @@ def _strings(body: dict[str, Any], key: str) -> list[str]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise ValueError(f"{key} are no list of strings")
     return values
-
-
-def _refuse(constant: str) -> None:
-    """Python reads NaN and Infinity, which JSON doesn't have."""
-    raise ValueError(constant)

@@ -1,4 +1,4 @@
-"""How much of a server one address may have."""
+"""Rate limit of the server for each client address."""
 
 from __future__ import annotations
 
@@ -6,44 +6,44 @@ import time
 from ipaddress import IPv6Address, ip_address, ip_network
 
 _BURST = 10.0  # seconds whose requests may come at once
-_MANY = 1000  # addresses to remember before those are forgotten that asked long ago
+_MANY = 1000  # clients in memory above which those without recent requests are forgotten
 
 
-def one_asker(host: str) -> str:
-    """Whom an address stands for: of IPv6 the whole /64, which a single machine can have; else itself."""
+def client_key(host: str) -> str:
+    """Key of the client at an address: the /64 of an IPv6 address, all of which one machine can have, or itself."""
     try:
         address = ip_address(host)
-    except ValueError:  # of a Unix socket
+    except ValueError:  # a Unix socket
         return host
     if not isinstance(address, IPv6Address):
         return host
     return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
 
 
-class Meter:
-    """Counts what each asker asks: so much a minute, ten seconds' worth of it at once (the GCRA of ATM, I.371).
+class RateLimit:
+    """Requests per minute of each client, those of ten seconds at once: the generic cell rate algorithm, ITU-T I.371.
 
     Args:
-        a_minute: How often one may ask, at least 1.
+        per_minute: Requests per minute, at least 1.
     """
 
-    def __init__(self, a_minute: int) -> None:
-        self._interval = 60 / a_minute
+    def __init__(self, per_minute: int) -> None:
+        self._interval = 60 / per_minute
         self._slack = max(0.0, _BURST - self._interval)
         self._due: dict[str, float] = {}
 
-    def wait(self, asker: str, now: float | None = None) -> float:
-        """Seconds that one has to wait before asking; 0, and one more counted, if none.
+    def wait(self, client: str, now: float | None = None) -> float:
+        """Seconds until the client may send a request. If they are 0, the request is counted.
 
         Args:
-            asker: Who.
-            now: Seconds of a clock that never goes back; None takes the process's.
+            client: Key of the client.
+            now: Seconds of a monotonic clock; None takes that of the process.
         """
         now = time.monotonic() if now is None else now
-        due = max(self._due.get(asker, now), now)  # when an asker who kept to the interval would come next
+        due = max(self._due.get(client, now), now)  # time of the next request of a client that keeps to the interval
         if due - now > self._slack:
             return due - now - self._slack
         if len(self._due) >= _MANY:
             self._due = {each: then for each, then in self._due.items() if then > now}
-        self._due[asker] = due + self._interval
+        self._due[client] = due + self._interval
         return 0.0

@@ -1,4 +1,4 @@
-"""Serving rewards over HTTP, so that one machine can judge for many; :class:`rewards.HTTPReward` is the other end."""
+"""A server of rewards over HTTP, so that one machine can score for many. :class:`rewards.HTTPReward` is its client."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ def serve(
 ) -> None:
     """Serve rewards over HTTP until Ctrl-C or SIGTERM, one request at a time.
 
-    The protocol is in docs/remote-rewards.md. What waits is answered before the end, for up to ten seconds. Errors of a
-    reward go to the log with their traceback, and to who asked by the name of their type alone.
+    The protocol is in docs/remote-rewards.md. Waiting requests are answered before the end, for up to ten seconds. Errors
+    of a reward go to the log with their traceback. The client gets only the name of their type.
 
     Args:
-        rewards: Name to reward; the names are part of addresses: letters, digits, ".", "_" and "-".
-        host: Address to listen at; any but this machine's own needs a token.
+        rewards: Name to reward. Names are part of addresses: letters, digits, ".", "_" and "-".
+        host: Address to listen at. Every address except this machine's own needs a token.
         port: Port to listen at.
-        token_variable: Name of the environment variable with the bearer token that requests must bring; None asks for
-            none.
-        certificate: PEM file of the server's certificate chain, to speak https; without it a token needs something in
-            front of the server that does, or a client on this machine.
+        token_variable: Name of the environment variable with the bearer token that requests must have; None needs no
+            token.
+        certificate: PEM file of the server's certificate chain, for https. Without it, clients send a token only to
+            this machine, or to an https proxy in front of the server.
         key: PEM file of the certificate's private key.
-        device: Where the rewards work, such as "cpu" or "cuda".
-        limits: What is refused as too much.
+        device: Device of the rewards, such as "cpu" or "cuda".
+        limits: Limits beyond which requests are refused.
 
     Raises:
-        ValueError: If a name can't be part of an address, if there is no reward or no such port, no token for
-            other machines, or a certificate without key.
+        ValueError: If a name can't be part of an address, if there is no reward or no such port, if other machines
+            would need no token, or if a certificate has no key.
         FileNotFoundError: If there is no such certificate or key.
         ModuleNotFoundError: If the packages of the extra ``serve`` are not installed.
     """
     _require_names(rewards)
-    _require_place(host, port, token_variable)
+    _require_address(host, port, token_variable)
     _require_files(certificate, key)
     try:
         from rewards.remote.app import make_app, make_server
@@ -68,7 +68,7 @@ def _require_names(rewards: dict[str, Reward]) -> None:
             )
 
 
-def _require_place(host: str, port: int, token_variable: str | None) -> None:
+def _require_address(host: str, port: int, token_variable: str | None) -> None:
     if not 0 <= port <= 65535:
         raise ValueError(f"port is {port}: give one from 1 to 65535, or 0 for any that is free.")
     require_token_variable(token_variable)
@@ -78,7 +78,7 @@ def _require_place(host: str, port: int, token_variable: str | None) -> None:
 
 def _require_files(certificate: Path | None, key: Path | None) -> None:
     if (certificate is None) is not (key is None):
-        raise ValueError("certificate and key belong together: give both to speak https, or neither.")
+        raise ValueError("certificate and key belong together: give both for https, or neither.")
     for file in (certificate, key):
         if file is not None and not file.is_file():
             raise FileNotFoundError(f"no file {file}: give PEM files as certificate and key.")

@@ -99,7 +99,7 @@ def test_bodies_that_are_no_scores(body: bytes, message: str) -> None:
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 STALLED, BROKEN = (
-    "no whole answer within 0.3 s: see its log, raise timeout",
+    "no complete answer within 0.3 s: see its log, raise timeout",
     "broke off, or answered with no valid HTTP: see",
 )
 ACTS: dict[str, tuple[Act, str]] = {
@@ -158,7 +158,7 @@ def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_lookup_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: done.wait(5))
-    check_refused("http://judge.invalid", "no whole answer within 0.3 s|no connection within", connect_timeout=9.0)
+    check_refused("http://judge.invalid", "no complete answer within 0.3 s|no connection within", connect_timeout=9.0)
     done.set()
 
 

@@ -15,8 +15,7 @@ import trustme
 from torch import Tensor
 
 from rewards import Colorfulness, HTTPReward, JPEGCompressibility, Reward
-from rewards.remote.address import is_loopback
-from rewards.remote.exchange import Judge
+from rewards.remote.address import Judge, is_loopback
 from rewards.remote.failure import JudgeError
 from rewards.remote.protocol import Limits
 from tests.rewards.conftest import smooth
@@ -172,9 +171,9 @@ def test_check_finds_what_score_would_stumble_over() -> None:
         ({"url": "http://judge.example\n"}, "give the judge's address"),
         ({"url": "https://judge.example/?key=s3cret"}, "password or a query"),
         ({"url": "https://me:s3cret@judge.example"}, "password or a query"),
-        ({"url": "http://judge.example", "token_variable": "T"}, "where a token could be read on its way: use https"),
-        ({"url": "http://127.0.0.1.example", "token_variable": "T"}, "could be read"),
-        ({"url": "http://10.0.0.1", "token_variable": "T"}, "could be read"),
+        ({"url": "http://judge.example", "token_variable": "T"}, "where others could read a token: use https"),
+        ({"url": "http://127.0.0.1.example", "token_variable": "T"}, "could read"),
+        ({"url": "http://10.0.0.1", "token_variable": "T"}, "could read"),
         ({"token_variable": "s3cret-token"}, "no name of an environment variable"),
         ({"reward": "a/b"}, "reward is 'a/b': give a name"),
         ({"reward": ".."}, "give a name"),

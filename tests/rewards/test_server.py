@@ -252,7 +252,7 @@ def test_who_has_gone_is_not_judged() -> None:
     slow = Slow()
     with serving({"colour": slow}) as url:
         for _ in range(3):
-            with pytest.raises(JudgeError, match="no whole answer"):
+            with pytest.raises(JudgeError, match="no complete answer"):
                 asking(url, timeout=0.2).score(IMAGES, PROMPTS)
         slow.go.set()
         asking(url, timeout=5.0).score(IMAGES, PROMPTS)

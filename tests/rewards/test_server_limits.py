@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.remote.rate_limit import Meter, one_asker
+from rewards.remote.rate_limit import RateLimit, client_key
 
 
 @pytest.mark.parametrize("a_minute", [1, 5, 6, 60, 600])
 def test_nobody_gets_more_than_the_rate_and_ten_seconds_of_it(a_minute: int) -> None:
-    meter = Meter(a_minute)
+    meter = RateLimit(a_minute)
     let_in = [moment for moment in range(0, 300_000, 50) if not meter.wait("a", moment / 1000)]
     at_once = max(1, a_minute // 6)
     assert len(let_in) == pytest.approx(5 * a_minute + at_once, abs=1)
@@ -18,7 +18,7 @@ def test_nobody_gets_more_than_the_rate_and_ten_seconds_of_it(a_minute: int) -> 
 
 
 def test_who_waits_as_long_as_told_is_let_in() -> None:
-    meter, now = Meter(30), 1000.0
+    meter, now = RateLimit(30), 1000.0
     for _ in range(50):
         wait = meter.wait("a", now)
         if wait:
@@ -29,12 +29,12 @@ def test_who_waits_as_long_as_told_is_let_in() -> None:
 
 
 def test_askers_don_t_pay_for_each_other() -> None:
-    meter = Meter(6)
+    meter = RateLimit(6)
     assert [meter.wait(asker, 0.0) > 0 for asker in ("a", "b", "a", "b", "c")] == [False, False, True, True, False]
 
 
 def test_many_askers_are_forgotten_when_they_have_nothing_due() -> None:
-    meter = Meter(600)
+    meter = RateLimit(600)
     for number in range(20_000):
         meter.wait(str(number), number * 0.001)
     assert len(meter._due) <= 1000
@@ -52,5 +52,5 @@ def test_many_askers_are_forgotten_when_they_have_nothing_due() -> None:
         ("", ""),
     ],
 )
-def test_a_machine_s_many_addresses_are_one_asker(host: str, asker: str) -> None:
-    assert one_asker(host) == asker
+def test_a_machine_s_many_addresses_are_client_key(host: str, asker: str) -> None:
+    assert client_key(host) == asker
