@@ -43,6 +43,7 @@ def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
         for name, figure in drawn.items():
             paths += [folder / f"{name}.svg", folder / f"{name}.png"]
             figure.savefig(paths[-2], metadata={"Date": None})
+            figure.set_layout_engine("none")  # the layout is done, and takes half of the time
             figure.savefig(paths[-1], dpi=200)
     return paths
 

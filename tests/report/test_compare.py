@@ -11,11 +11,15 @@ from xml.etree import ElementTree
 import pytest
 import torch
 from jsonargparse import auto_cli
+from matplotlib.figure import Figure
 from PIL import Image
 
+from srsoup_lightning.cli import compare as command
+from srsoup_lightning.cli.compare import compare
 from srsoup_lightning.report import compare as module
-from srsoup_lightning.report.compare import compare, compared
-from tests.report.runs import LINE, Weights, make_run, write_rows
+from srsoup_lightning.report.compare import compared
+from srsoup_lightning.report.comparison import Comparison
+from tests.report.runs import LINE, Weights, change_first_row, make_run, read_rows, write_rows
 
 HEAD = "run,measure,mean,low,high,prompts,difference,difference_low,difference_high"
 BOX = {"jpeg": (0.0, 4.0), "clip": (0.0, 4.0)}
@@ -31,10 +35,29 @@ def unsteered(prompt: str, seed: int, weights: Weights) -> list[float]:
     return [2.0 * seed, 2.0 - 2.0 * seed]
 
 
+def compared_runs(root: Path, **strengths: float) -> Comparison:
+    """Compare runs that are steered by these strengths, in the box."""
+    return compared([make_run(root / name, steered(strength)) for name, strength in strengths.items()], box=BOX)
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables alone, in a tenth of the time."""
-    monkeypatch.setattr(module, "write_figures", lambda *arguments: [])
+    monkeypatch.setattr(command, "write_figures", lambda *arguments: [])
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SVG files alone, in half of the time; PNG files are empty."""
+    save = Figure.savefig
+
+    def savefig(figure: Figure, path: Path, **options: object) -> None:
+        if path.suffix == ".svg":
+            save(figure, path, **options)
+        else:
+            path.touch()
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 def rows(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
@@ -74,8 +97,8 @@ def test_measures_are_those_found_by_hand(tmp_path: Path) -> None:
 def test_a_baseline_gives_the_unit_and_the_box_of_each_prompt(tmp_path: Path) -> None:
     base, run = make_run(tmp_path / "base", unsteered), make_run(tmp_path / "run", steered(3))
     found = compared([base, run], baseline="base")
-    assert found.scaling.source == "from -2 to +6 standard deviations around the mean of base for each prompt"
-    told = found.scaling.corners()["a cat"]
+    assert found.units.source == "from -2 to +6 standard deviations around the mean of base for each prompt"
+    told = found.units.corners()["a cat"]
     for name in ("jpeg", "clip"):  # three preferences of a seed are one picture: else the deviation would be sqrt(1.2)
         assert told[name] == pytest.approx([1 - 2 * 2**0.5, 1 + 6 * 2**0.5])
     worth = [run.values["utility"]["a cat"][0] for run in found.runs]
@@ -86,17 +109,17 @@ def test_a_baseline_gives_the_unit_and_the_box_of_each_prompt(tmp_path: Path) ->
 
 
 def test_without_a_baseline_the_box_is_that_of_all_extremes(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path / name, steered(strength)) for name, strength in (("strong", 3), ("weak", 1))]
-    found = compared(runs)
-    assert list(found.scaling.corners().values()) == [{"jpeg": [0, 4], "clip": [0, 4]}] * 2
-    assert [run.values for run in found.runs] == [run.values for run in compared(runs, box=BOX).runs]
+    boxed = compared_runs(tmp_path, strong=3, weak=1)
+    found = compared([str(run.run.root) for run in boxed.runs])
+    assert list(found.units.corners().values()) == [{"jpeg": [0, 4], "clip": [0, 4]}] * 2
+    assert [run.values for run in found.runs] == [run.values for run in boxed.runs]
 
 
 def test_pictures_from_elsewhere_have_no_utility(tmp_path: Path) -> None:
     ours = make_run(tmp_path / "ours", steered(3))
     theirs = make_run(tmp_path / "theirs", steered(1), seeds=(0,))
     table = tmp_path / "theirs" / "theirs.jsonl"
-    scored = [json.loads(line) for line in (tmp_path / "theirs" / "samples.jsonl").read_text().splitlines()]
+    scored = read_rows(tmp_path / "theirs" / "samples.jsonl")
     write_rows(table, [{key: row[key] for key in ("prompt", "image", "rewards")} for row in scored])
     ours, theirs = compared([ours, str(table)], box=BOX).runs
     assert {"hypervolume", "igd_plus", "spread", "diversity"} <= set(theirs.values)
@@ -109,7 +132,7 @@ def test_pictures_from_elsewhere_have_no_utility(tmp_path: Path) -> None:
 def test_seeds_are_compared_where_their_pictures_match(tmp_path: Path, pictures: int) -> None:
     """Black at seed 0 and white at seed 1; of two pictures a seed without preferences, nobody knows which match."""
     make_run(tmp_path / "run", steered(3), preferences=LINE[:pictures])
-    scored = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    scored = read_rows(tmp_path / "run" / "samples.jsonl")
     for row in scored:
         Image.new("RGB", (8, 8), (255 * row["seed"],) * 3).save(tmp_path / "run" / row["image"])
     write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "preference": {}} for row in scored])
@@ -120,34 +143,29 @@ def test_seeds_are_compared_where_their_pictures_match(tmp_path: Path, pictures:
 
 def test_preferences_over_rewards_that_were_not_scored_are_unknown(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", steered(3))
-    held_out = [{**json.loads(line), "preference": {"other": 1.0}} for line in (tmp_path / "run/samples.jsonl").open()]
-    write_rows(tmp_path / "run" / "samples.jsonl", held_out)
+    scored = read_rows(tmp_path / "run" / "samples.jsonl")
+    write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "preference": {"other": 1.0}} for row in scored])
     assert "utility" not in compared([path], box=BOX).runs[0].values
 
 
 def test_utility_is_over_the_preferences_that_all_share(tmp_path: Path) -> None:
-    ends = make_run(tmp_path / "ends", steered(3), preferences=LINE[::2])
-    line = make_run(tmp_path / "line", steered(3))
+    ends, line, middle = (
+        make_run(tmp_path / name, steered(3), preferences=preferences)
+        for name, preferences in {"ends": LINE[::2], "line": LINE, "middle": LINE[1:2]}.items()
+    )
     found = compared([ends, line], box=BOX)
     assert found.runs[0].values["utility"] == found.runs[1].values["utility"]
     assert "utility is the mean over the 2 preferences that all runs with preferences share" in found.notes
     assert "other numbers of pictures a front, where more can only raise hypervolume: ends 2, line 3" in found.notes
-
-
-def test_without_a_shared_preference_there_is_no_utility(tmp_path: Path) -> None:
-    ends = make_run(tmp_path / "ends", steered(3), preferences=LINE[::2])
-    middle = make_run(tmp_path / "middle", steered(3), preferences=LINE[1:2])
-    found = compared([ends, middle], box=BOX)
-    assert "no utility: the runs share no preference" in found.notes
-    assert "utility" not in found.measures()
+    unshared = compared([ends, middle], box=BOX)
+    assert "no utility: the runs share no preference" in unshared.notes
+    assert "utility" not in unshared.measures()
 
 
 def test_hits_failures_and_stand_ins_are_told(tmp_path: Path) -> None:
     cost = {"queries": {"jpeg": 3}, "hits": {"jpeg": 4, "clip": 1}, "failures": {"clip": 2}, "nfe": 1, "seconds": 1.0}
     path = make_run(tmp_path / "run", steered(3), cost=cost)
-    samples = tmp_path / "run" / "samples.jsonl"
-    first, *others = [json.loads(line) for line in samples.read_text().splitlines()]
-    write_rows(samples, [{**first, "failed": ["clip"]}, *others])
+    change_first_row(tmp_path / "run" / "samples.jsonl", failed=["clip"])
     found = compared([path], box=BOX)
     assert found.runs[0].values["hits"]["a cat"] == [5, 5]
     assert found.runs[0].values["failures"]["a cat"] == [2, 2]
@@ -155,6 +173,7 @@ def test_hits_failures_and_stand_ins_are_told(tmp_path: Path) -> None:
     assert "pictures with the worst score in place of one that failed: run 1" in found.notes
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("rewards", [("jpeg",), ("jpeg", "clip", "colour")])
 def test_any_number_of_rewards_and_any_prompt(tmp_path: Path, rewards: tuple[str, ...]) -> None:
     prompts = ["猫 🐈\u200d⬛", 'a "cat", a dog\nand a café', ""]
@@ -172,6 +191,7 @@ def test_any_number_of_rewards_and_any_prompt(tmp_path: Path, rewards: tuple[str
     assert (tmp_path / "out" / "front.png").exists() == (len(rewards) > 1)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_single_picture_and_prompt_has_no_interval(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[7], preferences=[(0.5, 0.5)])
     compare([path], str(tmp_path / "out"), box=BOX)
@@ -182,11 +202,12 @@ def test_a_single_picture_and_prompt_has_no_interval(tmp_path: Path) -> None:
     assert "one prompt" in json.loads((tmp_path / "out" / "comparison.json").read_text())["notes"][0]
 
 
-def test_figures_are_whole_and_the_same_again(tmp_path: Path) -> None:
+def test_figures_are_complete_and_the_same_again(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     runs = [make_run(tmp_path / name, steered(strength)) for name, strength in (("strong", 3), ("weak", 1))]
     runs.append(make_run(tmp_path / "base", unsteered, cost=None))
-    for folder in ("once", "again"):
-        compare(runs, str(tmp_path / folder), baseline="base")
+    compare(runs, str(tmp_path / "once"), baseline="base")
+    request.getfixturevalue("sketched")
+    compare(runs, str(tmp_path / "again"), baseline="base")
     for name in ("front", "hypervolume"):
         text = (tmp_path / "once" / f"{name}.svg").read_text()
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
@@ -257,17 +278,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"baseline": "run", "box": BOX}, "baseline is 'run' and there are box too"),
+        ({"baseline": "run", "box": BOX}, "baseline is 'run' and there is a box too"),
         ({"baseline": "base"}, r"baseline 'base' is none of the runs: name one of \['run'\]"),
         ({"baseline": "run"}, "baseline 'run' has 1 different pictures of 'a cat'"),
-        ({"box": {"jpeg": (0.0, 1.0)}}, r"box are of \['jpeg'\]: give \[low, high\] for each of"),
+        ({"box": {"jpeg": (0.0, 1.0)}}, r"box leaves out \['clip'\]: give \[low, high\] for each of"),
         ({"box": {**BOX, "hps": (0.0, 1.0)}}, "and no other"),
-        ({"box": {**BOX, "clip": (1.0, 1.0)}}, r"box of clip are \[1.0, 1.0\]"),
-        ({"box": {**BOX, "clip": (0.0, float("nan"))}}, "box of clip are"),
+        ({"box": {**BOX, "clip": (1.0, 1.0)}}, r"box of clip is \[1.0, 1.0\]"),
+        ({"box": {**BOX, "clip": (0.0, float("nan"))}}, "box of clip is"),
         ({}, "all pictures of all runs have jpeg 2: give --box"),
     ],
 )
-def test_a_scaling_that_cannot_be_is_refused(tmp_path: Path, options: dict, message: str) -> None:
+def test_units_that_cannot_be_are_refused(tmp_path: Path, options: dict, message: str) -> None:
     path = make_run(tmp_path / "run", lambda *_: [2.0, 2.0], seeds=[0])
     with pytest.raises(ValueError, match=message):
         compared([path], **options)
@@ -276,14 +297,14 @@ def test_a_scaling_that_cannot_be_is_refused(tmp_path: Path, options: dict, mess
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"rewards": {"jpeg": 1.0, "clip": float("nan")}}, "line 2 has clip nan: give a finite number"),
+        ({"rewards": {"jpeg": 1.0, "clip": float("nan")}}, "line 2 is damaged .NaN is no JSON.: delete that line"),
         ({"rewards": {"jpeg": 1.0, "clip": None}}, "line 2 has clip None: give a finite number"),
         ({"rewards": {"jpeg": 1.0}}, r"line 2 has the rewards \['jpeg'\] and line 1 \['jpeg', 'clip'\]"),
     ],
 )
 def test_rows_that_cannot_be_compared_are_refused(tmp_path: Path, row: dict, message: str) -> None:
     path = make_run(tmp_path / "run", steered(3))
-    first = json.loads((tmp_path / "run" / "samples.jsonl").read_text().splitlines()[0])
+    first = read_rows(tmp_path / "run" / "samples.jsonl")[0]
     write_rows(tmp_path / "run" / "samples.jsonl", [first, {**first, **row}])
     with pytest.raises(ValueError, match=message):
         compared([path], box=BOX)
@@ -291,31 +312,27 @@ def test_rows_that_cannot_be_compared_are_refused(tmp_path: Path, row: dict, mes
 
 def test_what_is_unknown_may_be_null(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[0])
-    scored = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    scored = read_rows(tmp_path / "run" / "samples.jsonl")
     write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "seed": None, "preference": None} for row in scored])
     values = compared([path], box=BOX).runs[0].values
     assert values["pictures"] == {"a cat": [3]}
     assert "utility" not in values
 
 
-def test_no_runs_are_refused() -> None:
+def test_misuse_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
     with pytest.raises(ValueError, match="no runs: give at least one"):
         compared([])
-
-
-def test_a_file_in_place_of_the_folder_is_refused_at_once(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("mine")
     with pytest.raises(NotADirectoryError, match=r"out is .*, a file: give a folder"):
         compare([], str(tmp_path / "out"))
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_a_run_under_way_shows_what_all_its_processes_have_finished(tmp_path: Path) -> None:
-    whole, under_way = (make_run(tmp_path / name, steered(2)) for name in ("whole", "under way"))
+def test_a_run_under_way_shows_the_finished_soups_of_all_its_processes(tmp_path: Path) -> None:
+    complete, under_way = (make_run(tmp_path / name, steered(2)) for name in ("complete", "under way"))
     for name in ("samples", "ledger"):
         table = Path(under_way) / f"{name}.jsonl"
         lines = table.read_text().splitlines(keepends=True)
-        table.write_text("".join(lines[: len(lines) // 2]))
+        table.write_text("".join([*lines[: len(lines) // 2], '{"prompt": "a c']))
         table.with_name(f"{name}.1.jsonl").write_text("".join(lines[len(lines) // 2 :]))
-    one, other = compared([whole, under_way], box=BOX).runs
+    one, other = compared([complete, under_way], box=BOX).runs
     assert one.values == other.values

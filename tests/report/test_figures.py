@@ -1,4 +1,4 @@
-"""Figures that hold what they should, and take no longer than they should."""
+"""Figures: bands, styles and legends, and the time that they take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from srsoup_lightning.report.compare import compare
+from srsoup_lightning.cli.compare import compare
 from srsoup_lightning.report.figure_style import legend, style
 from srsoup_lightning.report.front_figure import _band, draw_front
 from srsoup_lightning.runs.reading import read_runs

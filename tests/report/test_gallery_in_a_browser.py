@@ -14,8 +14,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
 from benchmarks.browser import BROWSER, DRIVER, MISSING, open_browser, prefer, resize, show
-from srsoup_lightning.report.gallery import gallery
-from tests.report.pictures import change_first_row, write_elsewhere, write_run
+from srsoup_lightning.report.gallery import write_gallery
+from tests.report.runs import change_first_row, write_elsewhere, write_run
 from tests.report.test_page import HOSTILE
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not (BROWSER and DRIVER), reason=MISSING)]
@@ -55,7 +55,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "hostile": [f"<b>&={hostile}"],
         "elsewhere": [write_elsewhere(root / "in" / "alone.jsonl")],
     }
-    return {name: gallery(names, str(root / f"{name}.html")) for name, names in runs.items()}
+    return {name: write_gallery(names, str(root / f"{name}.html")) for name, names in runs.items()}
 
 
 @pytest.fixture(scope="module")
