@@ -60,18 +60,21 @@ def _run(arguments: list[str]) -> None:
         ArgumentError: There is no such command, or it has no such option.
     """
     name = arguments[0]
-    if name not in COMMANDS and not name.startswith("-"):
+    if name.startswith("-"):  # options may stand before the command
+        name = next((argument for argument in arguments if argument in COMMANDS), name)
+    if name not in COMMANDS:
         raise ArgumentError(None, f"no command {name!r}: choose one of {', '.join(COMMANDS)}")
     refuse_renamed(name, arguments)
-    function = COMMANDS[name].function if name in COMMANDS else None
+    function = COMMANDS[name].function
     if function is not None:
         from srsoup_lightning.cli.function_command import run_function
 
-        run_function(name, function, arguments[1:])
+        arguments.remove(name)
+        run_function(name, function, arguments)
     else:
         from srsoup_lightning.cli.predict import run_trainer
 
-        run_trainer(arguments)
+        run_trainer(name, arguments)
 
 
 def _failed(error: Exception) -> int:

@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.callbacks import ParetoLogger, RunSummary, SampleWriter, SoupCallback, SoupProgress
-from srsoup_lightning.cli.commands import COMMANDS
 from srsoup_lightning.cli.plan import SoupTrainer, Unloaded
 from srsoup_lightning.cli.renamed import refuse_renamed_keys
 from srsoup_lightning.cli.run_config import SaveRunConfig, saved_config
@@ -61,7 +60,34 @@ class RunBoard(SoupCallback):
 
 
 class SoupCLI(LightningCLI):
-    """Methods of the Trainer as commands. Files, progress, charts and summary are always on."""
+    """A method of the Trainer as a command. Files, progress, charts and summary are always on.
+
+    Args:
+        method: Name of the method.
+        arguments: The command line, with the name of the method.
+
+    Raises:
+        ArgumentError: Options that the command does not have.
+        LimitError: A limit or a budget ended the run.
+    """
+
+    def __init__(self, method: str, arguments: list[str]) -> None:
+        self._method = method
+        super().__init__(
+            SRSoupModule,
+            PromptDataModule,
+            trainer_class=SoupTrainer,
+            save_config_callback=SaveRunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=False,
+            parser_kwargs={"prog": "srsoup", "exit_on_error": False},
+            args=arguments,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Return the method, and its arguments that the CLI fills itself. Parsers of other methods would take time."""
+        return {self._method: FILLED & set(inspect.signature(getattr(SoupTrainer, self._method)).parameters)}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' options as ``--writer``, ``--progress``, ``--tensorboard`` and ``--summary``."""
@@ -70,12 +96,6 @@ class SoupCLI(LightningCLI):
         parser.add_lightning_class_args(ParetoLogger, "tensorboard")
         parser.add_lightning_class_args(RunSummary, "summary")
         parser.link_arguments("summary.box", "tensorboard.box")
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The Trainer's methods that are commands, and their arguments that the CLI fills itself."""
-        methods = [name for name, command in COMMANDS.items() if command.function is None]
-        return {name: FILLED & set(inspect.signature(getattr(SoupTrainer, name)).parameters) for name in methods}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -120,11 +140,12 @@ class SoupCLI(LightningCLI):
             )
 
 
-def run_trainer(arguments: list[str]) -> None:
+def run_trainer(method: str, arguments: list[str]) -> None:
     """Run a command that is a method of the Trainer.
 
     Args:
-        arguments: The command line, with the name of the command.
+        method: Name of the method.
+        arguments: The command line, with the name of the method.
 
     Raises:
         ArgumentError: Options that the command does not have.
@@ -134,17 +155,7 @@ def run_trainer(arguments: list[str]) -> None:
     """
     try:
         with silenced(LEVELS, ADVICE):
-            SoupCLI(
-                SRSoupModule,
-                PromptDataModule,
-                trainer_class=SoupTrainer,
-                save_config_callback=SaveRunConfig,
-                save_config_kwargs={"save_to_log_dir": False},
-                trainer_defaults=TRAINER_DEFAULTS,
-                seed_everything_default=False,
-                parser_kwargs={"prog": "srsoup", "exit_on_error": False},
-                args=_with_config_paths(arguments),
-            )
+            SoupCLI(method, _with_config_paths(arguments))
     except SIGTERMException:  # Lightning's own has no code
         raise SystemExit(128 + signal.SIGTERM) from None
 
