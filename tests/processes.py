@@ -1,9 +1,16 @@
-"""A run over one process or several: ``python -m tests.processes ROOT SEEDS PROCESSES STRATEGY PAUSE``."""
+"""Runs in processes of their own, forked from a server that has imported everything: a start takes milliseconds.
+
+``python -m tests.processes ROOT SEEDS PROCESSES STRATEGY PAUSE`` makes the same run from a command line.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import runpy
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from srsoup_lightning import PromptDataModule
@@ -12,6 +19,7 @@ from srsoup_lightning.samplers.result import Moment
 from tests.conftest import Channel, make_module, quiet_trainer
 
 PROMPTS = ["a cat", "a dog / with ünicode"]
+MODULE = "tests.processes"
 
 
 def make_all(root: Path, seeds: int, processes: int = 1, strategy: str = "auto", pause: float = 0.0) -> None:
@@ -27,6 +35,26 @@ def make_all(root: Path, seeds: int, processes: int = 1, strategy: str = "auto",
     trainer.predict(module, PromptDataModule(PROMPTS, list(range(seeds))), return_predictions=False)
 
 
+def arguments(root: Path, seeds: int, processes: int = 1, strategy: str = "auto", pause: float = 0.0) -> list[str]:
+    """Arguments of `make_all`, as the command line takes them."""
+    return [str(root), str(seeds), str(processes), strategy, str(pause)]
+
+
+def start(command: list[str]) -> ForkServerProcess:
+    """Start the command line with these arguments, as the leader of a process group of its own."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([MODULE])
+    process = server.Process(target=_lead, args=(command,))
+    process.start()
+    return process
+
+
+def _lead(command: list[str]) -> None:
+    os.setsid()
+    sys.argv = ["", *command]
+    runpy.run_module(MODULE, run_name="__main__", alter_sys=True)  # Lightning's ddp starts this module again
+
+
 if __name__ == "__main__":
-    place, number, processes, strategy, pause = sys.argv[1:]
-    make_all(Path(place), int(number), int(processes), strategy, float(pause))
+    root, seeds, processes, strategy, pause = sys.argv[1:]
+    make_all(Path(root), int(seeds), int(processes), strategy, float(pause))

@@ -65,7 +65,7 @@ def test_pictures_show_the_animal_that_was_asked_for() -> None:
     names = ["lobster", "frog", "zebra", "bird", "fox", "pig"]
     judge = CLIPScore("tiny-clip")
     module = SRSoupModule(
-        "tiny-animals", {"clip": judge}, BaseModel(num_inference_steps=20), Preferences(["clip"], [[1]])
+        "tiny-animals", {"clip": judge}, BaseModel(num_inference_steps=8), Preferences(["clip"], [[1]])
     )
     soups = quiet_trainer().predict(module, PromptDataModule(prompts_of(names), [0, 1]))
     texts = prompts_of(animals())

@@ -1,3 +1,5 @@
+"""Every config that ships runs: those of tiny-animals as they are, the published ones with tiny models in place."""
+
 from __future__ import annotations
 
 import math
@@ -18,12 +20,20 @@ from tests.diffusion.pipelines import make
 from tests.rewards.conftest import WIDTH, save_tiny_clip
 
 QUICK = ["--data.prompts", "[a lobster]", "--model.sampler.num_inference_steps", "4", "--model.sampler.candidates", "2"]
+FEW = {"selection": {"pool": 4}, "surrogate": {"previews": 4}}
 
 
 def settings_of(name: str) -> dict:
     path = CONFIGS.find(name)
     assert path is not None
     return yaml.safe_load(path.read_text())
+
+
+def quick(name: str) -> list[str]:
+    """Options that make one soup of a config in a few seconds, without a change of its parts."""
+    given = settings_of(name)["model"]["sampler"]["init_args"]
+    options = {f"--model.sampler.{part}.{key}": few for part in FEW if part in given for key, few in FEW[part].items()}
+    return [*QUICK, *(str(word) for option in options.items() for word in option)]
 
 
 SHIPPED = [name for name in CONFIGS.names() if settings_of(name)["model"]["pipeline"] == "tiny-animals"]
@@ -34,7 +44,7 @@ PUBLISHED = [name for name in CONFIGS.names() if name not in SHIPPED]
 def test_every_config_of_the_shipped_model_runs_on_fewer_steps(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["predict", "--config", name, *QUICK, "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
+    assert main(["predict", "--config", name, *quick(name), "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
     run = RunDirectory(tmp_path / "run")
     saved = yaml.safe_load(run.config.read_text())
     points = saved["model"]["preferences"]["init_args"]
@@ -54,15 +64,29 @@ def test_the_demo_is_what_the_readme_says() -> None:
     assert settings["model"]["preferences"]["init_args"]["divisions"] == 5
 
 
-def test_what_is_offered_so_far() -> None:
+def test_a_config_has_two_commands() -> None:
     assert set(SoupCLI.subcommands()) == {"predict", "plan"}
+
+
+# Of each model: a tiny one, eta, transition of a rectified flow, and the end of the soup phase.
+MODELS = {
+    "sd15": (tiny_pipeline, 1.0, None, 20),
+    "sdxl": (lambda: make("SDXL"), 1.0, None, 20),
+    "sd35": (lambda: make("SD 3"), 0.8, "sde", 10),
+}
+
+
+def test_every_file_is_a_config_of_a_known_model() -> None:
+    files = {path.stem for path in (Path(__file__).parents[1] / "configs").rglob("*.yaml")}
+    assert files == {*SHIPPED, *PUBLISHED}
+    assert {name.split("_")[0] for name in PUBLISHED} == set(MODELS)
 
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Folders of tiny models, in the format of those that the published configs name."""
     root = tmp_path_factory.mktemp("twins")
-    pipelines = {"sd15": tiny_pipeline(), "sdxl": make("SDXL"), "sd35": make("SD 3")}
+    pipelines = {name: tiny() for name, (tiny, *_) in MODELS.items()}
     for name, pipeline in pipelines.items():
         pipeline.save_pretrained(root / name)
     pipelines["sdxl"].vae.save_pretrained(root / "vae")
@@ -90,8 +114,6 @@ def twin_of(name: str, twins: dict[str, str], folder: Path) -> Path:
     return path
 
 
-# Of each model: eta, transition of a rectified flow, and the end of the soup phase.
-PAPER = {"sd15": (1.0, None, 20), "sdxl": (1.0, None, 20), "sd35": (0.8, "sde", 10)}
 ANIMALS = ["a hippopotamus", "a snail", "a cheetah", "a crocodile", "a lobster", "an octopus"]
 MIXTURES = [(0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.2, 0.4, 0.4)]
 
@@ -100,7 +122,7 @@ MIXTURES = [(0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.2, 0.4, 0.4)]
 def test_a_published_config_has_the_paper_s_settings(name: str) -> None:
     settings = settings_of(name)
     loading, sampler = settings["model"]["loading"], settings["model"]["sampler"]["init_args"]
-    eta, transition, end = PAPER[name.split("_")[0]]
+    _, eta, transition, end = MODELS[name.split("_")[0]]
     assert (loading["height"], loading["width"], loading.get("transition")) == (512, 512, transition)
     asked = {"num_inference_steps": 50, "guidance_scale": 5.0, "eta": eta, "candidates": 30}
     assert {key: sampler[key] for key in asked} == asked

@@ -13,7 +13,7 @@ from checkpoints.recipe.autoencoder import AutoencoderTraining, DecoderTraining,
 from checkpoints.recipe.preview import PreviewTraining, build_preview_decoder, decoded_latents
 from checkpoints.recipe.training import fit
 
-PICTURES = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+PICTURES = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def test_the_reconstruction_error_counts_pixels_and_edges() -> None:

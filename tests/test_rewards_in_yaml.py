@@ -79,12 +79,19 @@ def config(folder: Path, rewards: dict) -> str:
     return str(path)
 
 
-def test_functions_metrics_and_rewards_within_rewards(tmp_path: Path) -> None:
-    pictures(smooth(8, 8)[:1])[0].save(tmp_path / "reference.png")
-    rewards = yaml.safe_load(YAML.replace("REFERENCE", str(tmp_path / "reference.png")))
-    assert main(["predict", "--config", config(tmp_path, rewards)]) == 0
-    run = RunDirectory(tmp_path / "run")
-    assert yaml.safe_load(run.config.read_text())["model"]["rewards"]["path"]["init_args"]["function"].endswith("ness")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    folder = tmp_path_factory.mktemp("rewards")
+    pictures(smooth(8, 8)[:1])[0].save(folder / "reference.png")
+    rewards = yaml.safe_load(YAML.replace("REFERENCE", str(folder / "reference.png")))
+    assert main(["predict", "--config", config(folder, rewards)]) == 0
+    return RunDirectory(folder / "run")
+
+
+def test_functions_metrics_and_rewards_within_rewards(run: RunDirectory) -> None:
+    rewards = yaml.safe_load(run.config.read_text())["model"]["rewards"]
+    assert rewards["path"]["init_args"]["function"].endswith("ness")
+    assert set(rewards) == set(yaml.safe_load(YAML))
     rows = list(run.sample_rows())
     assert len(rows) == len(rewards)
     for row in rows:
@@ -95,12 +102,9 @@ def test_functions_metrics_and_rewards_within_rewards(tmp_path: Path) -> None:
         assert row["rewards"]["object"] == pytest.approx(blue, abs=0.003)
 
 
-def test_the_saved_config_asks_the_same_judges(tmp_path: Path) -> None:
-    rewards = {name: value for name, value in yaml.safe_load(YAML).items() if name in ("path", "object", "metric")}
-    assert main(["predict", "--config", config(tmp_path, rewards)]) == 0
-    first, again = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "again")
-    assert main(["predict", "--config", str(first.config), "--trainer.default_root_dir", str(again.root)]) == 0
-    assert first.samples.read_bytes() == again.samples.read_bytes()
+def test_the_saved_config_asks_the_same_rewards(run: RunDirectory, tmp_path: Path) -> None:
+    assert main(["predict", "--config", str(run.config), "--trainer.default_root_dir", str(tmp_path)]) == 0
+    assert RunDirectory(tmp_path).samples.read_bytes() == run.samples.read_bytes()
 
 
 @pytest.mark.parametrize(

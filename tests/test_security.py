@@ -20,6 +20,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from srsoup_lightning.report.comparison_table import as_csv
 
 from rewards import AestheticScore, Brightness, CLIPScore, ImageReward, VQAScore
 from srsoup_lightning.callbacks import SoupProgress
@@ -28,7 +29,6 @@ from srsoup_lightning.cli.score import score
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
 from srsoup_lightning.report.compare import compare, compared
-from srsoup_lightning.report.comparison_table import as_csv
 from srsoup_lightning.report.gallery import gallery
 from srsoup_lightning.report.sheet import write_sheets
 from srsoup_lightning.runs.directory import RunDirectory

@@ -26,23 +26,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def run(site: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+SCRIPT = """
+import runpy, sys
+import rewards, srsoup_lightning
+from srsoup_lightning.report.gallery import gallery
+print(srsoup_lightning.__file__, rewards.__file__)
+try:
+    runpy.run_module("srsoup_lightning", run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+gallery(["runs/animals"], "page.html")
+"""
 
 
 def test_what_ships_runs_from_an_empty_folder(site: Path, tmp_path: Path) -> None:
-    where = run(
-        site, tmp_path, "-c", "import srsoup_lightning, rewards; print(srsoup_lightning.__file__, rewards.__file__)"
-    )
-    assert where.stdout.count(str(site)) == 2
-    done = run(site, tmp_path, "-m", "srsoup_lightning", "predict", "--config", "animals", *QUICK)
+    environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, "predict", "--config", "animals", *QUICK]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].count(str(site)) == 2
     assert len(list(tmp_path.glob("runs/animals/samples/a-lobster-*/0/*.png"))) == 6
-    page = "from srsoup_lightning.report.gallery import gallery; gallery(['runs/animals'], 'page.html')"
-    assert run(site, tmp_path, "-c", page).returncode == 0
     assert "a lobster" in (tmp_path / "page.html").read_text()
 
 

@@ -6,8 +6,7 @@ import errno
 import itertools
 import json
 import os
-import subprocess
-import sys
+import random
 import time
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from hypothesis import strategies as st
 
 from srsoup_lightning import SRSoupModule
 from srsoup_lightning.callbacks import SampleWriter
-from srsoup_lightning.runs.files import append_rows, read_rows, write_atomically
 from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.files import append_rows, read_rows, write_atomically
 from tests.callbacks.test_callbacks import predict
-from tests.kills import seeds_for
-from tests.processes import make_all
+from tests.processes import arguments, make_all, start
 from tests.runs.test_directory import make_soup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,11 +41,19 @@ def read(path: Path) -> list[dict]:
 
 
 def check_kills(tmp_path: Path, kills: int) -> None:
-    command = [sys.executable, "-m", "tests.kills", str(tmp_path / "killed"), str(kills)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    make_all(tmp_path / "whole", seeds_for(kills))
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    """Kill a run at random moments, let it end, and compare it with an undisturbed one."""
+    seeds, moments = 3 * kills // 2, random.Random(0)  # so many seeds that most kills meet a run under way
+    run = arguments(tmp_path / "killed", seeds)
+    for _ in range(kills):
+        victim = start(run)
+        time.sleep(moments.uniform(0.05, 0.6))
+        victim.kill()
+        victim.join()
+    last = start(run)
+    last.join()
+    assert last.exitcode == 0
+    make_all(tmp_path / "complete", seeds)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "complete")
     assert not list(tmp_path.rglob("*.part"))
 
 
