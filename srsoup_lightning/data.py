@@ -1,4 +1,4 @@
-"""The soups to make: every prompt with every seed, one a batch."""
+"""Data of a run: each prompt with each seed is one batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from srsoup_lightning.runs.files import require_text
 
 
 class SoupRequest(NamedTuple):
-    """One soup to make; its place in the list says nothing about its random numbers."""
+    """Prompt and seed of a soup. Its random numbers depend on these alone, not on its index in the list."""
 
     prompt: str
     seed: int
@@ -24,12 +24,15 @@ class PromptDataModule(L.LightningDataModule):
     """Every prompt with every seed, prompt by prompt.
 
     Args:
-        prompts: A list of prompts, or the path of a UTF-8 text file with one a line (blank lines are skipped).
+        prompts: List of prompts, or path of a UTF-8 text file with one prompt in each line. Blank lines are skipped.
         seeds: Seeds of each prompt, each a whole number.
 
+    Attributes:
+        finished: Soups that exist already and need not be made.
+
     Raises:
-        FileNotFoundError: No such prompt file.
-        ValueError: No prompts, or one that is empty, repeated or no text in UTF-8; no seeds, or a repeated one.
+        FileNotFoundError: There is no such prompt file.
+        ValueError: There are no prompts or no seeds, one is repeated, or a prompt is empty or no text in UTF-8.
     """
 
     def __init__(self, prompts: list[str] | str, seeds: Sequence[int] = (0,)) -> None:
@@ -48,9 +51,8 @@ class PromptDataModule(L.LightningDataModule):
                 raise ValueError(f"{name} {repeated!r} is given {times} times: give it once")
         if not self.seeds:
             raise ValueError("no seeds: give at least one, e.g. --data.seeds '[0]'")
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # of fewer soups than processes, some have none
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # with few soups, some processes have none
         self.finished: frozenset[SoupRequest] = frozenset()
-        """Soups that are there already and need not be made."""
 
     @property
     def requests(self) -> list[SoupRequest]:
@@ -58,12 +60,26 @@ class PromptDataModule(L.LightningDataModule):
         return [SoupRequest(prompt, seed) for prompt in self.prompts for seed in self.seeds]
 
     def predict_dataloader(self) -> DataLoader[SoupRequest]:
-        """This process's share of the soups that are not finished, one a batch; some processes may have none."""
+        """Return this process's share of the unfinished soups, one for each batch. It may be empty."""
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         requests = _Requests([request for request in self.requests if request not in self.finished][rank::world_size])
-        # Lightning leaves a DistributedSampler alone; its own refuses to run fewer soups than processes.
+        # Lightning does not replace a DistributedSampler. Its own refuses to run fewer soups than processes.
         sampler: DistributedSampler[SoupRequest] = DistributedSampler(requests, num_replicas=1, rank=0, shuffle=False)
         return DataLoader(requests, batch_size=1, collate_fn=_only, sampler=sampler)
+
+
+def about_request(error: Exception, request: SoupRequest) -> Exception:
+    """Return the error with a note of the request that it happened in.
+
+    A StopIteration becomes the cause of a RuntimeError, because the Trainer would take it for the end of the data and
+    say nothing.
+    """
+    if isinstance(error, StopIteration):
+        wrapped = RuntimeError(f"{error!r} while making the soup of {request}")
+        wrapped.__cause__ = error
+        return wrapped
+    error.add_note(f"while making the soup of prompt {request.prompt!r}, seed {request.seed}")
+    return error
 
 
 class _Requests(Dataset[SoupRequest]):

@@ -1,61 +1,62 @@
-"""The LightningModule: a model, its judges, a method and the preferences to serve."""
+"""The LightningModule: a model, rewards, a sampler and the preferences that it makes pictures for."""
 
 from __future__ import annotations
 
 import logging
 import signal
-import sys
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
-from statistics import fmean
-from typing import cast
+from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor, nn
+from torch import nn
 
 from rewards import Reward
 from rewards.checks import require_no_url
-from srsoup_lightning.costs.account import LimitError, budget_of
-from srsoup_lightning.costs.ledger import Ledger
-from srsoup_lightning.costs.limits import Limits, metered
-from srsoup_lightning.data import SoupRequest
+from srsoup_lightning.costs.limits import LimitError, Limits
+from srsoup_lightning.data import SoupRequest, about_request
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
-from srsoup_lightning.oracle.oracle import RewardOracle
-from srsoup_lightning.oracle.policy import OraclePolicy, RewardError
+from srsoup_lightning.diffusion.process import BatchSize, fastest_batch
+from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
-from srsoup_lightning.samplers.rehearsal import rehearse
+from srsoup_lightning.samplers.rehearsal import Forecast
 from srsoup_lightning.samplers.result import Moment, OnStep, Soup
 
 logger = logging.getLogger(__name__)
 
 
 class SRSoupModule(L.LightningModule):
-    """Makes one soup a batch in ``trainer.predict``.
+    """Makes one soup for each batch of ``trainer.predict``.
 
     Args:
-        pipeline: The name of a shipped checkpoint, a local folder or a hub id of a diffusers pipeline; or a Backbone.
-            It is loaded when the Trainer sets the module up.
-        rewards: Name to reward; the names must be those of the preferences.
-        sampler: The method.
-        preferences: The points to make pictures for; their order is that of every result.
-        negative_prompt: What classifier-free guidance leads away from.
-        loading: How the pipeline is loaded and run: precision, size, LoRAs, memory, speed.
-        oracle: What happens when a reward fails, whose answers are remembered, and how many a paid one may give.
-        soup_limits: How much each soup may cost.
-        run_limits: How much all soups may cost together, those of other processes and of earlier parts of the run too
-            where a SampleWriter keeps count in the run directory; without one, all that this module makes in its
-            process. Where a bound or a budget is reached, the run ends with the soups that are finished.
+        pipeline: Name of a builtin checkpoint, local folder or hub id of a diffusers pipeline; or a Backbone. It is
+            loaded when the Trainer sets the module up.
+        rewards: Name to reward. The names must be those of the preferences.
+        sampler: Method.
+        preferences: Preferences to make pictures for. Their order is that of every result.
+        negative_prompt: Prompt that classifier-free guidance leads away from.
+        loading: Options of loading and running the pipeline: precision, size, LoRAs, memory, speed.
+        oracle: Policy for failing rewards, cached answers and budgets of paid rewards.
+        soup_limits: Limits on the costs of each soup.
+        run_limits: Limits on the costs of all soups together. Soups of other processes and of earlier parts of the run
+            count too where a SampleWriter keeps the count in the run directory. Without one, all soups of this module
+            in its process count. When a limit or a budget is reached, the run ends with the soups that are finished.
+
+    Attributes:
+        backbone: The model, once it is loaded.
+        oracle: The rewards, as samplers ask them.
+        account: Account of limits and budgets.
+        max_batch: Size of the batches, once the Trainer has set the module up.
+        step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
 
     Raises:
-        ValueError: Rewards and preferences or `oracle` that name different things, a URL as `pipeline`, or `loading`
-            for a Backbone, which is there.
+        ValueError: Rewards and preferences, or rewards and `oracle`, name different things; `pipeline` is a URL; or
+            `loading` is given for a Backbone, which is loaded already.
     """
 
     def __init__(
@@ -76,18 +77,16 @@ class SRSoupModule(L.LightningModule):
                 f"the rewards are {sorted(rewards)} and the preferences weigh {sorted(preferences.rewards)}: "
                 "name the same on both sides"
             )
-        self.rewards = nn.ModuleDict({name: rewards[name] for name in preferences.rewards})
-        self.judges = RewardOracle(
-            {name: partial(self._score, name) for name in preferences.rewards},
-            on_cpu=[name for name in preferences.rewards if rewards[name].on_cpu],
-            policy=oracle,
-            bounds=run_limits.named("run"),
-        )
-        self.soup_limits, self.account = soup_limits, self.judges.account
+        ordered = {name: rewards[name] for name in preferences.rewards}
+        self.rewards = nn.ModuleDict(ordered)
+        self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
+        self.account, self.soup_limits = self.oracle.account, soup_limits
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
-        self._most = sys.maxsize  # that memory is known to hold
-        self._rehearsed: tuple[Ledger, dict[str, float]] | None = None
-        self._durations: list[float] = []
+        self.forecast = Forecast(sampler, preferences)
+        self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
+        self._batch: BatchSize | None = None
+        self.step_callbacks: list[OnStep] = []
+        self.strict_loading = False  # checkpoints lack frozen weights
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
             if loading != Loading():
@@ -96,62 +95,58 @@ class SRSoupModule(L.LightningModule):
         else:
             require_no_url("pipeline", pipeline)
             self._load = partial(load_backbone, pipeline, loading)
-        self.step_callbacks: list[OnStep] = []
-        """Callables told after every denoising step; callbacks add themselves."""
 
     @property
-    def bounded(self) -> bool:
-        """Whether anything bounds what is spent."""
-        return bool(self.account.bounds) or self.soup_limits != Limits()
+    def limited(self) -> bool:
+        """Whether any limit or budget is set."""
+        return bool(self.account.limits) or self.soup_limits != Limits()
 
     def setup(self, stage: str) -> None:
-        """Check the rewards, then load the pipeline, once.
+        """Check the rewards, then load the pipeline once, and choose the size of its batches.
 
         Raises:
             RewardError: A reward can't be asked.
         """
-        for name, reward in self.rewards.items():
+        for name, reward in self.oracle.rewards.items():
             try:
-                reward.check()  # type: ignore[operator]
+                reward.check()
             except Exception as error:
                 raise RewardError(f"reward {name!r} can't be asked: {error}") from error
         if self.backbone is None:
             self.backbone = self._load()
+        self._choose_batch(self.backbone)
         self.account.begin()
-        self._rehearsed = None
+        self.forecast = Forecast(self.sampler, self.preferences)
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.
 
         Raises:
-            RewardError: A reward failed; the message says which, when, and on which prompt and seed.
-            LimitError: A bound or a budget leaves no room for this soup; in a Trainer the run ends without it.
+            RewardError: A reward failed. The message says which, when, and for which prompt and seed.
+            LimitError: A limit or a budget leaves no room for this soup. In a Trainer, the run ends without it.
         """
         try:
             problem = self.problem(batch.prompt)
-            with self._metered(problem):
-                soup = self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._tell)
-            self._durations.append(soup.ledger.seconds)
-            if problem.max_batch < self.sampler.max_batch:
-                self._most = problem.max_batch
-            return soup
-        except StopIteration as error:  # the Trainer would take it for the end of the data and say nothing
-            raise RuntimeError(f"{error!r} while making the soup of {batch}") from error
+            with self._limited(problem):
+                soup = self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._on_step)
         except LimitError as reached:
             if self.account.stop(str(reached)):
                 logger.warning("%s: the run ends with the soups that are finished", reached)
             if self._trainer is None:
                 raise
-            # The Trainer takes it for the end of the data: this process waits for the others where it would anyway.
+            # The Trainer takes it for the end of the data. This process waits for the others where it always does.
             raise StopIteration from reached
         except Exception as error:
-            error.add_note(f"while making the soup of prompt {batch.prompt!r}, seed {batch.seed}")
-            raise
+            raise about_request(error, batch)  # noqa: B904 - it is the same error, or it has it as its cause
+        self.forecast.learn(soup.ledger)
+        return soup
 
     def problem(self, prompt: str) -> Problem:
-        """One prompt's denoising process and rewards, as the sampler asks for them; loads the pipeline if need be."""
+        """Return one prompt's denoising process and rewards, as the sampler asks for them. It loads the pipeline."""
         if self.backbone is None:
             self.backbone = self._load()
+        if self._batch is None:
+            self._batch = BatchSize.of(self.max_batch or self.sampler.max_batch)
         sampler = self.sampler
         denoiser = self.backbone.bind(
             prompt,
@@ -160,26 +155,32 @@ class SRSoupModule(L.LightningModule):
             eta=sampler.eta,
             negative_prompt=self.negative_prompt,
         )
-        return Problem(denoiser, self.judges, min(sampler.max_batch, self._most), prompt)
+        return Problem(denoiser, self.oracle, self._batch, prompt)
 
-    def _metered(self, problem: Problem) -> AbstractContextManager[None]:
-        """What keeps a soup within the bounds, if there are any."""
-        if not self.bounded:
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out all frozen weights: the pipeline has them."""
+        trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
+
+    def _choose_batch(self, backbone: Backbone) -> None:
+        """Resolve a max_batch of "auto" in the first process, for all of them."""
+        if self.max_batch is None and self._trainer is not None:
+            if self.trainer.is_global_zero:
+                backbone.to(self.trainer.strategy.root_device)
+                denoiser = self.problem("").denoiser
+                self.max_batch = fastest_batch(lambda x: denoiser.denoise(x, 0), denoiser.shape, denoiser.device)
+            self.max_batch = self.trainer.strategy.broadcast(self.max_batch)
+            self._batch = None
+
+    def _limited(self, problem: Problem) -> AbstractContextManager[None]:
+        """Keep a soup within the limits, if there are any."""
+        if not self.limited:
             return nullcontext()
-        if self._rehearsed is None:
-            self._rehearsed = rehearse(self.sampler, self.preferences, model=problem.denoiser)
-        (cost, images), durations = self._rehearsed, self._durations
-        expected = replace(cost, seconds=fmean(durations) if durations else 0.0)
-        return metered(problem.ledger, self.soup_limits, self.account, expected, images)
+        expected, images = self.forecast.expected(problem.denoiser)
+        return problem.meter.limited(self.soup_limits, self.account, expected, images)
 
-    def _tell(self, moment: Moment) -> None:
+    def _on_step(self, moment: Moment) -> None:
         if self._trainer is not None and self.trainer.received_sigterm:
             raise SIGTERMException(128 + signal.SIGTERM)  # the exit code, in a user's own script too
         for on_step in self.step_callbacks:
             on_step(moment)
-
-    def _score(self, name: str, images: Tensor, prompts: list[str]) -> Tensor:
-        reward = cast("Reward", self.rewards[name])
-        reward.before_repeat = partial(self.account.pay, budget_of(name))  # here, for modules may share a reward
-        with torch.no_grad():
-            return reward.score(images, prompts)

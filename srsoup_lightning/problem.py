@@ -1,70 +1,106 @@
-"""What a sampler may ask, chunked to the device's size, checked, and counted where it happens."""
+"""The one door to the model and the rewards: chunked to the memory of the device, checked and counted."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from functools import partial
-from typing import Literal, TypeVar
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.process import BatchSize
 from srsoup_lightning.diffusion.transition import Prediction
-from srsoup_lightning.oracle.oracle import RewardOracle
-from srsoup_lightning.oracle.policy import with_worst
+from srsoup_lightning.oracle import Question, RewardOracle
 
-logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 Preview = Literal["guided", "unguided", "reused"]
-
-
 Answer = tuple[Tensor, int, "Future[Tensor]"]  # rows, column, scores
 
 
 class Problem:
-    """One prompt's denoising process and its black-box rewards.
+    """Denoising process of one prompt and its rewards, as samplers and objectives see them.
 
     Args:
-        denoiser: The model with prompt, guidance and schedule bound.
-        judges: The rewards, checked.
-        max_batch: How many latents the network, the decoder and the rewards see at once, at least 1; halved whenever
-            a device's memory runs out.
-        prompt: What the rewards are told.
+        denoiser: Model with prompt, guidance and schedule bound.
+        oracle: Rewards.
+        batch: Largest number of latents that the network, the decoder and the rewards see at once. It is halved
+            whenever a device runs out of memory.
+        prompt: Prompt, for the rewards.
+        meter: Meter of the costs. None counts in a new ledger.
+
+    Attributes:
+        rewards: Names of the M rewards, in the order of the last axis of every result.
+        kernel: Reverse transitions.
+        shape: Shape (C, H, W) of a latent.
+        device: Device of the latents.
     """
 
-    def __init__(self, denoiser: Denoiser, judges: RewardOracle, max_batch: int, prompt: str = "") -> None:
-        self.denoiser, self.judges, self.max_batch, self.prompt = denoiser, judges, max_batch, prompt
-        self.rewards = tuple(judges.rewards)
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        oracle: RewardOracle,
+        batch: BatchSize | int,
+        prompt: str = "",
+        meter: Meter | None = None,
+    ) -> None:
+        self.denoiser, self.oracle, self.prompt = denoiser, oracle, prompt
+        self.batch = BatchSize(batch) if isinstance(batch, int) else batch
+        self.rewards = tuple(oracle.rewards)
         self.kernel, self.shape, self.device = denoiser.kernel, denoiser.shape, denoiser.device
-        self.ledger = Ledger.of(self.rewards, str(denoiser.device))
+        self.meter = meter or Meter(Ledger.of(self.rewards, str(denoiser.device)))
+        self._graph = False
 
-    def denoise(self, x: Tensor, level: int) -> Prediction:
-        """The prediction at latents x (B, C, H, W) of level 0 ... T - 1."""
-        self.ledger.count_evaluations(len(x) * self.denoiser.evaluations)
-        parts = list(self._in_chunks(lambda chunk: self.denoiser.denoise(chunk, level), x))
+    @property
+    def ledger(self) -> Ledger:
+        """Record of the costs so far."""
+        return self.meter.ledger
+
+    def reschedule(self, num_inference_steps: int, eta: float) -> Problem:
+        """Return the problem with another number of denoising steps and eta. Costs are counted in the same ledger."""
+        denoiser = self.denoiser.reschedule(num_inference_steps, eta)
+        return Problem(denoiser, self.oracle, self.batch, self.prompt, self.meter)
+
+    def denoise(self, x: Tensor, level: int, guided: bool = True) -> Prediction:
+        """Return the prediction at latents x (B, C, H, W) of level 0 ... T - 1.
+
+        Args:
+            x: Latents.
+            level: Their level.
+            guided: Apply classifier-free guidance. Without it, a latent costs one network evaluation.
+        """
+        denoise = self.denoiser.denoise if guided else self.denoiser.denoise_unguided
+        self.meter.count_evaluations(len(x) * (self.denoiser.evaluations if guided else 1))
+        with torch.set_grad_enabled(self._graph):
+            parts = list(self.batch.chunks(lambda chunk: denoise(chunk, level), x))
         return Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.noise for part in parts]))
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Clean latents (B, C, H, W) to images (B, 3, height, width) in [0, 1]."""
-        self.ledger.decodes += len(latents)
-        return torch.cat(list(self._in_chunks(self.denoiser.decode, latents)))
+    def decode(self, clean: Tensor) -> Tensor:
+        """Return images (B, 3, height, width) in [0, 1] of clean latents (B, C, H, W)."""
+        self.ledger.decodes += len(clean)
+        with torch.set_grad_enabled(self._graph):
+            return torch.cat(list(self.batch.chunks(self.denoiser.decode, clean)))
 
-    def estimate(self, x: Tensor, level: int, kind: Preview = "guided", noise: Tensor | None = None) -> Tensor:
-        """The clean latents (B, C, H, W) that latents x of a level are heading for; at the cleanest level x itself.
+    def encode(self, images: Tensor) -> Tensor:
+        """Return clean latents (B, C, H, W) of images (B, 3, height, width) in [0, 1]."""
+        with torch.set_grad_enabled(self._graph):
+            return torch.cat(list(self.batch.chunks(self.denoiser.encode, images)))
+
+    def preview(self, x: Tensor, level: int, kind: Preview = "guided", noise: Tensor | None = None) -> Tensor:
+        """Return the clean latents (B, C, H, W) predicted from latents of a level; at the cleanest level, x itself.
 
         Args:
             x: Latents of one level, (B, C, H, W).
             level: Their level, 0 ... T.
-            kind: "guided" is the Tweedie estimate; "unguided" the same without classifier-free guidance, at half the
-                network evaluations; "reused" takes `noise` for the noise in x and evaluates nothing.
-            noise: The noise predicted where the candidates come from, (B, C, H, W); for "reused" alone.
+            kind: "guided" is the Tweedie estimate. "unguided" is the same without classifier-free guidance, at half the
+                network evaluations. "reused" takes `noise` for the noise in x and evaluates nothing.
+            noise: Noise (B, C, H, W) that was predicted where x comes from, for "reused" alone.
 
         Raises:
-            ValueError: "reused" without noise, or at a level without signal.
+            ValueError: "reused" is asked for without noise, or at a level without signal.
         """
         if level == self.kernel.steps:
             return x
@@ -72,52 +108,134 @@ class Problem:
             if noise is None:
                 raise ValueError('a "reused" preview needs the noise predicted where the candidates come from')
             return self.kernel.clean(level, x, noise)
-        if kind == "unguided":
-            self.ledger.count_evaluations(len(x))
-            return self.denoiser.denoise_unguided(x, level).x0
-        return self.denoise(x, level).x0
+        return self.denoise(x, level, guided=kind == "guided").x0
 
-    def query(
+    def query(self, clean: Tensor, level: int, asked: Tensor | None = None) -> Tensor:
+        """Ask the rewards about clean latents.
+
+        Args:
+            clean: Clean latents, (B, C, H, W).
+            level: Level of the latents that they were predicted from, for error messages.
+            asked: Rewards that each latent is asked about, bool (B, M). None is all.
+
+        Returns:
+            Scores (B, M) float32, 0 where not asked.
+
+        Raises:
+            RewardError: A reward raised or returned anything but finite numbers.
+        """
+        if asked is None:
+            asked = torch.ones(len(clean), len(self.rewards), dtype=torch.bool, device=self.device)
+        return self._ask(lambda rows: clean[rows], asked, level)
+
+    def query_previews(
         self, x: Tensor, level: int, asked: Tensor, kind: Preview = "guided", noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Rewards of latents by their previews; never more than two chunks' images live.
+        """Preview latents and ask the rewards about the previews.
 
-        A latent that asks nothing is previewed, but not decoded.
+        Rewards on the CPU are asked about one chunk while the network previews the next one, so the images of at most
+        two chunks exist at once. A latent that no reward is asked about is previewed, but not decoded.
 
         Args:
             x: Latents of one level, (B, C, H, W).
             level: Their level, 0 ... T.
-            asked: Which latent asks which reward, bool (B, M).
-            kind: How previews are made, see :meth:`estimate`.
-            noise: See :meth:`estimate`.
+            asked: Rewards that each latent is asked about, bool (B, M).
+            kind: Kind of preview, see :meth:`preview`.
+            noise: See :meth:`preview`.
 
         Returns:
-            Scores (B, M) float32, 0 where not asked, and the clean latents (B, C, H, W) that were previewed.
+            Scores (B, M) float32, 0 where not asked, and the previewed clean latents (B, C, H, W).
 
         Raises:
-            RewardError: A reward raised or returned something other than finite numbers.
+            RewardError: A reward raised or returned anything but finite numbers.
         """
         clean = torch.empty_like(x)
 
         def preview(rows: Tensor) -> Tensor:
-            clean[rows] = self.estimate(x[rows], level, kind, None if noise is None else noise[rows])
+            clean[rows] = self.preview(x[rows], level, kind, None if noise is None else noise[rows])
             return clean[rows]
 
         return self._ask(preview, asked, level), clean
 
-    def judge(self, clean: Tensor, level: int) -> Tensor:
-        """All rewards (B, M) float32 of clean latents (B, C, H, W), the previews of latents of a level.
+    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Score final images (B, 3, H, W) in [0, 1]. This is not counted as queries, because every method needs it.
+
+        Returns:
+            Scores (B, M), and bool (B, M) that is True where a reward gave none and the worst score stands instead.
 
         Raises:
-            RewardError: A reward raised or returned something other than finite numbers.
+            RewardError: A reward raised or returned anything but finite numbers.
         """
-        everything = torch.ones(len(clean), len(self.rewards), dtype=torch.bool, device=self.device)
-        return self._ask(lambda rows: clean[rows], everything, level)
+        when, uncounted = "on the final image", Meter(Ledger.of(self.rewards))
+        columns = []
+        for name in self.rewards:
+
+            def ask(chunk: Tensor, name: str = name) -> Tensor:
+                return self.oracle.score(name, Question(chunk, [self.prompt] * len(chunk), when, uncounted))
+
+            columns.append(torch.cat(list(self.batch.chunks(ask, images))))
+            self.ledger.failures[name] += uncounted.ledger.failures[name]
+        scores = torch.stack(columns, dim=1)
+        return self.oracle.complete(scores, torch.ones_like(scores, dtype=torch.bool), when), scores.isnan()
+
+    @contextmanager
+    def graph(self, method: str, rewards: Sequence[str] | None = None) -> Iterator[None]:
+        """Build the graph of autograd in the block: in `denoise`, `decode`, `encode` and `rewards_of`.
+
+        The block leaves Lightning's inference mode. Latents from outside of it enter by :meth:`variable`.
+
+        Args:
+            method: Name of the method, for the error.
+            rewards: Rewards whose gradients are needed. None is all, and () is none.
+
+        Raises:
+            TypeError: A reward has no gradient. Nothing was computed then.
+        """
+        self.oracle.require_gradients(method, list(self.rewards if rewards is None else rewards))
+        with torch.inference_mode(False), torch.enable_grad():
+            self._graph = True
+            try:
+                yield
+            finally:
+                self._graph = False
+
+    def variable(self, x: Tensor) -> Tensor:
+        """Return a copy of x that gradients can be taken with respect to, inside :meth:`graph`."""
+        return x.detach().clone().requires_grad_()
+
+    def rewards_of(self, clean: Tensor, level: int, names: Sequence[str] | None = None) -> Tensor:
+        """Return rewards (B, M') of clean latents (B, C, H, W), with the graph, inside :meth:`graph`; counts queries.
+
+        Args:
+            clean: Clean latents.
+            level: Level of the latents that they were predicted from, for error messages.
+            names: Names of the M' rewards. None is all.
+
+        Raises:
+            RewardError: A reward raised or returned anything but finite numbers.
+        """
+        when = f"at denoising step {level}"
+        self.ledger.decodes += len(clean)
+        images = torch.cat(list(self.batch.chunks(self.denoiser.decode_preview, clean)))
+        question = Question(images, [self.prompt] * len(clean), when, self.meter)
+        chosen = self.rewards if names is None else names
+        return torch.stack([self.oracle.differentiable_score(name, question) for name in chosen], dim=1)
+
+    def gradient(self, value: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
+        """Return the gradient of the summed values (B,) with respect to x (B, C, H, W), detached, of x's shape.
+
+        Args:
+            value: One value for each latent. It must not depend on other latents.
+            x: From :meth:`variable`.
+            retain_graph: Keep the graph for another gradient of it.
+        """
+        self.meter.count_gradients(len(x))
+        (found,) = torch.autograd.grad(value.sum(), x, retain_graph=retain_graph)
+        return found.detach()
 
     def _ask(self, preview: Callable[[Tensor], Tensor], asked: Tensor, level: int) -> Tensor:
-        """Scores (B, M) where asked (B, M), of what `preview` says the latents of some rows are heading for."""
-        when = f"at denoising step {level}"
-        ask = self.judges.asking(self.prompt, when, self.ledger)
+        """Scores (B, M) where asked (B, M), of the clean latents that `preview` returns for some rows."""
+        when, ask = f"at denoising step {level}", self.oracle.asking()
 
         def ask_about(rows: Tensor) -> list[Answer]:
             wanted = asked[rows].any(1)
@@ -126,71 +244,24 @@ class Problem:
                 return []
             images = self.denoiser.decode_preview(clean)
             self.ledger.decodes += len(rows)
-            columns = [(column, name) for column, name in enumerate(self.rewards) if asked[rows, column].any()]
-            chosen = [asked[rows, column] for column, _ in columns]
-            return [(rows[c], column, ask(name, images[c])) for (column, name), c in zip(columns, chosen, strict=True)]
+            answers = []
+            for column, name in enumerate(self.rewards):
+                chosen = asked[rows, column]
+                if chosen.any():
+                    count = int(chosen.sum())
+                    question = Question(images[chosen], [self.prompt] * count, when, self.meter)
+                    answers.append((rows[chosen], column, ask(name, question)))
+            return answers
 
-        scores = torch.zeros(asked.shape, device=self.device)
+        scores = torch.zeros(asked.shape, dtype=torch.float32, device=self.device)
         awaited: list[Answer] = []
-        for answers in self._in_chunks(ask_about, torch.arange(len(asked), device=self.device)):
-            _write_down(awaited, scores)  # a chunk late, so that its images were judged beside this one's network
+        for answers in self.batch.chunks(ask_about, torch.arange(len(asked), device=self.device)):
+            _collect(awaited, scores)  # one chunk late, so that its images were scored beside this one's network
             awaited = answers
-        _write_down(awaited, scores)
-        return self._complete(scores, asked, when)
-
-    def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of final images: not counted as queries, since every method's results need them.
-
-        Args:
-            images: (B, 3, H, W) in [0, 1].
-
-        Returns:
-            Scores (B, M), and bool (B, M) that is true where the reward gave none and the worst one stands instead.
-
-        Raises:
-            RewardError: A reward raised or returned something other than finite numbers.
-        """
-        when, uncounted = "on the final image", Ledger.of(self.rewards)
-        columns = []
-        for name in self.rewards:
-            answers = self._in_chunks(partial(self._final_scores, name, when, uncounted), images)
-            columns.append(torch.cat(list(answers)))
-            self.ledger.failures[name] += uncounted.failures[name]
-        scores = torch.stack(columns, dim=1)
-        return self._complete(scores, torch.ones_like(scores, dtype=torch.bool), when), scores.isnan()
-
-    def _final_scores(self, name: str, when: str, ledger: Ledger, images: Tensor) -> Tensor:
-        return self.judges.score(name, images, [self.prompt] * len(images), when, ledger)
-
-    def _in_chunks(self, work: Callable[[Tensor], Result], rows: Tensor) -> Iterator[Result]:
-        """What `work` makes of portions of the rows (B, ...), of half the size from where memory runs out."""
-        start = 0
-        while start < len(rows):
-            chunk = rows[start : start + self.max_batch]
-            try:
-                result = work(chunk)
-            except torch.OutOfMemoryError:
-                if len(chunk) == 1:
-                    raise
-                self.max_batch = len(chunk) // 2
-                logger.warning("out of memory with a batch of %d: going on with %d", len(chunk), self.max_batch)
-                torch.cuda.empty_cache()
-                continue
-            yield result
-            start += len(chunk)
-
-    def _complete(self, scores: Tensor, asked: Tensor, when: str) -> Tensor:
-        """Scores (B, M) with each reward's worst one where it was asked, bool (B, M), but gave none (NaN)."""
-        if self.judges.policy.failing == "raise":
-            return scores
-        complete = scores.clone()
-        for column, name in enumerate(self.rewards):
-            rows = asked[:, column]
-            if rows.any():
-                complete[rows, column] = with_worst(scores[rows, column], name, when)
-        return complete
+        _collect(awaited, scores)
+        return self.oracle.complete(scores, asked, when)
 
 
-def _write_down(answers: list[Answer], scores: Tensor) -> None:
+def _collect(answers: list[Answer], scores: Tensor) -> None:
     for rows, column, answer in answers:
         scores[rows, column] = answer.result()

@@ -1,4 +1,4 @@
-"""What a run may spend and has spent, counted before it is spent, by all its processes together."""
+"""Account of a run: limits, reservations and spending that all processes of the run share."""
 
 from __future__ import annotations
 
@@ -11,26 +11,19 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-_lock = threading.Lock()  # not an attribute, for an object with one can't be sent to another process
+from srsoup_lightning.costs.limits import LimitError, require_room
 
-
-def budget_of(reward: str) -> str:
-    """The name that the budget of a reward is counted by."""
-    return f"oracle.budgets.{reward}"
-
-
-class LimitError(RuntimeError):
-    """What would come next costs more than a bound or a budget leaves."""
+_lock = threading.Lock()  # not an attribute, because an object with a lock can't be sent to another process
 
 
 @dataclass
 class Counts:
-    """Amounts by the name of the option that bounds them.
+    """Amounts by the name of the option that limits them.
 
     Attributes:
-        spent: What is spent for good.
-        held: What soups under way have put aside.
-        reached: What ended the run, in words; None while nothing did.
+        spent: Amounts that are spent.
+        held: Amounts that are reserved for soups under way.
+        reached: Message of the limit that ended the run. None as long as no limit was reached.
     """
 
     spent: dict[str, float] = field(default_factory=dict)
@@ -38,30 +31,30 @@ class Counts:
     reached: str | None = None
 
     def taken(self, name: str) -> float:
-        """What is spent or held of one amount."""
+        """Return what is spent or reserved of one amount."""
         return self.spent.get(name, 0) + self.held.get(name, 0)
 
     def spend(self, name: str, amount: float) -> None:
-        """Add to what is spent."""
+        """Add to the spent amount."""
         self.spent[name] = self.spent.get(name, 0) + amount
 
     def hold(self, name: str, amount: float) -> None:
-        """Add to what is held, or take from it; it is never below 0, which would let others spend too much."""
+        """Add to the reserved amount. It never falls below 0, which would let others spend too much."""
         self.held[name] = max(0, self.held.get(name, 0) + amount)
 
 
 class Store(Protocol):
-    """Where counts are kept."""
+    """Storage of the counts."""
 
     def read(self) -> Counts:
-        """The counts as they are, to look at."""
+        """Return the current counts, for reading only."""
 
     def changing(self) -> AbstractContextManager[Counts]:
-        """The counts for one change that nobody else comes between; kept if the block ends without an error."""
+        """Lock the counts for one change. The change is kept if the block ends without an error."""
 
 
 class Memory:
-    """The counts of one process alone."""
+    """Store in the memory of one process."""
 
     def __init__(self) -> None:
         self._counts = Counts()
@@ -80,35 +73,35 @@ class Memory:
 
 
 class Account:
-    """One process's hand on the counts, for one soup at a time; without bounds it does nothing.
+    """Access of one process to the counts of the run, for one soup at a time. Without limits it does nothing.
 
     Args:
-        bounds: Name to the most that may be spent; infinity counts only.
-        store: Where the counts are, its own process by default.
+        limits: Option name to the highest amount. Infinity counts without a limit.
+        store: Storage of the counts. None takes the memory of this process.
     """
 
-    def __init__(self, bounds: Mapping[str, float], store: Store | None = None) -> None:
-        self.bounds, self.store = dict(bounds), store or Memory()
-        self._held = defaultdict[str, float](int)  # by this process; changed only while the counts are
+    def __init__(self, limits: Mapping[str, float], store: Store | None = None) -> None:
+        self.limits, self.store = dict(limits), store or Memory()
+        self._held = defaultdict[str, float](int)  # by this process; it changes only while the counts are locked
 
     def share(self, store: Store) -> None:
-        """Count elsewhere from now on, and go on with whatever was ever counted there."""
+        """Count in another store from now on, including every amount that was ever counted there."""
         self.store = store
-        self.bounds = dict.fromkeys(store.read().spent, math.inf) | self.bounds
+        self.limits = dict.fromkeys(store.read().spent, math.inf) | self.limits
 
     def begin(self) -> None:
-        """Forget what killed processes had put aside, and what ended the run; call it before any soup is under way."""
+        """Drop the reservations of killed processes and the reached limit. Call it before any soup is under way."""
         if self.store.read() != Counts():
             with self.store.changing() as counts:
                 counts.held, counts.reached = {}, None
 
     def hold(self, amounts: Mapping[str, float]) -> None:
-        """Put amounts aside for the soup under way, all or none; what isn't bounded is left out.
+        """Reserve amounts for the soup under way, all of them or none. Amounts without a limit are left out.
 
         Raises:
-            LimitError: They don't fit.
+            LimitError: The amounts do not fit.
         """
-        amounts = {name: amount for name, amount in amounts.items() if name in self.bounds}
+        amounts = {name: amount for name, amount in amounts.items() if name in self.limits}
         if not amounts:
             return
         with self.store.changing() as counts:
@@ -119,12 +112,12 @@ class Account:
                 self._held[name] += amount
 
     def pay(self, name: str, amount: float) -> None:
-        """Spend for good, of what was put aside or beyond it; killed right after, it counts as spent.
+        """Spend an amount at once, from the reservation or beyond it. It stays spent if the process is killed.
 
         Raises:
-            LimitError: It doesn't fit.
+            LimitError: The amount does not fit.
         """
-        if name not in self.bounds:
+        if name not in self.limits:
             return
         with self.store.changing() as counts:
             own = min(self._held[name], amount)
@@ -134,40 +127,36 @@ class Account:
             self._held[name] -= own
 
     def settle(self, amounts: Mapping[str, float]) -> None:
-        """Count what the soup has spent beside what was paid, and let go of all that was put aside for it."""
-        if not self.bounds:
+        """Count what the soup has spent beside what was paid, and release its reservations."""
+        if not self.limits:
             return
         with self.store.changing() as counts:
             for name, held in self._held.items():
                 counts.hold(name, -held)
-            for name in amounts.keys() & self.bounds:
+            for name in amounts.keys() & self.limits:
                 counts.spend(name, amounts[name])
             self._held.clear()
 
     def stop(self, reason: str) -> bool:
-        """Let no process begin another soup; whether this is the first to say so."""
+        """Let no process begin another soup. Return True if no process has said so before."""
         with self.store.changing() as counts:
             first = counts.reached is None
             counts.reached = counts.reached or reason
         return first
 
     def require_going(self) -> None:
-        """Raise LimitError if any process has reached a bound."""
+        """Check that no process has reached a limit.
+
+        Raises:
+            LimitError: A process has.
+        """
         if reached := self.store.read().reached:
             raise LimitError(reached)
 
     def spent(self) -> dict[str, float]:
-        """What is spent, by name, in the order of the bounds."""
+        """Return the spent amounts by name, in the order of the limits."""
         spent = self.store.read().spent
-        return {name: spent.get(name, 0) for name in self.bounds}
+        return {name: spent.get(name, 0) for name in self.limits}
 
     def _require(self, counts: Counts, name: str, amount: float) -> None:
-        require_room(name, self.bounds[name], counts.taken(name), amount)
-
-
-def require_room(name: str, bound: float, taken: float, amount: float) -> None:
-    """Raise LimitError, with the bound's name, if an amount doesn't fit beside what is taken."""
-    if taken + amount > bound:
-        raise LimitError(
-            f"{name} is {bound:,}: {round(taken, 2):,} are taken, and {round(amount, 2):,} more were needed"
-        )
+        require_room(name, self.limits[name], counts.taken(name), amount)

@@ -1,18 +1,19 @@
-"""Rectified flow: transitions with fresh noise, from the velocity at ``x_t``.
+"""Transitions of a rectified flow with fresh noise, from the velocity at ``x_t``.
 
-A latent of flow time s is ``x = (1 - s) x0 + s noise``; the velocity is ``v = noise - x0``. With x0 and the noise that
-a velocity stands for, the deterministic step to s' is ``(1 - s') x0 + s' noise``, Euler's.
+A latent of flow time s is ``x = (1 - s) x0 + s noise``. The velocity is ``v = noise - x0``. From the x0 and the noise
+of a velocity, the deterministic step to s' is ``(1 - s') x0 + s' noise``. This is Euler's step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import pi, sin
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
+from rewards.checks import require_choice
 from srsoup_lightning.diffusion.transition import Kernel, Prediction, Shares
 
 FlowTransition = Literal["ancestral", "cps", "sde"]
@@ -20,14 +21,14 @@ FlowTransition = Literal["ancestral", "cps", "sde"]
 
 @dataclass(frozen=True)
 class Flow(Kernel):
-    """What the transitions of a rectified flow share.
+    """Base of the transitions of a rectified flow.
 
     Args:
         times: Flow times s of the T + 1 levels, falling, in [0, 1].
-        eta: The noise level, in [0, 1]; 0 is the plain flow, Euler's step.
+        eta: Noise level, in [0, 1]. 0 is the plain flow, with Euler's step.
 
     Raises:
-        ValueError: Fewer than two levels, levels that don't fall, or eta outside [0, 1].
+        ValueError: There are fewer than two levels, levels do not fall, or eta is outside [0, 1].
     """
 
     times: tuple[float, ...]
@@ -42,19 +43,23 @@ class Flow(Kernel):
 
     @property
     def steps(self) -> int:
-        """The number T of denoising steps."""
+        """See :attr:`Kernel.steps`."""
         return len(self.times) - 1
 
     def shares(self, level: int) -> Shares:
         """See :meth:`Kernel.shares`."""
         return Shares(1 - self.times[level], self.times[level])
 
+    def deterministic(self) -> Kernel:
+        """See :meth:`Kernel.deterministic`."""
+        return replace(self, eta=0.0)
+
 
 class FlowAncestral(Flow):
-    """What DDIM's eta is to diffusion: at eta 1 the posterior ``q(x_{s'} | x_s, x0)``, less noise below.
+    """DDIM's eta for a flow. At eta 1 this is the posterior ``q(x_{s'} | x_s, x0)``; below 1 it has less noise.
 
-    Song et al. 2021, arXiv:2010.02502, equations 12 and 16 with the flow's coefficients ``1 - s`` and ``s``. Keeps the
-    marginals as steps get small, and ends without noise.
+    Song et al. 2021, arXiv:2010.02502, equations 12 and 16 with the flow's coefficients ``1 - s`` and ``s``. It keeps
+    the marginals as steps get small. It ends without noise.
     """
 
     def sigma(self, step: int) -> float:
@@ -65,11 +70,11 @@ class FlowAncestral(Flow):
 
 
 class FlowCPS(Flow):
-    """Coefficient-preserving sampling: in every step, as much noise leaves as is drawn anew.
+    """Coefficient-preserving sampling: each step removes as much noise as it draws anew.
 
-    Wang & Yu 2025, arXiv:2509.05952. At eta 1 all noise is drawn anew. Ends without noise. The share drawn anew doesn't
-    shrink with the steps, so the more steps, the less is left of what a clean latent's prediction can't tell: pictures
-    vary less than the model's own.
+    Wang & Yu 2025, arXiv:2509.05952. At eta 1 all noise is drawn anew. It ends without noise. The share that is drawn
+    anew does not shrink with the step size. So more steps lose more of the variation that the predicted clean latent
+    does not have, and pictures vary less than those of the model itself.
     """
 
     def sigma(self, step: int) -> float:
@@ -78,15 +83,15 @@ class FlowCPS(Flow):
 
 
 class FlowSDE(Flow):
-    """The flow's stochastic differential equation by Euler and Maruyama, as Flow-GRPO has it.
+    """Euler-Maruyama steps of the flow's stochastic differential equation, as in Flow-GRPO.
 
-    Liu et al. 2025, arXiv:2505.05470, equation 9. Keeps the marginals as steps get small, but for the first step from
-    pure noise, whose excess later steps forget. Its last step adds noise that stays in the picture, the more the fewer
-    the steps.
+    Liu et al. 2025, arXiv:2505.05470, equation 9. It keeps the marginals as steps get small. Only the first step from
+    pure noise adds too much noise, which later steps remove. The last step adds noise that stays in the picture. With
+    fewer steps, this noise is stronger.
     """
 
     def _noise(self, step: int) -> float:
-        """Diffusion coefficient b of a step; at s = 1, where it diverges, that of the next level's denominator."""
+        """Diffusion coefficient b of a step. At s = 1 it diverges, so the next level's time is in the denominator."""
         s, there = self.times[step], self.times[step + 1]
         return self.eta * (s / (1 - (there if s == 1 else s))) ** 0.5
 
@@ -106,16 +111,15 @@ KERNELS: dict[FlowTransition, type[Flow]] = {"ancestral": FlowAncestral, "cps": 
 
 
 def flow_kernel(transition: FlowTransition, times: tuple[float, ...], eta: float) -> Flow:
-    """The kernel by name.
+    """Return the kernel of that name.
 
     Raises:
-        ValueError: An unknown name, and see :class:`Flow`.
+        ValueError: The name is unknown, or see :class:`Flow`.
     """
-    if transition not in KERNELS:
-        raise ValueError(f"transition {transition!r} is unknown: choose from {', '.join(get_args(FlowTransition))}")
+    require_choice("transition", transition, FlowTransition)
     return KERNELS[transition](times, eta)
 
 
 def flow_prediction(velocity: Tensor, x: Tensor, time: float) -> Prediction:
-    """The clean latent and the noise that a velocity (B, C, H, W) at x (B, C, H, W) of flow time s stands for."""
+    """Convert a velocity (B, C, H, W) at latents x (B, C, H, W) of flow time s to a clean latent and noise."""
     return Prediction(x - time * velocity, x + (1 - time) * velocity)

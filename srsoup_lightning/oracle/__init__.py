@@ -1,1 +1,7 @@
-"""Asking black-box rewards: checked, retried, remembered and counted."""
+"""Asking black-box rewards: checked, counted, retried and cached."""
+
+from srsoup_lightning.oracle.oracle import RewardOracle
+from srsoup_lightning.oracle.policy import OraclePolicy, RewardError
+from srsoup_lightning.oracle.wrappers import Question
+
+__all__ = ["OraclePolicy", "Question", "RewardError", "RewardOracle"]

@@ -1,31 +1,36 @@
-"""The methods, one file each, behind one interface."""
+"""Samplers, one file for each method, behind one interface."""
 
-from srsoup_lightning.oracle.oracle import RewardOracle
-from srsoup_lightning.oracle.policy import OraclePolicy, RewardError
+from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.base import Sampler
+from srsoup_lightning.samplers.base import OnePreference, Sampler
 from srsoup_lightning.samplers.best_of_n import BestOfN
+from srsoup_lightning.samplers.guidance import DSG
+from srsoup_lightning.samplers.particles import FKSteering
 from srsoup_lightning.samplers.result import Moment, Observation, OnStep, Soup
-from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
+from srsoup_lightning.samplers.soup import Auto, SRSoup, WeightedSum
 from srsoup_lightning.samplers.unsteered import BaseModel
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
-from srsoup_lightning.search.pooling import Auto, Pooled
+from srsoup_lightning.search.pooling import Pooled
+from srsoup_lightning.search.scalarise import Value
 from srsoup_lightning.search.selection import Selection
 from srsoup_lightning.search.shaping import Shaping
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, StepState
 from srsoup_lightning.search.surrogate import Surrogate
 
 __all__ = [
+    "DSG",
     "AdaptiveAnchors",
     "Auto",
     "BaseModel",
     "BestOfN",
+    "FKSteering",
     "FixedSoup",
     "Gated",
     "Moment",
     "Never",
     "Observation",
     "OnStep",
+    "OnePreference",
     "OraclePolicy",
     "Pooled",
     "Problem",
@@ -39,5 +44,6 @@ __all__ = [
     "Soup",
     "StepState",
     "Surrogate",
+    "Value",
     "WeightedSum",
 ]

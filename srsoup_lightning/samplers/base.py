@@ -1,54 +1,34 @@
-"""What every method shares: its knobs, the run of one soup, and the result."""
+"""Base classes of all samplers."""
 
 from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
+from rewards.checks import require_choice
 from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.diffusion.process import Process
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.result import OnStep, Soup
+from srsoup_lightning.samplers.result import OnStep, Soup, shifted
 from srsoup_lightning.search.candidates import distinct
+from srsoup_lightning.search.scalarise import Scalarisation, Value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler(abc.ABC):
-    """A way to spend network evaluations and reward queries on pictures, one a preference.
+class Sampler(Process, abc.ABC):
+    """Method that spends network evaluations and reward queries on pictures, one for each preference.
 
-    Args:
-        num_inference_steps: The number T of denoising steps, at least 1.
-        guidance_scale: Classifier-free guidance; 1 turns it off and halves the network evaluations. Models with
-            distilled guidance are told the scale instead, and Z-Image counts from 0.
-        eta: Share of the noise that is drawn anew in each step, or a flow's noise level, in [0, 1].
-        max_batch: How many latents the network sees at once: lower it where memory runs out.
-
-    Raises:
-        ValueError: A number outside its range.
+    Arguments and errors are those of :class:`~srsoup_lightning.diffusion.process.Process`.
     """
-
-    num_inference_steps: int = 50
-    guidance_scale: float = 5.0
-    eta: float = 1.0
-    max_batch: int = 64
-
-    def __post_init__(self) -> None:
-        for name in ("num_inference_steps", "max_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: give at least 1")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta is {self.eta}: give a number in [0, 1]")
-
-    @property
-    def antithetic_noise(self) -> bool:
-        """Whether this method's candidates come in mirrored pairs."""
-        return False
 
     @abc.abstractmethod
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
-        """Clean latents (P, C, H, W), one a preference, in the order of `preferences`."""
+        """Return clean latents (P, C, H, W), one for each preference, in their order."""
 
     def run(
         self, problem: Problem, preferences: Preferences, prompt: str, seed: int, on_step: OnStep = lambda _: None
@@ -56,20 +36,21 @@ class Sampler(abc.ABC):
         """Make one soup.
 
         Args:
-            problem: The prompt's denoising process and rewards, whose names must be those of `preferences`.
-            preferences: The points to make pictures for.
-            prompt: The prompt; with `seed`, all that the random numbers depend on.
-            seed: The seed.
-            on_step: Told after every denoising step.
+            problem: Denoising process of the prompt and rewards, whose names must be those of `preferences`.
+            preferences: Preferences to make pictures for.
+            prompt: Prompt. All random numbers depend on it and on `seed` alone.
+            seed: Seed.
+            on_step: Callback after every denoising step.
 
         Raises:
             RewardError: A reward failed.
-            LimitError: The soup is abandoned, for what would come next goes beyond a bound.
+            LimitError: The soup is abandoned, because the next operation would exceed a limit.
+            TypeError: The method needs gradients that a reward does not have.
         """
-        noise = NoiseSource(prompt, seed, problem.shape, problem.device, self.antithetic_noise)
-        with problem.ledger.timed():
+        noise = NoiseSource(prompt, seed, problem.shape, problem.device)
+        with problem.meter.timed():
             latents = self.sample(problem, preferences, noise, on_step)
-            points, place = distinct(latents)
+            points, index = distinct(latents)
             images = problem.decode(latents[points])
         rewards, failed = problem.score(images)
         return Soup(
@@ -78,8 +59,80 @@ class Sampler(abc.ABC):
             reward_names=preferences.rewards,
             preference_names=tuple(preferences.names),
             preferences=preferences.weights,
-            images=images[place].cpu(),
-            rewards=rewards[place].cpu(),
-            failed=failed[place].cpu(),
+            images=images[index].cpu(),
+            rewards=rewards[index].cpu(),
+            failed=failed[index].cpu(),
             ledger=problem.ledger,
         )
+
+
+class Prefix(NamedTuple):
+    """First steps of a method, which all preferences share.
+
+    Attributes:
+        step: Number of steps done.
+        x: Latents (K, C, H, W) of that level.
+        rewards: Rewards (K, M) of their previews, if the method has asked about them.
+    """
+
+    step: int
+    x: Tensor
+    rewards: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnePreference(Sampler, abc.ABC):
+    """Base of methods that know one number to maximise. They run once for each preference.
+
+    A subclass writes :meth:`search`, and :meth:`prefix` if preferences share their first steps.
+
+    Args:
+        scalarisation: Value of rewards to a preference: "linear", "tchebycheff" or "ranks", see
+            :class:`~srsoup_lightning.search.scalarise.Value`.
+
+    Raises:
+        ValueError: The scalarisation is unknown, or see :class:`Sampler`.
+    """
+
+    scalarisation: Scalarisation = "linear"
+
+    needs_gradient: ClassVar[bool] = False
+    """Whether the method needs gradients of the rewards."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("scalarisation", self.scalarisation, Scalarisation)
+
+    def prefix(self, problem: Problem, noise: NoiseSource, on_step: OnStep) -> Prefix:
+        """Make the steps that all preferences share: none by default, from the start of the first trajectory."""
+        return Prefix(0, noise.start().unsqueeze(0))
+
+    @abc.abstractmethod
+    def search(self, problem: Problem, value: Value, noise: NoiseSource, prefix: Prefix, on_step: OnStep) -> Tensor:
+        """Return the clean latent (1, C, H, W) of one preference.
+
+        Args:
+            problem: Denoising process and rewards.
+            value: Value of rewards (B, M) to the preference. Its units are not set.
+            noise: Source of all random numbers.
+            prefix: Steps that are done.
+            on_step: Callback after every step from there on.
+        """
+
+    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
+        """See :meth:`Sampler.sample`."""
+        if self.needs_gradient:
+            problem.oracle.require_gradients(type(self).__name__, list(problem.rewards))
+        steps, count = problem.kernel.steps, len(preferences)
+        first = self.prefix_steps(steps)
+        total = first + count * (steps - first)
+        prefix = self.prefix(problem, noise, shifted(on_step, 0, total))
+        latents = []
+        for number, weights in enumerate(preferences.weights.to(problem.device)):
+            report = shifted(on_step, number * (steps - first), total)  # moments of a search count from its prefix on
+            latents.append(self.search(problem, Value(weights, self.scalarisation), noise, prefix, report))
+        return torch.cat(latents)
+
+    def prefix_steps(self, steps: int) -> int:
+        """Return the number of steps of :meth:`prefix`, of so many steps."""
+        return 0

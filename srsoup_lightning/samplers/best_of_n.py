@@ -1,4 +1,4 @@
-"""Best of N: draw a pool, keep for every preference the picture it likes best. The honest rival at many preferences."""
+"""Best of N: one pool of samples, of which each preference takes the best one."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
-from srsoup_lightning.samplers.result import Moment, OnStep
-from srsoup_lightning.samplers.unsteered import unsteered
-from srsoup_lightning.search.selection import choose
+from srsoup_lightning.samplers.result import OnStep, shifted
+from srsoup_lightning.samplers.walk import unsteered
+from srsoup_lightning.search.scalarise import best_index
 
 
 @dataclass(frozen=True, kw_only=True)
 class BestOfN(Sampler):
-    """One pool of unsteered pictures serves all preferences: pool * M queries, however many there are.
+    """One pool of unsteered pictures serves all preferences, for ``pool * M`` queries whatever their number.
 
-    A preference takes the picture with the highest weighted sum of rewards, each standardised over the pool. Called
-    random search by Ma et al. 2025, arXiv:2501.09732.
+    A preference takes the picture with the highest weighted sum of rewards, each standardised over the pool. Ma et al.
+    2025, arXiv:2501.09732, call it random search.
 
     Args:
-        pool: How many pictures are drawn, at least 1.
+        pool: Number of pictures, at least 1.
 
     Raises:
-        ValueError: A number outside its range.
+        ValueError: A number is outside its range.
     """
 
     pool: int = 96
@@ -39,16 +39,12 @@ class BestOfN(Sampler):
 
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
         """See :meth:`Sampler.sample`."""
-        pool, scores = [], []
+        pool, rewards = [], []
         steps = problem.kernel.steps
-        chunks = torch.arange(self.pool).split(self.max_batch)
+        chunks = torch.arange(self.pool).split(problem.batch.rows)
         for done, members in enumerate(chunks):
-
-            def report(moment: Moment, done: int = done) -> None:
-                on_step(Moment(done * steps + moment.step, len(chunks) * steps, problem.ledger))
-
+            report = shifted(on_step, done * steps, len(chunks) * steps)
             latents = unsteered(problem, noise, members.tolist(), report)
             pool.append(latents)
-            scores.append(problem.judge(latents, steps))
-        rewards = torch.cat(scores)
-        return torch.cat(pool)[choose(rewards, preferences.weights.to(problem.device))]
+            rewards.append(problem.query(latents, steps))
+        return torch.cat(pool)[best_index(torch.cat(rewards), preferences.weights.to(problem.device))]

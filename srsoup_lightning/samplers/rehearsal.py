@@ -1,4 +1,4 @@
-"""What a run will cost, before anything is loaded: the sampler itself runs, on a stand-in for the model."""
+"""Rehearsal of a soup: the sampler itself runs on a stand-in for the model, so that costs are known beforehand."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import cos, pi
+from statistics import fmean
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from srsoup_lightning.costs.account import budget_of
 from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.costs.limits import budget_of
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.process import BatchSize
 from srsoup_lightning.diffusion.transition import DDIM, Kernel, Prediction
-from srsoup_lightning.oracle.oracle import RewardOracle
+from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
@@ -29,57 +31,90 @@ Result = TypeVar("Result")
 
 
 def count(sampler: Sampler, preferences: Preferences, *, model: Denoiser | None = None, seed: int = 0) -> Ledger:
-    """Count a soup's queries, network evaluations and decodes, without a model; see :func:`rehearse`."""
+    """Count the costs of a soup without a model; see :func:`rehearse`."""
     return rehearse(sampler, preferences, model=model, seed=seed)[0]
 
 
 def rehearse(
     sampler: Sampler, preferences: Preferences, *, model: Denoiser | None = None, seed: int = 0
 ) -> tuple[Ledger, dict[str, float]]:
-    """What a soup costs, and the images that it sends to rewards, final ones among them, by the names of budgets.
+    """Count the costs of a soup, and the images that it sends to rewards, by the names of budgets.
 
-    Exact where the sharing policy looks at nothing but steps and preferences; where it looks at the latents, those of
-    the stand-in stand for the model's, and another `seed` gives other counts.
+    Final images are included in the latter. The counts are exact where the sharing policy depends on nothing but steps
+    and preferences. Where it depends on latents, those of the stand-in take the place of the model's, and another
+    `seed` gives other counts.
 
     Args:
-        sampler: The method.
-        preferences: The points to make pictures for.
-        model: A prompt's denoising process where one is loaded, for its transitions and for what a prediction costs;
-            None searches every step, which is one more than schedules have whose last step is without noise, and takes
-            two evaluations for a guided prediction, which is one more than distilled models take.
-        seed: Of the stand-in's rewards.
+        sampler: Method.
+        preferences: Preferences to make pictures for.
+        model: Denoising process of a prompt, for its transitions and for the costs of a prediction. None searches every
+            step, which is one more than schedules have whose last step is without noise. It takes two evaluations for a
+            guided prediction, which is one more than distilled models take.
+        seed: Seed of the stand-in's rewards.
     """
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(len(preferences.rewards), *SHAPE, generator=generator)
-    rewards = {
-        name: partial(_projected, direction) for name, direction in zip(preferences.rewards, directions, strict=True)
-    }
+    rewards = {name: _Projection(direction) for name, direction in zip(preferences.rewards, directions, strict=True)}
     if model is None:
-        denoiser = stand_in(searched_throughout(sampler), 2 if sampler.guidance_scale > 1 else 1)
+        kernel = cosine_schedule(sampler.num_inference_steps, sampler.eta)
+        denoiser = stand_in(kernel, 2 if sampler.guidance_scale > 1 else 1)
     else:
         denoiser = stand_in(model.kernel, model.evaluations)
-    judges = RewardOracle(rewards, bounds={budget_of(name): math.inf for name in rewards})
-    soup = sampler.run(Problem(denoiser, judges, sampler.max_batch), preferences, "plan", seed)
-    return soup.ledger, judges.account.spent()
+    oracle = RewardOracle(rewards, limits={budget_of(name): math.inf for name in rewards})
+    soup = sampler.run(Problem(denoiser, oracle, BatchSize.of(sampler.max_batch)), preferences, "plan", seed)
+    return soup.ledger, oracle.account.spent()
 
 
-def searched_throughout(sampler: Sampler) -> DDIM:
-    """The cosine schedule with the steps and the eta of a sampler."""
-    return cosine_schedule(sampler.num_inference_steps, sampler.eta)
+class Forecast:
+    """Expected costs of a run's soups: counted by a rehearsal once, and timed by the mean of the finished soups.
+
+    Args:
+        sampler: Method.
+        preferences: Preferences to make pictures for.
+    """
+
+    def __init__(self, sampler: Sampler, preferences: Preferences) -> None:
+        self.sampler, self.preferences = sampler, preferences
+        self._rehearsed: tuple[Ledger, dict[str, float]] | None = None
+        self._seconds: list[float] = []
+
+    def expected(self, denoiser: Denoiser) -> tuple[Ledger, dict[str, float]]:
+        """Return the expected costs of a soup, and images sent to rewards, as :func:`rehearse` does."""
+        if self._rehearsed is None:
+            self._rehearsed = rehearse(self.sampler, self.preferences, model=denoiser)
+        ledger, images = self._rehearsed
+        return replace(ledger, seconds=fmean(self._seconds) if self._seconds else 0.0), images
+
+    def learn(self, ledger: Ledger) -> None:
+        """Take the seconds of a finished soup into account."""
+        self._seconds.append(ledger.seconds)
 
 
 def cosine_schedule(steps: int, eta: float) -> DDIM:
-    """A cosine schedule (Nichol & Dhariwal 2021) whose cleanest level keeps some noise."""
+    """Return a cosine schedule (Nichol & Dhariwal 2021) whose cleanest level keeps some noise."""
     angles = [0.02 + 0.96 * (steps - level) / steps for level in range(steps + 1)]
     return DDIM(tuple(cos(angle * pi / 2) ** 2 for angle in angles), eta)
 
 
-def _projected(direction: Tensor, images: Tensor, prompts: list[str]) -> Tensor:
-    return (images * direction).sum((1, 2, 3))
+class _Projection:
+    """Reward of the stand-in: the projection of an image on a direction."""
+
+    is_differentiable, on_cpu = True, False
+
+    def __init__(self, direction: Tensor) -> None:
+        self.direction = direction
+        self.before_repeat: Callable[[int], None] = lambda images: None
+
+    def check(self) -> None:
+        """Nothing can be missing."""
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """Return scores (B,) of images (B, 3, H, W)."""
+        return (images * self.direction).sum((1, 2, 3))
 
 
 def stand_in(kernel: Kernel, evaluations: int) -> Denoiser:
-    """A denoiser that does next to nothing, over the given transitions."""
+    """Return a denoiser of the given transitions that computes next to nothing."""
 
     def denoise(x: Tensor, level: int) -> Prediction:
         return Prediction(x.tanh(), x)
@@ -109,13 +144,13 @@ def stand_in(kernel: Kernel, evaluations: int) -> Denoiser:
 
 @dataclass(frozen=True)
 class Rates:
-    """What one of each costs, measured.
+    """Measured time of each operation, and memory.
 
     Attributes:
-        evaluation: Seconds a network evaluation of a latent, in batches of the sampler's size.
-        decode: Seconds a decode.
-        queries: Seconds a query, by reward.
-        peak: Memory at its highest, in bytes.
+        evaluation: Seconds for one network evaluation of a latent, in batches of the sampler's size.
+        decode: Seconds for one decode.
+        queries: Seconds for one query, by reward.
+        peak: Peak memory in bytes.
     """
 
     evaluation: float
@@ -124,14 +159,14 @@ class Rates:
     peak: int
 
     def seconds(self, ledger: Ledger) -> float:
-        """What a soup with these counts takes, one after the other."""
+        """Return the seconds of a soup with these counts, if no operations overlap."""
         asked = sum(self.queries[name] * number for name, number in ledger.queries.items())
         return self.evaluation * ledger.nfe + self.decode * ledger.decodes + asked
 
 
 def probe(problem: Problem) -> Rates:
-    """Time a loaded model and its judges on a full batch of noise, after a first call that warms up."""
-    denoiser, batch, device = problem.denoiser, problem.max_batch, problem.device
+    """Time a loaded model and its rewards on a full batch of noise, after a first call that warms up."""
+    denoiser, batch, device = problem.denoiser, problem.batch.rows, problem.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     noise = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0)).to(device)
@@ -140,14 +175,14 @@ def probe(problem: Problem) -> Rates:
         decode, images = _timed(lambda: denoiser.decode_preview(prediction.x0), device)
         prompts = [problem.prompt] * batch
         queries = {
-            name: _timed(partial(score, images, prompts), device)[0] / batch
-            for name, score in problem.judges.rewards.items()
+            name: _timed(partial(reward.score, images, prompts), device)[0] / batch
+            for name, reward in problem.oracle.rewards.items()
         }
     return Rates(evaluation / batch / denoiser.evaluations, decode / batch, queries, _peak_memory(device))
 
 
 def _timed(call: Callable[[], Result], device: torch.device) -> tuple[float, Result]:
-    """The shortest of some calls in seconds, and what it returned."""
+    """Seconds of the shortest of some calls, and the result of a call."""
     durations = []
     for _ in range(1 + REPEATS):
         start = time.perf_counter()
@@ -159,10 +194,10 @@ def _timed(call: Callable[[], Result], device: torch.device) -> tuple[float, Res
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Bytes: of the device's allocator, or of the whole process where the device is the CPU."""
+    """Peak memory in bytes: of the device's allocator, or of the whole process where the device is the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource  # which Windows has not
+    import resource  # Windows does not have it
 
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

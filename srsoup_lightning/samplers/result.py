@@ -1,4 +1,4 @@
-"""The result of a sampler, and what is told of it on the way."""
+"""Result of a sampler, and the progress that it reports on the way."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from srsoup_lightning.search.sharing import StepState
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What a step that asked about candidates saw of its P trajectories, on the problem's device.
+    """Observations of a step that asked about candidates of its P trajectories, on the problem's device.
 
     Args:
-        standing: Where they stood before the step.
-        rewards: Mean reward of the candidates around each trajectory, over those that were asked about, (P, M); NaN
+        state: State of the trajectories before the step.
+        rewards: Mean reward of the candidates around each trajectory, over those that were asked about, (P, M). NaN
             where none was.
     """
 
-    standing: StepState
+    state: StepState
     rewards: Tensor
 
     @property
     def preferences(self) -> Tensor:
-        """Weights of each trajectory's preference, (P, M); with anchors, these among them."""
-        return self.standing.preferences
+        """Weights of each trajectory's preference, (P, M), those of anchors included."""
+        return self.state.preferences
 
     @property
     def closeness(self) -> Tensor:
-        """How close the pictures are that they were heading for, symmetric (P, P) in [0, 1]; computed when asked for.
+        """Closeness of the predicted clean latents, symmetric (P, P) in [0, 1]. It is computed when asked for.
 
         See :func:`srsoup_lightning.search.closeness.preview_closeness`.
         """
-        return self.standing.preview_closeness
+        return self.state.preview_closeness
 
 
 class Moment(NamedTuple):
-    """Where a run stands, told after every denoising step.
+    """Progress of a run, reported after every denoising step.
 
     Attributes:
-        step: Steps done, 1 ... steps.
-        steps: Their number.
-        ledger: What the soup has cost so far; the sampler goes on counting in it.
-        observation: What the step saw; None where it asked about no candidates.
+        step: Number of steps done, 1 ... steps.
+        steps: Number of steps of the soup. A method with several trajectories counts the steps of all of them.
+        ledger: Costs of the soup so far. The sampler goes on counting in it.
+        observation: Observations of the step. None where it asked about no candidates.
     """
 
     step: int
@@ -56,22 +56,32 @@ class Moment(NamedTuple):
 
 
 OnStep = Callable[[Moment], None]
+"""Callback after every denoising step."""
 
 
-@dataclass  # not frozen, for Lightning rebuilds the predictions that it moves between devices
+def shifted(on_step: OnStep, done: int, steps: int) -> OnStep:
+    """Return a callback for a part of a soup: `done` steps came before it, of `steps` steps altogether."""
+
+    def report(moment: Moment) -> None:
+        on_step(moment._replace(step=done + moment.step, steps=steps))
+
+    return report
+
+
+@dataclass  # not frozen, because Lightning rebuilds the predictions that it moves between devices
 class Soup:
-    """The pictures of one prompt and one seed, one for every preference, and what they cost.
+    """Pictures of one prompt and one seed, one for each preference, and their costs.
 
     Attributes:
-        prompt: The prompt.
-        seed: The seed.
-        reward_names: The M rewards, in the order of the last axis.
-        preference_names: The P preferences, in the order of the first axis.
+        prompt: Prompt.
+        seed: Seed.
+        reward_names: Names of the M rewards, in the order of the last axis.
+        preference_names: Names of the P preferences, in the order of the first axis.
         preferences: Their weights, (P, M).
         images: (P, 3, H, W) float32 in [0, 1], on the CPU.
-        rewards: Scores of those very images, (P, M) float32, on the CPU.
-        failed: Where a reward gave no score and the worst of the soup stands instead, bool (P, M), on the CPU.
-        ledger: What the run cost.
+        rewards: Scores of these images, (P, M) float32, on the CPU.
+        failed: True where a reward gave no score and the worst one of the soup stands instead, bool (P, M), on the CPU.
+        ledger: Costs.
     """
 
     prompt: str

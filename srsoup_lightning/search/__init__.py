@@ -1,5 +1,6 @@
-"""The mathematics of black-box steering: tensors in, tensors out.
+"""Tensor maths of search: pure functions and small policies over rewards, noise and latents.
 
-One alphabet of axes: P preferences (each with its trajectory), S suppliers (trajectories whose candidates are asked
-about), M rewards, N candidates, d numbers of a latent.
+All files share the names of the axes. P is the number of preferences, each with its trajectory. S is the number of
+sources, the trajectories whose candidates are asked about. M is the number of rewards and N the number of candidates. K
+is the number of points of a pool, and d the number of values of a latent.
 """

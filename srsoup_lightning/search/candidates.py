@@ -1,19 +1,113 @@
-"""Which latents stand apart, so that work at one point is done once."""
+"""Candidates of a step: the points that trajectories stand at, the sources of gradients, and the answers about them."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from srsoup_lightning.search.shaping import EPSILON, Shaping, deviation_within
+from srsoup_lightning.search.surrogate import GaussianProcess
+
+LEAST_EXPLAINED = 0.1  # share of a reward's spread; a reward that is predicted worse has no more influence for it
+
 
 def distinct(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The points that latents x (P, *shape) stand at, equal to the last bit.
+    """Find the distinct points among latents x (P, *shape), equal to the last bit.
+
+    Work at one point is then done once.
 
     Returns:
-        The rows (U,) of the first latent at each point, and each latent's point (P,), an index into them.
+        Rows (U,) of the first latent at each point, and for each latent the index (P,) of its point among them.
     """
-    _, place = torch.unique(x.flatten(1), dim=0, return_inverse=True)
+    _, index = torch.unique(x.flatten(1), dim=0, return_inverse=True)
     rows = torch.arange(len(x), device=x.device)
-    first = torch.full((int(place.max()) + 1,), len(x), device=x.device).scatter_reduce(0, place, rows, "amin")
+    first = torch.full((int(index.max()) + 1,), len(x), device=x.device).scatter_reduce(0, index, rows, "amin")
     order = first.argsort()
-    return first[order], order.argsort()[place]
+    return first[order], order.argsort()[index]
+
+
+class Points(NamedTuple):
+    """Distinct points that trajectories stand at, U of them."""
+
+    index: Tensor  # (P,), each trajectory's point
+    means: Tensor  # (U, C, H, W), means of the transitions
+    noise: Tensor  # (U, C, H, W), predicted noise
+
+
+class Sources(NamedTuple):
+    """Sources of a step, S of them: the trajectories whose candidates are previewed or asked about."""
+
+    mask: Tensor  # bool: the sources among the trajectories (P,), or among the points that they stand at (U,)
+    coefficients: Tensor  # (P, S, M)
+    counts: Tensor  # number of candidates that each reward is asked about, (S, M)
+    means: Tensor  # (S, C, H, W)
+    noise: Tensor  # predicted noise, (S, C, H, W)
+
+    @classmethod
+    def of(cls, coefficients: Tensor, counts: Tensor, points: Points, own_noise: bool, preview_all: bool) -> Sources:
+        """Select the sources that some trajectory uses.
+
+        Args:
+            coefficients: Preference weight times sharing weight, (P, P, M).
+            counts: Number of candidates that each trajectory asks each reward about if any uses them, (P, M).
+            points: Points that the trajectories stand at.
+            own_noise: Whether each trajectory is a source by itself. If not, all trajectories at one point are one.
+            preview_all: Whether sources count whose candidates are previewed but not asked about.
+        """
+        index, means, noise = points
+        if own_noise:
+            means, noise = means[index], noise[index]
+        else:
+            merged = coefficients.new_zeros(len(coefficients), len(means), coefficients.shape[2])
+            coefficients = merged.index_add_(1, index, coefficients)
+            at = index.unsqueeze(1).expand_as(counts)
+            counts = counts.new_zeros(len(means), counts.shape[1]).scatter_reduce(0, at, counts, "amax")
+        used = (coefficients > 0).any(0)
+        counts = counts * used
+        mask = used.any(1) if preview_all else counts.any(1)
+        return cls(mask, coefficients[:, mask], counts[mask], means[mask], noise[mask])
+
+    def asked(self, candidates: int) -> Tensor:
+        """Return which of N candidates are asked about: the first ones, as many as `counts` says; bool (S, M, N)."""
+        return torch.arange(candidates, device=self.counts.device) < self.counts.unsqueeze(-1)
+
+
+class Answers(NamedTuple):
+    """Rewards of the candidates of S sources."""
+
+    rewards: Tensor  # (S, M, N), 0 where not asked
+    asked: Tensor  # bool (S, M, N)
+    clean: Tensor | None  # clean latents of all candidates, (S, N, C, H, W); None without a surrogate
+
+    def means(self) -> Tensor:
+        """Return mean rewards over the candidates that were asked about, (S, M). NaN where none was."""
+        return self.rewards.sum(2) / self.asked.sum(2)
+
+
+def shaped_answers(answers: Answers, shapings: list[Shaping], processes: list[GaussianProcess]) -> Tensor:
+    """Convert answers to the weights (S, M, N) of the candidates for each reward.
+
+    With a surrogate, the weights are those of its predictions. A prediction is the answer shrunk towards the mean. So,
+    standardised, it reaches along the gradient of the reward only by the share of the spread that is explained.
+    Divided by that share, each reward pulls as hard as if all its candidates were asked about, however well it is
+    predicted.
+
+    Args:
+        answers: Answers of the step. A surrogate learns them.
+        shapings: Shaping of each of the M rewards.
+        processes: Gaussian process of each reward. Empty without a surrogate.
+    """
+    rewards, asked, clean = answers
+    if clean is None:
+        return torch.stack([shape(rewards[:, j], asked[:, j]) for j, shape in enumerate(shapings)], dim=1)
+    spread = 2 * float(clean.flatten(2).var(1).mean())
+    weights = []
+    for j, (shape, process) in enumerate(zip(shapings, processes, strict=True)):
+        reward, answered = rewards[:, j], asked[:, j]
+        process.learn(clean[answered], reward[answered])
+        predictions = process.predict(clean, spread)
+        explained = deviation_within(predictions) / (deviation_within(reward, answered) + EPSILON)
+        weights.append(shape(predictions) / explained.clamp_min(LEAST_EXPLAINED))
+    return torch.stack(weights, dim=1)

@@ -1,48 +1,42 @@
-"""How close trajectories are: when a borrowed search gradient is as good as an own one."""
+"""Closeness of trajectories: it says when a borrowed search gradient is as good as an own one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
-
-from srsoup_lightning.search.gradient import bhattacharyya
-
-if TYPE_CHECKING:
-    from srsoup_lightning.search.sharing import StepState
 
 Measure = Literal["previews", "means"]
 
 
 def preview_closeness(previews: Tensor) -> Tensor:
-    """``exp(-|a - b|^2 / d)`` for every pair of clean latents (P, *shape): (P, P) in [0, 1], 1 where they agree.
+    """Return ``exp(-|a - b|^2 / d)`` for every pair of clean latents (P, *shape).
 
-    Latents have about unit variance, so unrelated pictures come to ``exp(-2)`` or less.
+    Latents have about unit variance, so unrelated pictures have at most about ``exp(-2)``.
+
+    Returns:
+        Symmetric (P, P) in [0, 1], 1 where two latents agree.
     """
     flat = previews.flatten(1)
     distance = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
     return torch.exp(-distance.square() / flat.shape[1])
 
 
-def closeness(standing: StepState, measure: Measure) -> Tensor:
-    """How close every pair of trajectories is, symmetric (P, P) in [0, 1], 1 where they agree.
+def bhattacharyya(means_a: Tensor, means_b: Tensor, sigma: float) -> Tensor:
+    """Return the overlap per dimension of the denoising Gaussians at every pair of means.
+
+    ``exp(-|a - b|^2 / (8 d sigma^2))``: the Bhattacharyya coefficient of N(a, sigma^2 I) and N(b, sigma^2 I), to the
+    power 1/d so that it compares across latent sizes.
 
     Args:
-        standing: Where they stand.
-        measure: "previews" compares the pictures they are heading for, see :func:`preview_closeness`; "means" takes the
-            Bhattacharyya coefficient per dimension of their transitions, which falls with sigma whatever they do.
+        means_a: (A, *shape).
+        means_b: (B, *shape).
+        sigma: Standard deviation of both, above 0.
+
+    Returns:
+        (A, B) in (0, 1].
     """
-    if measure == "means":
-        return bhattacharyya(standing.means, standing.means, standing.sigma)
-    return standing.preview_closeness
-
-
-def require_measure(measure: str) -> None:
-    """A measure is one that :func:`closeness` knows.
-
-    Raises:
-        ValueError: It isn't.
-    """
-    if measure not in get_args(Measure):
-        raise ValueError(f"measure {measure!r} is unknown: choose from {', '.join(get_args(Measure))}")
+    flat_a, flat_b = means_a.flatten(1), means_b.flatten(1)
+    distance = torch.cdist(flat_a, flat_b, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.exp(-distance.square() / (8 * flat_a.shape[1] * sigma**2))

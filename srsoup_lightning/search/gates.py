@@ -1,4 +1,4 @@
-"""Borrowing that ends when trajectories part, not at a fixed step."""
+"""Sharing that ends when trajectories part, and not at a fixed step."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from srsoup_lightning.search.closeness import Measure, closeness, require_measure
-from srsoup_lightning.search.sharing import Sharing, StepState, listen_to_anchors, listen_to_self
+from rewards.checks import require_choice
+from srsoup_lightning.search.closeness import Measure
+from srsoup_lightning.search.sharing import Sharing, StepState, share_anchors, share_own
 
 
 @dataclass(frozen=True)
 class Thresholded(Sharing):
-    """A policy with a bound on closeness.
+    """Base of policies with a threshold of closeness.
 
     Args:
-        threshold: How close is close, in [0, 1]; 1 only where trajectories agree.
-        measure: What is compared, "means" or "previews", see :func:`srsoup_lightning.search.closeness.closeness`.
+        threshold: Least closeness that counts as close, in [0, 1].
+        measure: Measure of closeness, "means" or "previews", see :meth:`StepState.closeness`.
 
     Raises:
-        ValueError: A threshold outside [0, 1] or an unknown measure.
+        ValueError: The threshold is outside [0, 1], or the measure is unknown.
     """
 
     threshold: float = 0.9
@@ -29,67 +30,67 @@ class Thresholded(Sharing):
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}: closeness lies in [0, 1], 1 where two trajectories agree")
-        require_measure(self.measure)
+        require_choice("measure", self.measure, Measure)
 
 
 @dataclass(frozen=True)
 class Gated(Thresholded):
-    """Listen to a reward's anchor while its trajectory is close, and to oneself from then on.
+    """Use the gradient of a reward's anchor while its trajectory is close, and the own gradient from then on.
 
-    A gate for every preference, reward and step in place of the paper's fixed phase: preferences near an anchor borrow
-    from it for longer.
+    There is a gate for every preference, reward and step, in place of the paper's fixed phase. So preferences near an
+    anchor use its gradient for longer.
 
     Args:
-        threshold: How close is close, in [0, 1]. 0 always borrows, 1 only where both agree.
-        measure: What is compared, "means" or "previews", see :func:`srsoup_lightning.search.closeness.closeness`.
+        threshold: Least closeness that counts as close, in [0, 1]. 0 always shares. 1 shares only where both agree.
+        measure: Measure of closeness, "means" or "previews", see :meth:`StepState.closeness`.
 
     Raises:
-        ValueError: A threshold outside [0, 1] or an unknown measure.
+        ValueError: The threshold is outside [0, 1], or the measure is unknown.
     """
 
-    def share(self, standing: StepState) -> Tensor:
+    def share(self, state: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
-        preferences = standing.preferences
-        close = closeness(standing, self.measure)[:, : preferences.shape[1]] >= self.threshold  # (P, M)
-        near, own = listen_to_anchors(preferences), listen_to_self(preferences)
-        return torch.where(close.unsqueeze(1), near, own)
+        preferences = state.preferences
+        close = state.closeness(self.measure)[:, : preferences.shape[1]] >= self.threshold  # (P, M)
+        return torch.where(close.unsqueeze(1), share_anchors(preferences), share_own(preferences))
 
 
 @dataclass(frozen=True)
 class AdaptiveAnchors(Thresholded):
-    """Listen to the nearest of as many suppliers as it takes for everyone to have a close one.
+    """Use the gradients of the nearest source. There are as many sources as give each trajectory a close one.
 
-    The anchors supply; while someone is farther than the threshold from every supplier, the farthest becomes one too
-    (Gonzalez 1985, farthest-first traversal). So queries grow with how far the trajectories have really parted.
+    The anchors are sources. While a trajectory is farther than the threshold from every source, the farthest one
+    becomes a source too (farthest-first traversal, Gonzalez 1985). So queries grow with the distances of the
+    trajectories.
 
     Args:
-        threshold: The closeness that everyone has to a supplier at least, in [0, 1]. 0 leaves the anchors alone, 1 is
-            the weighted sum.
-        measure: What is compared, "means" or "previews", see :func:`srsoup_lightning.search.closeness.closeness`.
+        threshold: Closeness that each trajectory has to some source at least, in [0, 1]. 0 takes the anchors alone. 1
+            is the weighted sum.
+        measure: Measure of closeness, "means" or "previews", see :meth:`StepState.closeness`.
 
     Raises:
-        ValueError: A threshold outside [0, 1] or an unknown measure.
+        ValueError: The threshold is outside [0, 1], or the measure is unknown.
     """
 
-    def share(self, standing: StepState) -> Tensor:
+    def share(self, state: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
-        preferences = standing.preferences
-        nearest = nearest_supplier(closeness(standing, self.measure), preferences.shape[1], self.threshold)
+        preferences = state.preferences
+        nearest = nearest_source(state.closeness(self.measure), preferences.shape[1], self.threshold)
         chosen = torch.nn.functional.one_hot(nearest, len(nearest)).to(preferences.dtype)
         return chosen.unsqueeze(-1).repeat(1, 1, preferences.shape[1])
 
 
-def nearest_supplier(closeness: Tensor, anchors: int, threshold: float) -> Tensor:
-    """The supplier (P,) that each trajectory listens to: the closest of a farthest-first cover.
+def nearest_source(closeness: Tensor, anchors: int, threshold: float) -> Tensor:
+    """Return the index (P,) of each trajectory's closest source, of a farthest-first cover.
 
     Args:
-        closeness: How close trajectories are, symmetric (P, P), 1 on the diagonal.
-        anchors: How many of the first trajectories supply in any case, at least 1.
-        threshold: The closeness that everyone has to some supplier at least.
+        closeness: Closeness of trajectories, symmetric (P, P), 1 on the diagonal.
+        anchors: Number of the first trajectories that are sources in any case, at least 1.
+        threshold: Closeness that each trajectory has to some source at least.
     """
-    suppliers = list(range(anchors))
+    sources = list(range(anchors))
     while True:
-        best, which = closeness[:, suppliers].max(1)
+        best, which = closeness[:, sources].max(1)
         if best.min() >= threshold:
-            return torch.tensor(suppliers, device=closeness.device)[which]
-        suppliers.append(int(best.argmin()))
+            return torch.tensor(sources, device=closeness.device)[which]
+        sources.append(int(best.argmin()))

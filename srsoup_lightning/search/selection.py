@@ -1,28 +1,24 @@
-"""Where to start the search: the best of a pool."""
+"""Start of a search: the best of a pool of unsteered trajectories."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 
 @dataclass(frozen=True)
 class Selection:
-    """Begin all trajectories from the best of a pool.
+    """Let all trajectories start from the best one of a pool.
 
-    The first steps settle what a picture shows, and one start may be far from good for any preference: unsteered
-    trajectories, judged once by their previews, find a better one for fewer queries than a search does. It is one for
-    all preferences, the one that serves their mean best, so that they show one scene and can lend each other
-    candidates.
+    The first steps decide the content of a picture, and one start may be far from good for any preference. Unsteered
+    trajectories whose previews are scored once find a better start for fewer queries than a search does. All
+    preferences share the one that serves their mean best. So they show one scene and can use each other's candidates.
 
     Args:
-        pool: How many unsteered trajectories are drawn, at least 2.
-        start: After which share of the steps the pool is judged and the search begins, in (0, 1).
+        pool: Number of unsteered trajectories, at least 2.
+        start: Share of the steps after which the pool is scored and the search begins, in (0, 1).
 
     Raises:
-        ValueError: A number outside its range.
+        ValueError: A number is outside its range.
     """
 
     pool: int = 96
@@ -34,22 +30,6 @@ class Selection:
         if not 0 < self.start < 1:
             raise ValueError(f"start is {self.start}: give a share of the steps in (0, 1), e.g. 0.2")
 
-    def start_at(self, steps: int) -> int:
-        """The step before which the pool is judged."""
+    def first_step(self, steps: int) -> int:
+        """Return the step before which the pool is scored, of so many steps."""
         return round(self.start * steps)
-
-
-def unit_of(rewards: Tensor) -> Tensor:
-    """The standard deviation (M,) of rewards (K, M), infinite where all are equal: then a reward has no say."""
-    varies = rewards.amin(0) < rewards.amax(0)
-    return torch.where(varies, rewards.std(0, correction=0), torch.inf)
-
-
-def choose(rewards: Tensor, weights: Tensor) -> Tensor:
-    """The one (P,) of K points that serves each preference best, by the weighted sum of its standardised rewards.
-
-    Args:
-        rewards: Of the points, (K, M).
-        weights: Of the preferences, (P, M).
-    """
-    return (weights @ (rewards / unit_of(rewards)).T).argmax(1)

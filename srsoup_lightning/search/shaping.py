@@ -1,12 +1,14 @@
-"""From the rewards of N candidates to the weights of their noises in a search gradient."""
+"""Shaping: from the rewards of N candidates to the weights of their noise in a search gradient."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from rewards.checks import require_choice
 
 ShapingKind = Literal["std", "pool", "tanh", "minmax", "ranks"]
 
@@ -14,7 +16,7 @@ EPSILON = 1e-8
 
 
 def standardise(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
-    """Rewards (..., N) centred and divided by their population standard deviation; equal rewards become 0."""
+    """Centre rewards (..., N) and divide them by their population standard deviation. Equal rewards become 0."""
     kept = _kept(rewards, asked)
     centred = _centred(rewards, kept)
     spread = _mean(centred.square(), kept).sqrt()
@@ -22,10 +24,10 @@ def standardise(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
 
 
 def pool(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
-    """Rewards (..., S, N) centred per supplier and divided by one standard deviation for all suppliers.
+    """Centre rewards (..., S, N) for each source, and divide them by one standard deviation for all sources.
 
-    A standard deviation of two or three candidates says next to nothing, and dividing by it throws away how far they
-    are apart; that of all suppliers together, within suppliers, is as good as one of many candidates.
+    A standard deviation of two or three candidates says little, and dividing by it removes their distance. The
+    standard deviation within sources, of all sources together, is as good as one of many candidates.
     """
     kept = _kept(rewards, asked)
     centred = _zero_if_equal(rewards, kept, _centred(rewards, kept))
@@ -33,26 +35,26 @@ def pool(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
 
 
 def deviation_within(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
-    """One standard deviation for all suppliers, (...), of rewards (..., S, N) about each supplier's own mean."""
+    """Return one standard deviation (...) for all sources, of rewards (..., S, N) about each source's own mean."""
     kept = _kept(rewards, asked)
     return _spread(_zero_if_equal(rewards, kept, _centred(rewards, kept)), kept)
 
 
 def squash(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
-    """Tanh of the standardised rewards (..., N): an outlier pulls no harder than 1."""
+    """Return the tanh of standardised rewards (..., N). No outlier pulls harder than 1."""
     return standardise(rewards, asked).tanh()
 
 
 def minmax(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
-    """Rewards (..., N) scaled to [0, 1], then centred; equal rewards become 0."""
+    """Scale rewards (..., N) to [0, 1] and centre them. Equal rewards become 0."""
     kept = _kept(rewards, asked)
-    low, high = _bounds(rewards, kept)
+    low, high = _range(rewards, kept)
     scaled = (rewards - low) / (high - low + EPSILON)
     return _zero_if_equal(rewards, kept, _centred(scaled, kept))
 
 
 def ranks(rewards: Tensor, asked: Tensor | None = None) -> Tensor:
-    """Centred ranks in [-1/2, 1/2] (..., N), ties sharing their mean rank: only the order of the rewards counts.
+    """Return centred ranks in [-1/2, 1/2], (..., N). Ties share their mean rank. Only the order of rewards counts.
 
     Salimans et al. 2017, arXiv:1703.03864, section 2.1.
     """
@@ -76,7 +78,7 @@ def _centred(rewards: Tensor, kept: Tensor) -> Tensor:
     return (rewards - _mean(rewards, kept)) * kept
 
 
-def _bounds(rewards: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+def _range(rewards: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     low = rewards.masked_fill(~kept, torch.inf).amin(-1, keepdim=True)
     return low, rewards.masked_fill(~kept, -torch.inf).amax(-1, keepdim=True)
 
@@ -87,8 +89,8 @@ def _spread(centred: Tensor, kept: Tensor) -> Tensor:
 
 
 def _zero_if_equal(rewards: Tensor, kept: Tensor, shaped: Tensor) -> Tensor:
-    # The mean of equal floats may miss them by a rounding error, which dividing by the spread would blow up.
-    low, high = _bounds(rewards, kept)
+    # The mean of equal floats may differ from them by a rounding error. Dividing by the spread would enlarge it.
+    low, high = _range(rewards, kept)
     return torch.where(low < high, shaped, torch.zeros_like(shaped))
 
 
@@ -97,17 +99,17 @@ _KINDS = {"std": standardise, "pool": pool, "tanh": squash, "minmax": minmax, "r
 
 @dataclass(frozen=True)
 class Shaping:
-    """How the rewards of N candidates become weights.
+    """Function from the rewards of N candidates to their weights.
 
     Args:
-        kind: "std" standardises (the paper), "pool" takes the standard deviation of all suppliers together, which is
-            better where each has few candidates, "tanh" tames outliers, "minmax" scales to the range, "ranks" keeps
-            the order alone.
-        target: Only candidates whose reward is above this count; None lets all count.
-        top_fraction: Of those, only this share of the N candidates, the best, count; in (0, 1].
+        kind: "std" standardises (the paper). "pool" takes the standard deviation of all sources together, which is
+            better where each has few candidates. "tanh" limits outliers, "minmax" scales to the range, and "ranks"
+            keeps the order alone.
+        target: Only candidates with a reward above this count. None lets all count.
+        top_fraction: Only this share of the N candidates, the best ones, counts, in (0, 1].
 
     Raises:
-        ValueError: An unknown kind, or a top_fraction outside (0, 1].
+        ValueError: The kind is unknown, or top_fraction is outside (0, 1].
     """
 
     kind: ShapingKind = "std"
@@ -115,17 +117,16 @@ class Shaping:
     top_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise ValueError(f"shaping {self.kind!r} is unknown: choose from {', '.join(get_args(ShapingKind))}")
+        require_choice("shaping", self.kind, ShapingKind)
         if not 0 < self.top_fraction <= 1:
             raise ValueError(f"top_fraction is {self.top_fraction}: give a share in (0, 1], e.g. 0.25")
 
     def __call__(self, rewards: Tensor, asked: Tensor | None = None) -> Tensor:
-        """The weights (..., S, N) of S suppliers' candidates: zero where one doesn't count or all rewards are equal.
+        """Return the weights (..., S, N) of candidates, 0 where one does not count or all rewards are equal.
 
         Args:
-            rewards: Of N candidates of S suppliers, (..., S, N).
-            asked: Which of them were asked, bool (..., S, N); None for all. The others don't count.
+            rewards: Rewards of N candidates of each of S sources, (..., S, N).
+            asked: Candidates that were asked about, bool (..., S, N). The others do not count. None is all.
         """
         weights = _KINDS[self.kind](rewards, asked)
         if self.target is not None:
@@ -133,6 +134,6 @@ class Shaping:
         if self.top_fraction < 1:
             kept = _kept(rewards, asked)
             count = (self.top_fraction * kept.sum(-1, keepdim=True)).round().clamp_min(1)
-            place = rewards.masked_fill(~kept, -torch.inf).argsort(stable=True, dim=-1, descending=True).argsort(-1)
-            weights = weights * (place < count)
+            rank = rewards.masked_fill(~kept, -torch.inf).argsort(stable=True, dim=-1, descending=True).argsort(-1)
+            weights = weights * (rank < count)
         return weights

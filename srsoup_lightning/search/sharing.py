@@ -1,4 +1,7 @@
-"""Who listens to whom: the policies that make one sampler the weighted sum, the paper's soup and what lies beyond."""
+"""Sharing policies: which trajectory uses which other trajectory's search gradient.
+
+They tell the weighted sum, the paper's soup and their extensions apart, which are one sampler otherwise.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,28 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from srsoup_lightning.search.closeness import preview_closeness
-from srsoup_lightning.search.gradient import Correction
-from srsoup_lightning.search.selection import Selection
-from srsoup_lightning.search.shaping import ShapingKind
-from srsoup_lightning.search.surrogate import Surrogate
+from srsoup_lightning.search.closeness import Measure, bhattacharyya, preview_closeness
+
+PHASE = 0.4  # share of the steps that the paper's soup phase takes: 20 of 50
 
 
 @dataclass(frozen=True)
 class StepState:
-    """Where all trajectories stand at a denoising step: what a policy may look at.
+    """State of all trajectories at a denoising step, as far as policies see it.
 
     Attributes:
-        step: Index of the denoising step, 0 the noisiest.
-        means: Where each trajectory's transition is centred, (P, C, H, W).
-        previews: The clean latents that the trajectories are heading for, as the step's own prediction has them,
-            (P, C, H, W).
+        step: Index of the denoising step. 0 is the noisiest.
+        steps: Number T of denoising steps.
+        means: Mean of each trajectory's transition, (P, C, H, W).
+        previews: Clean latents that the step's own prediction has, (P, C, H, W).
         sigma: Standard deviation of the transition, above 0.
-        preferences: Weights of each trajectory's preference, (P, M); with anchors, row j < M is one-hot at j.
-        counts: Of how many candidates each trajectory would know each reward, (P, M): those it would ask about, see
-            :meth:`Sharing.counts`, or all where a surrogate predicts the others.
+        preferences: Weights of each trajectory's preference, (P, M). With anchors, row j < M is one-hot at j.
+        counts: Number of candidates whose reward each trajectory would know, (P, M). These are the candidates that it
+            would ask about, see :meth:`Sharing.counts`, or all where a surrogate predicts the others.
     """
 
     step: int
+    steps: int
     means: Tensor
     previews: Tensor
     sigma: float
@@ -41,54 +43,56 @@ class StepState:
 
     @cached_property
     def preview_closeness(self) -> Tensor:
-        """:func:`preview_closeness` of the previews, (P, P); computed once, for the policy and for onlookers."""
+        """:func:`preview_closeness` of the previews, (P, P). It is computed once."""
         return preview_closeness(self.previews)
+
+    def closeness(self, measure: Measure) -> Tensor:
+        """Return the closeness of every pair of trajectories, symmetric (P, P) in [0, 1], 1 where they agree.
+
+        Args:
+            measure: "previews" compares the clean latents, see :func:`preview_closeness`. "means" takes the
+                Bhattacharyya coefficient per dimension of the transitions, which falls with sigma.
+        """
+        return bhattacharyya(self.means, self.means, self.sigma) if measure == "means" else self.preview_closeness
 
 
 class Sharing(abc.ABC):
-    """Says, at every step, how much each preference listens to each trajectory about each reward.
+    """Policy that weighs, at every step, each trajectory's search gradients for each preference.
 
     Attributes:
-        anchors: Whether the one-hot preferences must run even if nobody asked for their pictures.
-        own_noise: Whether each trajectory draws candidates of its own; if not, all share one set of draws.
-        candidates: How many candidates suit the policy, where the user gives no number.
-        shaping: The shaping that suits it, where the user names none.
-        correction: How borrowed candidates are seen, where the user names none.
-        surrogate: What predicts unasked rewards, where the user names none.
-        selection: How trajectories start, where the user names none.
+        anchors: Whether the one-hot preferences run even if nobody asked for their pictures.
+        own_noise: Whether each trajectory draws candidates of its own. If not, all trajectories share one set.
     """
 
     anchors: ClassVar[bool] = True
     own_noise: ClassVar[bool] = False
-    candidates: ClassVar[int | tuple[int, ...]] = 30
-    shaping: ClassVar[ShapingKind] = "std"
-    correction: ClassVar[Correction] = "exact"
-    surrogate: ClassVar[Surrogate | None] = None
-    selection: ClassVar[Selection | None] = None
 
     @abc.abstractmethod
-    def share(self, standing: StepState) -> Tensor:
-        """Sharing weights (P, P, M), at least 0: how much p listens to s about reward j."""
+    def share(self, state: StepState) -> Tensor:
+        """Return sharing weights (P, P, M), at least 0: [p, s, j] weighs the gradient of s on reward j for p."""
 
     def counts(self, candidates: int, preferences: Tensor) -> Tensor:
-        """How many of its candidates a trajectory asks about each reward if anyone listens, (P, M), 0 ... candidates.
+        """Return the number of candidates that a trajectory asks each reward about if any trajectory uses them.
 
         Args:
-            candidates: N.
+            candidates: Number N of candidates.
             preferences: Weights of each trajectory's preference, (P, M).
+
+        Returns:
+            (P, M) in 0 ... N.
         """
         return torch.full_like(preferences, candidates, dtype=torch.long)
 
 
-def listen_to_self(preferences: Tensor) -> Tensor:
-    """(P, P, M): every trajectory asks every reward itself."""
+def share_own(preferences: Tensor) -> Tensor:
+    """Return sharing weights (P, P, M) with which each trajectory uses its own gradients, for preferences (P, M)."""
     trajectories, rewards = preferences.shape
     own = torch.eye(trajectories, dtype=preferences.dtype, device=preferences.device)
     return own.unsqueeze(-1).repeat(1, 1, rewards)
 
 
-def listen_to_anchors(preferences: Tensor) -> Tensor:
-    """(P, P, M): about reward j, everyone listens to anchor j, the j-th trajectory."""
+def share_anchors(preferences: Tensor) -> Tensor:
+    """Return sharing weights (P, P, M) with which all use anchor j's gradient on reward j, for preferences (P, M)."""
     trajectories, rewards = preferences.shape
     share = preferences.new_zeros(trajectories, trajectories, rewards)
     for reward in range(rewards):
@@ -98,37 +102,39 @@ def listen_to_anchors(preferences: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Never(Sharing):
-    """Every preference asks for itself at every step: the weighted sum. Queries grow with the preferences."""
+    """Each preference asks for itself at every step: the weighted sum. Queries grow with the number of preferences."""
 
     anchors: ClassVar[bool] = False
 
-    def share(self, standing: StepState) -> Tensor:
+    def share(self, state: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
-        return listen_to_self(standing.preferences)
+        return share_own(state.preferences)
 
 
 @dataclass(frozen=True)
 class FixedSoup(Sharing):
-    """Everyone listens to the anchors while start <= step < end, and to itself before and after: the paper's SRSoup.
+    """All use the anchors' gradients in steps start <= step < end, and their own before and after: the paper's SRSoup.
 
     Yao et al. 2026, Sample Reward Soups, algorithm 1.
 
     Args:
-        start: First step of the soup phase, 0 the noisiest.
-        end: First step after it; `start` makes the phase empty.
+        start: First step of the soup phase. 0 is the noisiest.
+        end: First step after the phase. `start` makes the phase empty. None takes 40 % of the steps, which is 20 of 50
+            as in the paper.
 
     Raises:
-        ValueError: A negative start, or an end before it.
+        ValueError: The start is negative, or the end lies before it.
     """
 
     start: int = 0
-    end: int = 20
+    end: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start <= self.end:
+        if self.start < 0 or (self.end is not None and self.end < self.start):
             raise ValueError(f"FixedSoup({self.start}, {self.end}) is no phase: give 0 <= start <= end, e.g. 0 and 20")
 
-    def share(self, standing: StepState) -> Tensor:
+    def share(self, state: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
-        listen = listen_to_anchors if self.start <= standing.step < self.end else listen_to_self
-        return listen(standing.preferences)
+        end = round(PHASE * state.steps) if self.end is None else self.end
+        shared = self.start <= state.step < end
+        return share_anchors(state.preferences) if shared else share_own(state.preferences)

@@ -1,7 +1,7 @@
-"""A surrogate of the rewards: what answers already paid for say about candidates that nobody asked about.
+"""Surrogate of the rewards: it predicts the rewards of candidates that nobody asked about from earlier answers.
 
-A Gaussian process over the clean latents that candidates are heading for, one a reward, common to all trajectories and
-to the last few steps. Its equations are those of Rasmussen and Williams 2006, Gaussian Processes for Machine Learning.
+It is a Gaussian process over clean latents. Each reward has one, which all trajectories and the last few steps share.
+The equations are those of Rasmussen and Williams 2006, Gaussian Processes for Machine Learning.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import torch
 from torch import Tensor
 
 LENGTHS = (1.0, 3.0, 10.0, 30.0)  # squared length scales, in the mean squared distance of two candidates
-NOISES = (0.003, 0.03, 0.3)  # variances, in the reward's own
+NOISES = (0.003, 0.03, 0.3)  # variances, in units of the reward's own variance
 
 
 @dataclass(frozen=True)
 class Surrogate:
     """Preview more candidates than are asked about, and predict the rewards of the others.
 
-    A preview that nobody is asked about costs network evaluations, but neither a decode nor a query: the trade for
-    rewards that are dear.
+    A preview that no reward is asked about costs network evaluations, but no decode and no query. This pays where
+    rewards are expensive.
 
     Args:
-        previews: How many candidates each trajectory previews in a step, at least 2; where it asks about more, that
-            many.
-        window: From how many of the last steps answers are remembered, at least 1.
+        previews: Number of candidates that each trajectory previews in a step, at least 2. Where it asks about more,
+            it previews that many.
+        window: Number of the last steps whose answers are remembered, at least 1.
 
     Raises:
-        ValueError: A number outside its range.
+        ValueError: A number is outside its range.
     """
 
     previews: int = 16
@@ -44,12 +44,12 @@ class Surrogate:
 
 
 class Fit(NamedTuple):
-    """A Gaussian process given its data.
+    """Gaussian process conditioned on its data.
 
     Attributes:
         length: Squared length scale of the kernel.
-        weights: What each of the n answers adds to a prediction, times its kernel, (n,) float64.
-        log_likelihood: Of the data, but for a constant.
+        weights: Weight of each of the n answers in a prediction, beside its kernel, (n,) float64.
+        log_likelihood: Log-likelihood of the data, up to a constant.
     """
 
     length: float
@@ -58,10 +58,10 @@ class Fit(NamedTuple):
 
 
 class GaussianProcess:
-    """What one soup knows about one reward.
+    """Knowledge of one soup about one reward.
 
     Args:
-        window: From how many of the last steps answers are remembered.
+        window: Number of the last steps whose answers are remembered.
     """
 
     def __init__(self, window: int) -> None:
@@ -69,24 +69,24 @@ class GaussianProcess:
         self._rewards: deque[Tensor] = deque(maxlen=window)
 
     def learn(self, latents: Tensor, rewards: Tensor) -> None:
-        """Remember a step's answers.
+        """Remember the answers of a step.
 
         Args:
-            latents: Clean latents that were asked about, (n, *shape), n may be 0.
-            rewards: The answers, (n,).
+            latents: Clean latents that were asked about, (n, *shape). n may be 0.
+            rewards: Their rewards, (n,).
         """
         self._latents.append(latents.flatten(1))
         self._rewards.append(rewards.cpu().double())
 
     def predict(self, latents: Tensor, spread: float) -> Tensor:
-        """The posterior mean of the reward, (...,) float32: the mean of the last answers where nothing can be told.
+        """Return the posterior mean of the reward, (...,) float32, or without knowledge the mean of the last answers.
 
-        The mean of each step's answers is taken off before all are compared, for previews sharpen from step to step
-        and shift a reward as a whole. Length scale and noise are those of the largest marginal likelihood.
+        The mean of each step's answers is subtracted before they are compared, because previews get sharper from step
+        to step, which shifts a reward as a whole. Length scale and noise have the largest marginal likelihood.
 
         Args:
             latents: Clean latents, (..., C, H, W).
-            spread: Mean squared difference, a number of the latent, of two candidates of one trajectory.
+            spread: Mean squared difference of two candidates of one trajectory, for each number of the latent.
         """
         answered = [answers for answers in self._rewards if len(answers)]
         mean = float(answered[-1].mean()) if answered else 0.0
@@ -104,7 +104,7 @@ class GaussianProcess:
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared difference of every two of a (A, d) and b (B, d), (A, B)."""
+    """Return the mean squared difference of every row of a (A, d) and every row of b (B, d), (A, B)."""
     centre = b.mean(0)  # so that what is subtracted below is small beside float32's precision
     a, b = a - centre, b - centre
     squares = a.square().sum(1).unsqueeze(1) + b.square().sum(1) - 2 * a @ b.T
@@ -112,18 +112,18 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rational_quadratic(squared_distance: Tensor, length: float) -> Tensor:
-    """The kernel ``1 / (1 + r^2 / (2 length))``, eq. 4.19 with alpha = 1: a mixture of all length scales about one."""
+    """Return the kernel ``1 / (1 + r^2 / (2 length))`` of squared distances of any shape: eq. 4.19 with alpha = 1."""
     return 1 / (1 + squared_distance / (2 * length))
 
 
 def fit(squared_distance: Tensor, rewards: Tensor, length: float, noise: float) -> Fit:
-    """Condition on the answers, eq. 2.25 and 2.30; the kernel's variance is the likeliest one.
+    """Condition a Gaussian process on answers, eq. 2.25 and 2.30. The kernel's variance is the likeliest one.
 
     Args:
-        squared_distance: Between every two answers' latents, (n, n) float64.
+        squared_distance: Squared distances between the latents of every two answers, (n, n) float64.
         rewards: The answers, (n,) float64.
         length: Squared length scale, above 0.
-        noise: Variance of an answer's noise, in the kernel's variance, above 0.
+        noise: Variance of the noise of an answer, in units of the kernel's variance, above 0.
     """
     gram = rational_quadratic(squared_distance, length)
     gram.diagonal().add_(noise)

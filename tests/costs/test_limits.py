@@ -57,8 +57,8 @@ def make(sampler: Sampler = SAMPLER, silent: int = -1, **options: object) -> SRS
 def finished(root: Path) -> int:
     """Soups in the directory, after a look that their rows and pictures belong together."""
     run = RunDirectory(root)
-    soups = len(list(run.ledger_rows()))
-    images = {row["image"] for row in run.sample_rows()}
+    soups = len(list(run.cost_rows()))
+    images = {row.image for row in run.image_rows()}
     assert len(images) == len(PREFERENCES) * soups
     return soups
 
@@ -312,7 +312,7 @@ def test_a_reached_bound_has_a_line_and_an_exit_code_of_its_own(
     assert "mean over 2 soups" in captured.out
     assert "64 of 80 run_limits.max_queries" in captured.out
     assert srsoup(config, "--model.run_limits.max_queries", "128", "--model.soup_limits.max_seconds", "50") == 0
-    assert len(list(RunDirectory(config.parent / "run").ledger_rows())) == 4
+    assert len(list(RunDirectory(config.parent / "run").cost_rows())) == 4
 
 
 def test_several_processes_end_together(config: Path) -> None:
@@ -332,5 +332,5 @@ def test_several_processes_end_together(config: Path) -> None:
     assert [found for found in errors.splitlines() if "srsoup" in found] == [line]
     assert "mean over 3 soups" in shown
     run = RunDirectory(config.parent / "run")
-    assert len(list(run.ledger_rows())) == 3
+    assert len(list(run.cost_rows())) == 3
     assert not list(run.root.glob("*.[0-9].jsonl"))

@@ -173,7 +173,7 @@ def test_a_bad_schedule_is_refused(times: tuple[float, ...], eta: float, message
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="transition 'ode' is unknown: choose from ancestral, cps, sde"):
+    with pytest.raises(ValueError, match="transition is 'ode': choose one of ancestral, cps, sde"):
         flow_kernel("ode", (1.0, 0.0), 0.0)
     with pytest.raises(ValueError, match="level 0 has no signal"):
         FlowCPS((1.0, 0.0), 0.0).clean(0, normal(1, 3, 2, 2), normal(1, 3, 2, 2))

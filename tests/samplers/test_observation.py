@@ -43,9 +43,9 @@ class Watched(Sharing):
     def counts(self, candidates: int, preferences: Tensor) -> Tensor:
         return self.policy.counts(candidates, preferences)
 
-    def share(self, standing: StepState) -> Tensor:
-        self.seen.append(standing)
-        return self.policy.share(standing)
+    def share(self, state: StepState) -> Tensor:
+        self.seen.append(state)
+        return self.policy.share(state)
 
 
 def watch(sampler: SRSoup, rewards: int = 2, divisions: int = 3) -> tuple[list[Moment], dict[str, list[Tensor]]]:
@@ -87,12 +87,12 @@ def test_rewards_are_the_means_of_what_the_judges_said(policy: Sharing) -> None:
 def test_closeness_is_that_of_the_pictures_they_are_heading_for(policy: Sharing) -> None:
     watched = Watched(policy)
     moments, _ = watch(SRSoup(num_inference_steps=STEPS, candidates=N, sharing=watched, correction="none"))
-    for moment, standing in zip(moments, watched.seen, strict=False):
-        for p, one in enumerate(standing.previews):
-            for q, other in enumerate(standing.previews):
+    for moment, state in zip(moments, watched.seen, strict=False):
+        for p, one in enumerate(state.previews):
+            for q, other in enumerate(state.previews):
                 expected = exp(-float((one - other).square().mean()))
                 assert float(moment.observation.closeness[p, q]) == pytest.approx(expected, rel=1e-5)
-        torch.testing.assert_close(moment.observation.preferences, standing.preferences)
+        torch.testing.assert_close(moment.observation.preferences, state.preferences)
 
 
 def test_closeness_is_computed_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:

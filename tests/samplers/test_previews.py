@@ -9,7 +9,7 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.transition import DDIM
 from srsoup_lightning.problem import Preview
 from srsoup_lightning.samplers import FixedSoup, Problem, SRSoup, WeightedSum
-from tests.samplers.toys import Tally, bind, judges, lattice, linears, normal, run
+from tests.samplers.toys import Tally, bind, oracle, lattice, linears, normal, run
 
 STEPS, N = 6, 4
 EVALUATIONS = 2
@@ -43,7 +43,7 @@ def test_without_guidance_the_unguided_preview_is_the_guided_one() -> None:
 
 def test_the_reused_noise_is_that_of_the_candidate_s_own_supplier() -> None:
     """Seen by a network that always tells the true noise of one picture, every candidate shows that picture moved."""
-    problem = Problem(bind(sampler()), judges(linears(1)), max_batch=3)
+    problem = Problem(bind(sampler()), oracle(linears(1)), max_batch=3)
     x0, noise = normal(5, *problem.shape), normal(5, *problem.shape, seed=1)
     alpha = problem.kernel.alphas[2]
     x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * noise
@@ -66,9 +66,9 @@ def test_reused_noise_steers_each_trajectory_by_its_own_prediction() -> None:
 
 
 def test_reused_without_noise_is_an_error() -> None:
-    problem = Problem(bind(sampler()), judges(linears(1)), max_batch=3)
+    problem = Problem(bind(sampler()), oracle(linears(1)), max_batch=3)
     with pytest.raises(ValueError, match="needs the noise"):
-        problem.estimate(normal(1, *problem.shape), 2, "reused")
+        problem.preview(normal(1, *problem.shape), 2, "reused")
 
 
 def test_a_level_without_signal_has_no_clean_latent() -> None:

@@ -30,7 +30,7 @@ from srsoup_lightning.samplers import (
     Surrogate,
     WeightedSum,
 )
-from srsoup_lightning.search.sharing import listen_to_self
+from srsoup_lightning.search.sharing import share_own
 from srsoup_lightning.search.surrogate import LENGTHS, NOISES
 from tests.samplers.toys import NAMES, SHAPE, Score, bind, curved, lattice, linear, linears, normal, run
 
@@ -56,17 +56,17 @@ class Alone(Sharing):
 
     own_noise: ClassVar[bool] = True
 
-    def share(self, standing: StepState) -> Tensor:
-        return listen_to_self(standing.preferences)
+    def share(self, state: StepState) -> Tensor:
+        return share_own(state.preferences)
 
 
 @dataclass(frozen=True)
 class Tangle(Sharing):
     """Some listen to some, with arbitrary weights, and nobody to the second."""
 
-    def share(self, standing: StepState) -> Tensor:
-        trajectories, rewards = standing.preferences.shape
-        weights = normal(trajectories, trajectories, rewards, seed=standing.step)
+    def share(self, state: StepState) -> Tensor:
+        trajectories, rewards = state.preferences.shape
+        weights = normal(trajectories, trajectories, rewards, seed=state.step)
         weights[:, 1] = 0
         return weights.abs()
 
@@ -95,20 +95,20 @@ class Twin:
             return means
         counts = self.sampler.sharing.counts(N, self.weights)
         known = torch.full_like(counts, max(N, surrogate.previews)) if surrogate else counts
-        standing = StepState(step, means, previews, sigma, self.weights, known)
-        directions = self.directions(standing, counts)
+        state = StepState(step, means, previews, sigma, self.weights, known)
+        directions = self.directions(state, counts)
         lengths = directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         return means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
 
-    def directions(self, standing: StepState, counts: Tensor) -> Tensor:
+    def directions(self, state: StepState, counts: Tensor) -> Tensor:
         step, means, sigma, weights, known = (
-            standing.step,
-            standing.means,
-            standing.sigma,
-            standing.preferences,
-            standing.counts,
+            state.step,
+            state.means,
+            state.sigma,
+            state.preferences,
+            state.counts,
         )
-        share, directions = self.sampler.sharing.share(standing), torch.zeros_like(means)
+        share, directions = self.sampler.sharing.share(state), torch.zeros_like(means)
         own, heard = self.sampler.sharing.own_noise, (weights.unsqueeze(1) * share > 0).any(0)
         draws, clean = [], []
         for s in range(len(means)):
@@ -346,8 +346,8 @@ def test_a_supplier_that_nobody_listens_to_is_not_previewed() -> None:
     class OnlyTheFirst(Sharing):
         own_noise: ClassVar[bool] = True
 
-        def share(self, standing: StepState) -> Tensor:
-            trajectories, rewards = standing.preferences.shape
+        def share(self, state: StepState) -> Tensor:
+            trajectories, rewards = state.preferences.shape
             share = torch.zeros(trajectories, trajectories, rewards)
             share[:, 0] = 1
             return share

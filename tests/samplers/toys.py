@@ -11,6 +11,7 @@ from torch import Tensor
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.process import BatchSize
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.samplers import OnStep, OraclePolicy, Problem, RewardOracle, Sampler, Soup
 from tests.mixture import GaussianMixture
@@ -44,15 +45,26 @@ def bind(sampler: Sampler, final_alpha: float = 1.0) -> Denoiser:
     return mixture.bind(sampler.num_inference_steps, sampler.eta, final_alpha)
 
 
-def judges(
+class Scorer:
+    """A reward as the oracle sees one, from a function of images and prompts."""
+
+    def __init__(self, score: Callable[[Tensor, list[str]], Tensor], on_cpu: bool = False) -> None:
+        self.score, self.on_cpu, self.is_differentiable = score, on_cpu, True
+        self.before_repeat: Callable[[int], None] = lambda images: None
+
+    def check(self) -> None:
+        pass
+
+
+def oracle(
     rewards: dict[str, Score], on_cpu: Collection[str] = (), policy: OraclePolicy = OraclePolicy()
 ) -> RewardOracle:
-    """RewardOracle whose rewards look at pictures alone."""
+    """An oracle of rewards that see pictures alone."""
 
-    def deaf(score: Score) -> Callable[[Tensor, list[str]], Tensor]:
+    def of_images(score: Score) -> Callable[[Tensor, list[str]], Tensor]:
         return lambda images, prompts: score(images)
 
-    return RewardOracle({name: deaf(score) for name, score in rewards.items()}, on_cpu, policy)
+    return RewardOracle({name: Scorer(of_images(score), name in on_cpu) for name, score in rewards.items()}, policy)
 
 
 def run(
@@ -69,7 +81,8 @@ def run(
 ) -> Soup:
     """One soup; linear rewards and a fresh mixture where none are given."""
     rewards = linears(len(preferences.rewards)) if rewards is None else rewards
-    problem = Problem(denoiser or bind(sampler), judges(rewards, on_cpu, policy), sampler.max_batch, prompt)
+    batch = BatchSize.of(sampler.max_batch)
+    problem = Problem(denoiser or bind(sampler), oracle(rewards, on_cpu, policy), batch, prompt)
     return sampler.run(problem, preferences, prompt, seed, on_step)
 
 

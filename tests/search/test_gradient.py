@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from srsoup_lightning.search.gradient import bhattacharyya, mix, project_to_shell, search_gradient
+from srsoup_lightning.search.closeness import bhattacharyya
+from srsoup_lightning.search.gradient import mix, project_to_shell, search_gradient
 from srsoup_lightning.search.shaping import standardise
 
 P, S, M, N, SHAPE = 4, 3, 2, 5, (2, 3, 2)
@@ -95,49 +96,49 @@ def test_bhattacharyya_is_one_at_the_same_mean_and_symmetric() -> None:
 
 
 def naive_mix(
-    heard: Tensor, shaped: Tensor, noise: Tensor, means: Tensor, supplier_means: Tensor, correction: str
+    coefficients: Tensor, shaped: Tensor, noise: Tensor, means: Tensor, source_means: Tensor, correction: str
 ) -> Tensor:
     directions = torch.zeros_like(means)
     scale = {"exact": 1 / SIGMA, "raw": 1.0, "none": 0.0}[correction]
     for p in range(len(means)):
-        for s in range(len(supplier_means)):
+        for s in range(len(source_means)):
             for k in range(N):
                 z = noise[s, k] if noise.ndim == means.ndim + 1 else noise[k]
-                seen = z + scale * (supplier_means[s] - means[p])
+                seen = z + scale * (source_means[s] - means[p])
                 seen = z.norm() * seen / seen.norm()
                 for j in range(M):
-                    directions[p] += heard[p, s, j] * shaped[s, j, k] * seen
+                    directions[p] += coefficients[p, s, j] * shaped[s, j, k] * seen
     return directions
 
 
 @pytest.mark.parametrize("correction", ["exact", "raw", "none"])
 @pytest.mark.parametrize("own", [False, True], ids=["common noise", "own noise"])
 def test_mix_is_the_formula_of_its_docstring(correction: str, own: bool) -> None:
-    heard, shaped = normal(P, S, M).abs(), normal(S, M, N, seed=1)
+    coefficients, shaped = normal(P, S, M).abs(), normal(S, M, N, seed=1)
     noise = normal(*([S] if own else []), N, *SHAPE, seed=2)
-    means, supplier_means = normal(P, *SHAPE, seed=3), normal(S, *SHAPE, seed=4)
-    supplier_means[1] = means[2]
+    means, source_means = normal(P, *SHAPE, seed=3), normal(S, *SHAPE, seed=4)
+    source_means[1] = means[2]
     torch.testing.assert_close(
-        mix(heard, shaped, noise, means, supplier_means, SIGMA, correction),
-        naive_mix(heard, shaped, noise, means, supplier_means, correction),
+        mix(coefficients, shaped, noise, means, source_means, SIGMA, correction),
+        naive_mix(coefficients, shaped, noise, means, source_means, correction),
     )
 
 
 def test_where_means_agree_every_correction_is_none() -> None:
-    heard, shaped, noise = normal(P, S, M).abs(), normal(S, M, N, seed=1), normal(S, N, *SHAPE, seed=2)
+    coefficients, shaped, noise = normal(P, S, M).abs(), normal(S, M, N, seed=1), normal(S, N, *SHAPE, seed=2)
     mean = normal(1, *SHAPE, seed=3)
-    none = mix(heard, shaped, noise, mean.expand(P, *SHAPE), mean.expand(S, *SHAPE), SIGMA, "none")
+    none = mix(coefficients, shaped, noise, mean.expand(P, *SHAPE), mean.expand(S, *SHAPE), SIGMA, "none")
     for correction in ("exact", "raw"):
         torch.testing.assert_close(
-            mix(heard, shaped, noise, mean.expand(P, *SHAPE), mean.expand(S, *SHAPE), SIGMA, correction), none
+            mix(coefficients, shaped, noise, mean.expand(P, *SHAPE), mean.expand(S, *SHAPE), SIGMA, correction), none
         )
 
 
 def test_raw_forgets_sigma_alone() -> None:
-    heard, shaped, noise = normal(P, S, M).abs(), normal(S, M, N, seed=1), normal(N, *SHAPE, seed=2)
-    means, supplier_means = normal(P, *SHAPE, seed=3), normal(S, *SHAPE, seed=4)
+    coefficients, shaped, noise = normal(P, S, M).abs(), normal(S, M, N, seed=1), normal(N, *SHAPE, seed=2)
+    means, source_means = normal(P, *SHAPE, seed=3), normal(S, *SHAPE, seed=4)
     raw, exact, at_one = (
-        mix(heard, shaped, noise, means, supplier_means, sigma, correction)
+        mix(coefficients, shaped, noise, means, source_means, sigma, correction)
         for sigma, correction in ((SIGMA, "raw"), (SIGMA, "exact"), (1.0, "exact"))
     )
     torch.testing.assert_close(raw, at_one)
@@ -145,7 +146,7 @@ def test_raw_forgets_sigma_alone() -> None:
 
 
 def test_an_unknown_correction_is_named() -> None:
-    with pytest.raises(ValueError, match="'exakt' is unknown: choose from exact, raw, none"):
+    with pytest.raises(ValueError, match="correction is 'exakt': choose one of exact, raw, none"):
         mix(
             normal(P, S, M),
             normal(S, M, N),

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srsoup_lightning.search.selection import Selection, choose, unit_of
+from srsoup_lightning.search.scalarise import best_index, deviation
+from srsoup_lightning.search.selection import Selection
 
 
 @given(points=st.integers(1, 9), preferences=st.integers(1, 5), rewards=st.integers(1, 4), seed=st.integers(0, 1_000))
@@ -21,23 +22,23 @@ def test_each_preference_gets_the_point_of_its_largest_weighted_sum(
     found = torch.randn(points, rewards, generator=generator, dtype=torch.float64)
     weights = torch.rand(preferences, rewards, generator=generator, dtype=torch.float64)
     unit = [statistics.pstdev(column) or math.inf for column in found.T.tolist()]
-    for p, best in enumerate(choose(found, weights).tolist()):
+    for p, best in enumerate(best_index(found, weights).tolist()):
         sums = [sum(float(weights[p, j] * found[k, j]) / unit[j] for j in range(rewards)) for k in range(points)]
         assert sums[best] == pytest.approx(max(sums))
 
 
 def test_a_reward_s_unit_is_its_standard_deviation() -> None:
     rewards = torch.tensor([[1.0, 0.1], [3.0, 0.1]])
-    assert unit_of(rewards).tolist() == [1.0, torch.inf]
+    assert deviation(rewards).tolist() == [1.0, torch.inf]
 
 
 def test_a_reward_without_spread_has_no_say() -> None:
     rewards = torch.tensor([[1.0, 0.1], [3.0, 0.1], [2.0, 0.1]])
-    assert choose(rewards, torch.tensor([[0.01, 0.99]])).tolist() == [1]
+    assert best_index(rewards, torch.tensor([[0.01, 0.99]])).tolist() == [1]
 
 
 def test_a_share_of_the_steps_becomes_a_step() -> None:
-    assert [Selection(start=0.4).start_at(steps) for steps in (1, 20, 50)] == [0, 8, 20]
+    assert [Selection(start=0.4).first_step(steps) for steps in (1, 20, 50)] == [0, 8, 20]
 
 
 @pytest.mark.parametrize(

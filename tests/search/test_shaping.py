@@ -110,7 +110,7 @@ def test_a_sixth_of_thirty_is_five() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "zscore"}, "'zscore' is unknown: choose from std, pool, tanh, minmax, ranks"),
+        ({"kind": "zscore"}, "shaping is 'zscore': choose one of std, pool, tanh, minmax, ranks"),
         ({"top_fraction": 0.0}, r"top_fraction is 0.0: .*\(0, 1\]"),
         ({"top_fraction": 1.1}, "top_fraction is 1.1"),
         ({"top_fraction": math.nan}, "top_fraction is nan"),

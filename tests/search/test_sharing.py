@@ -1,6 +1,8 @@
-"""Who listens to whom, written out."""
+"""Sharing weights of the simple policies, written out."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,17 +15,17 @@ THREE = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.2, 0.3, 0.5], [0.5, 
 ONE = torch.tensor([[1.0]])
 
 
-def standing(preferences: Tensor, step: int = 0) -> StepState:
+def state(preferences: Tensor, step: int = 0) -> StepState:
     means, previews = torch.randn(2, len(preferences), 3, 2, 2)
-    return StepState(step, means, previews, 0.5, preferences, torch.full_like(preferences, 4, dtype=torch.long))
+    return StepState(step, 6, means, previews, 0.5, preferences, torch.full_like(preferences, 4, dtype=torch.long))
 
 
 def share(policy: Sharing, step: int, preferences: Tensor) -> Tensor:
-    return policy.share(standing(preferences, step))
+    return policy.share(state(preferences, step))
 
 
 @pytest.mark.parametrize("preferences", [ONE, TWO, THREE])
-def test_never_listens_to_itself_about_everything(preferences: Tensor) -> None:
+def test_never_shares(preferences: Tensor) -> None:
     expected = torch.zeros(len(preferences), len(preferences), preferences.shape[1])
     for p in range(len(preferences)):
         expected[p, p] = 1
@@ -33,7 +35,7 @@ def test_never_listens_to_itself_about_everything(preferences: Tensor) -> None:
 
 
 @pytest.mark.parametrize("preferences", [ONE, TWO, THREE])
-def test_fixed_soup_listens_to_the_anchors_in_its_phase_and_to_itself_outside(preferences: Tensor) -> None:
+def test_fixed_soup_uses_the_anchors_in_its_phase_and_own_gradients_outside(preferences: Tensor) -> None:
     anchors = torch.zeros(len(preferences), len(preferences), preferences.shape[1])
     for j in range(preferences.shape[1]):
         anchors[:, j, j] = 1
@@ -42,6 +44,13 @@ def test_fixed_soup_listens_to_the_anchors_in_its_phase_and_to_itself_outside(pr
         torch.testing.assert_close(share(FixedSoup(2, 4), step, preferences), expected)
     assert FixedSoup.anchors
     assert not FixedSoup.own_noise
+
+
+def test_by_default_the_phase_takes_two_fifths_of_the_steps_as_in_the_paper() -> None:
+    for steps, end in {20: 8, 50: 20}.items():
+        for step in range(steps):
+            at = replace(state(THREE, step), steps=steps)
+            torch.testing.assert_close(FixedSoup().share(at), FixedSoup(0, end).share(at))
 
 
 def test_an_empty_phase_is_never() -> None:

@@ -1,4 +1,4 @@
-"""Gates, covers and pools: who is close enough to borrow from."""
+"""Gates, covers and pools: sharing by closeness."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from hypothesis import given
 from torch import Tensor
 
 from srsoup_lightning import Preferences
-from srsoup_lightning.search.closeness import closeness, preview_closeness
-from srsoup_lightning.search.gates import AdaptiveAnchors, Gated, nearest_supplier
-from srsoup_lightning.search.gradient import bhattacharyya
+from srsoup_lightning.search.closeness import bhattacharyya, preview_closeness
+from srsoup_lightning.search.gates import AdaptiveAnchors, Gated, nearest_source
 from srsoup_lightning.search.pooling import Pooled
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, StepState
 
@@ -32,7 +31,7 @@ def stand(rewards: int, seed: int, spread: float = 1.0, divisions: int = 3, cand
     preferences = Preferences.lattice("abc"[:rewards], divisions).trajectories(anchors=True)[0]
     means, previews = latents(seed, len(preferences), spread), latents(seed + 1, len(preferences), spread)
     counts = torch.full_like(preferences, candidates, dtype=torch.long)
-    return StepState(0, means, previews, 0.5, preferences, counts)
+    return StepState(0, 6, means, previews, 0.5, preferences, counts)
 
 
 def test_closeness_by_hand() -> None:
@@ -42,61 +41,61 @@ def test_closeness_by_hand() -> None:
     apart = [[0.0, 4.0, 3.0], [4.0, 0.0, (11 * 4 + 16) / 12], [3.0, (11 * 4 + 16) / 12, 0.0]]
     expected = torch.tensor([[math.exp(-distance) for distance in row] for row in apart])
     torch.testing.assert_close(preview_closeness(previews), expected)
-    standing = stand(2, 0)
-    torch.testing.assert_close(closeness(standing, "means"), bhattacharyya(standing.means, standing.means, 0.5))
-    torch.testing.assert_close(closeness(standing, "previews"), preview_closeness(standing.previews))
+    state = stand(2, 0)
+    torch.testing.assert_close(state.closeness("means"), bhattacharyya(state.means, state.means, 0.5))
+    torch.testing.assert_close(state.closeness("previews"), preview_closeness(state.previews))
 
 
 @pytest.mark.parametrize("rewards", [1, 2, 3])
 @pytest.mark.parametrize("policy", [Gated, AdaptiveAnchors])
 @pytest.mark.parametrize("measure", ["means", "previews"])
-def test_at_one_point_nobody_but_the_anchors_supplies(policy: type[Sharing], rewards: int, measure: str) -> None:
-    standing = stand(rewards, 0)
-    alike = replace(standing, **{measure: getattr(standing, measure)[:1].expand_as(standing.means)})
+def test_at_one_point_only_the_anchors_are_sources(policy: type[Sharing], rewards: int, measure: str) -> None:
+    state = stand(rewards, 0)
+    alike = replace(state, **{measure: getattr(state, measure)[:1].expand_as(state.means)})
     share = policy(1.0, measure).share(alike)
     assert int((share > 0).any(2).any(0).nonzero().max()) < rewards
-    torch.testing.assert_close(share.sum(1), torch.ones_like(standing.preferences))
+    torch.testing.assert_close(share.sum(1), torch.ones_like(state.preferences))
 
 
 @given(seed=seeds, rewards=st.integers(1, 3), measure=measures)
 def test_an_open_gate_is_a_soup_without_end_and_a_shut_one_the_weighted_sum(
     seed: int, rewards: int, measure: str
 ) -> None:
-    standing = stand(rewards, seed)
+    state = stand(rewards, seed)
     for threshold, twin in {0.0: FixedSoup(0, 1), 1.0: Never()}.items():
-        torch.testing.assert_close(Gated(threshold, measure).share(standing), twin.share(standing))
+        torch.testing.assert_close(Gated(threshold, measure).share(state), twin.share(state))
 
 
 @given(seed=seeds, threshold=thresholds, spread=st.floats(0.1, 3), measure=measures)
 def test_a_gate_opens_by_preference_and_reward(seed: int, threshold: float, spread: float, measure: str) -> None:
-    standing = stand(2, seed, spread, divisions=4)
-    near = closeness(standing, measure)
-    share = Gated(threshold, measure).share(standing)
+    state = stand(2, seed, spread, divisions=4)
+    near = state.closeness(measure)
+    share = Gated(threshold, measure).share(state)
     for p in range(len(near)):
         for j in range(2):
             assert share[p, :, j].nonzero().item() == (j if near[p, j] >= threshold else p)
 
 
 @given(seed=seeds, count=st.integers(1, 12), anchors=st.integers(1, 3), threshold=thresholds, spread=st.floats(0.1, 3))
-def test_a_cover_covers_and_wastes_no_supplier(
+def test_a_cover_covers_and_wastes_no_source(
     seed: int, count: int, anchors: int, threshold: float, spread: float
 ) -> None:
     near = preview_closeness(latents(seed, max(count, anchors), spread))
-    nearest = nearest_supplier(near, anchors, threshold)
+    nearest = nearest_source(near, anchors, threshold)
     everyone = torch.arange(len(near))
     chosen = nearest.unique()
     assert bool((near[everyone, nearest] >= threshold).all())
     assert torch.equal(near[everyone, nearest], near[:, chosen].max(1).values)
-    assert torch.equal(nearest[chosen], chosen)  # a supplier listens to itself
+    assert torch.equal(nearest[chosen], chosen)  # a source uses its own gradient
     added = chosen[chosen >= anchors]
     among = near[added][:, added]
     assert bool((among[~torch.eye(len(added), dtype=torch.bool)] < threshold).all())
 
 
 @given(seed=seeds, low=thresholds, high=thresholds)
-def test_a_higher_threshold_never_takes_fewer_suppliers(seed: int, low: float, high: float) -> None:
+def test_a_higher_threshold_never_takes_fewer_sources(seed: int, low: float, high: float) -> None:
     near = preview_closeness(latents(seed, 9))
-    few, many = (len(nearest_supplier(near, 2, bound).unique()) for bound in sorted((low, high)))
+    few, many = (len(nearest_source(near, 2, bound).unique()) for bound in sorted((low, high)))
     assert few <= many
 
 
@@ -114,27 +113,27 @@ def test_a_higher_threshold_never_takes_fewer_suppliers(seed: int, low: float, h
 def test_a_pool_is_unbiased_where_gradients_agree_as_far_as_trajectories_are_close(
     seed: int, rewards: int, power: float, spread: float, proportional: bool, measure: str
 ) -> None:
-    """Supplier s's gradient is k(p, s) (counts - 1) long along p's: what p hears must add up to one."""
+    """The gradient of source s has length k(p, s) (counts - 1) along that of p. These lengths must add up to one."""
     policy = Pooled(power, measure, proportional)
-    standing = stand(rewards, seed, spread)
-    standing = replace(standing, counts=policy.counts(6, standing.preferences))
-    share = policy.share(standing)
-    k = closeness(standing, measure) ** power
+    state = stand(rewards, seed, spread)
+    state = replace(state, counts=policy.counts(6, state.preferences))
+    share = policy.share(state)
+    k = state.closeness(measure) ** power
     for p in range(len(k)):
         for j in range(rewards):
-            asking = standing.counts[:, j] > 0
+            asking = state.counts[:, j] > 0
             assert not share[p, ~asking, j].any()
-            heard = (share[p, :, j] * k[p] * (standing.counts[:, j] - 1))[asking].sum()
-            assert float(heard) == pytest.approx(1, rel=1e-3) or not asking[p]
+            total = (share[p, :, j] * k[p] * (state.counts[:, j] - 1))[asking].sum()
+            assert float(total) == pytest.approx(1, rel=1e-3) or not asking[p]
             ratio = share[p, asking, j] / k[p, asking]
             torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), rtol=1e-3, atol=0)
 
 
-def test_a_high_power_listens_to_itself() -> None:
-    standing = stand(2, 0)
-    share = Pooled(1e4).share(standing)
-    wanted = (standing.preferences > 0).unsqueeze(1)
-    torch.testing.assert_close(share * wanted, Never().share(standing) * wanted / 3)
+def test_a_high_power_leaves_own_gradients() -> None:
+    state = stand(2, 0)
+    share = Pooled(1e4).share(state)
+    wanted = (state.preferences > 0).unsqueeze(1)
+    torch.testing.assert_close(share * wanted, Never().share(state) * wanted / 3)
 
 
 @given(rewards=st.integers(1, 4), divisions=st.integers(1, 6), candidates=st.integers(2, 30))
@@ -169,5 +168,5 @@ def test_a_power_outside_its_range_is_refused(power: float) -> None:
 
 @pytest.mark.parametrize("policy", [Gated, AdaptiveAnchors, Pooled])
 def test_an_unknown_measure_is_named(policy: type[Sharing]) -> None:
-    with pytest.raises(ValueError, match="measure 'feeling' is unknown: choose from previews, means"):
+    with pytest.raises(ValueError, match="measure is 'feeling': choose one of previews, means"):
         policy(measure="feeling")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.samplers import Problem, Shaping, SRSoup
-from srsoup_lightning.samplers.steering import Answers, Steering
+from srsoup_lightning.samplers import Shaping
+from srsoup_lightning.search.candidates import Answers, shaped_answers
+from srsoup_lightning.search.surrogate import GaussianProcess
 
-SUPPLIERS, N, SHAPE, REPEATS = 12, 16, (4, 8, 8), 20
+SOURCES, N, SHAPE, REPEATS = 12, 16, (4, 8, 8), 20
 
 
 def pulls(asked_about: int, seed: int) -> Tensor:
@@ -21,16 +19,14 @@ def pulls(asked_about: int, seed: int) -> Tensor:
     The first is asked about all candidates, the second about some.
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(SUPPLIERS, N, *SHAPE, generator=generator)
-    clean = 0.3 * torch.randn(SUPPLIERS, 1, *SHAPE, generator=generator) + 0.5 * noise
+    noise = torch.randn(SOURCES, N, *SHAPE, generator=generator)
+    clean = 0.3 * torch.randn(SOURCES, 1, *SHAPE, generator=generator) + 0.5 * noise
     slopes = torch.nn.functional.normalize(torch.randn(2, *SHAPE, generator=generator).flatten(1)).view(2, *SHAPE)
-    asked = (torch.arange(N) < torch.tensor([[N], [asked_about]])).expand(SUPPLIERS, 2, N)
+    asked = (torch.arange(N) < torch.tensor([[N], [asked_about]])).expand(SOURCES, 2, N)
     rewards = torch.einsum("snchw,mchw->smn", clean, slopes) * asked
-    preferences = torch.full((SUPPLIERS, 2), 0.5)
-    nobody = cast(Problem, None)  # all that would be asked is given
-    steering = Steering(SRSoup(), nobody, preferences, [Shaping("pool")] * 2, NoiseSource("", 0, SHAPE))
-    weights = steering._shaped(Answers(rewards, asked, clean))
-    return torch.einsum("smn,snchw,mchw->m", weights, noise, slopes) / (SUPPLIERS * N)
+    answers, processes = Answers(rewards, asked, clean), [GaussianProcess(8) for _ in range(2)]
+    weights = shaped_answers(answers, [Shaping("pool")] * 2, processes)
+    return torch.einsum("smn,snchw,mchw->m", weights, noise, slopes) / (SOURCES * N)
 
 
 @pytest.mark.parametrize("asked_about", [8, 10])

@@ -1,0 +1,83 @@
+"""Guidance by the gradient of differentiable rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.diffusion.transition import Prediction
+from srsoup_lightning.problem import Problem
+from srsoup_lightning.samplers.base import OnePreference, Prefix
+from srsoup_lightning.samplers.result import OnStep
+from srsoup_lightning.samplers.walk import walk
+from srsoup_lightning.search.scalarise import Value
+
+
+@dataclass(frozen=True, kw_only=True)
+class DSG(OnePreference):
+    """Guidance with a spherical Gaussian constraint (Yang et al. 2024, arXiv:2402.03201).
+
+    The gradient g of the rewards of the preview points to the best point ``sqrt(d) sigma g / |g|`` on the sphere of
+    typical noise. The step goes to a point between it and the random one ``sigma z``, projected on the sphere. Each
+    reward's gradient is scaled to a root mean square of 1 and weighted. Each guided step of a preference takes one
+    query and one gradient for each reward with weight.
+
+    Args:
+        rate: Share of the way from the random point to the best one, in [0, 1].
+        interval: Only every so many steps are guided, at least 1.
+
+    Raises:
+        ValueError: An argument is outside its range, eta is 0, or the scalarisation is not linear.
+    """
+
+    rate: float = 0.1
+    interval: int = 1
+
+    needs_gradient: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.rate <= 1 or self.interval < 1:
+            raise ValueError(
+                f"rate is {self.rate}, interval {self.interval}: give a rate in [0, 1], an interval from 1"
+            )
+        if self.eta == 0 or self.scalarisation != "linear":
+            raise ValueError(
+                "DSG weighs gradients on the sphere of the noise: give eta above 0 and scalarisation linear"
+            )
+
+    def search(self, problem: Problem, value: Value, noise: NoiseSource, prefix: Prefix, on_step: OnStep) -> Tensor:
+        """See :meth:`OnePreference.search`."""
+
+        def step(x: Tensor, index: int) -> tuple[Tensor, None]:
+            if problem.kernel.sigma(index) == 0 or index % self.interval:
+                prediction, gradient = problem.denoise(x, index), torch.zeros_like(x)
+            else:
+                prediction, gradient = self._gradient(problem, value, x, index)
+            mean, sigma = problem.kernel.transition(index, x, prediction)
+            drawn = sigma * noise.step(index).unsqueeze(0)
+            if not gradient.any():
+                return mean + drawn, None
+            radius = gradient.numel() ** 0.5 * sigma
+            best = radius * gradient / gradient.norm()
+            mixed = drawn + self.rate * (best - drawn)
+            return mean + radius * mixed / mixed.norm(), None
+
+        return walk(problem, prefix.x, step, on_step, prefix.step)
+
+    def _gradient(self, problem: Problem, value: Value, x: Tensor, index: int) -> tuple[Prediction, Tensor]:
+        """Prediction at x (1, C, H, W), and the weighted sum (1, C, H, W) of the rewards' scaled gradients."""
+        names = [name for name, weight in zip(problem.rewards, value.weights.tolist(), strict=True) if weight > 0]
+        total = torch.zeros_like(x)
+        with problem.graph("DSG", names):
+            x = problem.variable(x)
+            prediction = problem.denoise(x, index)
+            rewards = problem.rewards_of(prediction.x0, index, names)
+            for column, weight in enumerate(value.weights[value.weights > 0]):
+                gradient = problem.gradient(rewards[:, column], x, retain_graph=column < len(names) - 1)
+                total = total + weight * gradient / gradient.square().mean().sqrt().clamp_min(1e-12)
+        return Prediction(prediction.x0.detach(), prediction.noise.detach()), total

@@ -1,0 +1,124 @@
+"""Trajectories of one soup: one step of the search for all preferences together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.problem import Preview, Problem
+from srsoup_lightning.samplers.result import Observation
+from srsoup_lightning.search.candidates import Answers, Points, Sources, distinct, shaped_answers
+from srsoup_lightning.search.gradient import Correction, mix, project_to_shell
+from srsoup_lightning.search.scalarise import best_index
+from srsoup_lightning.search.shaping import Shaping
+from srsoup_lightning.search.sharing import Sharing, StepState
+from srsoup_lightning.search.surrogate import GaussianProcess, Surrogate
+
+
+class SearchSettings(NamedTuple):
+    """Settings of a soup's search, all of them resolved; see :class:`~srsoup_lightning.samplers.soup.SRSoup`."""
+
+    candidates: tuple[int, ...]  # number of candidates at each step
+    sharing: Sharing
+    shapings: list[Shaping]  # one for each reward
+    correction: Correction
+    surrogate: Surrogate | None
+    antithetic: bool
+    preview: Preview
+
+
+class Trajectories:
+    """Trajectories of one soup, and what they have learned about the rewards.
+
+    Args:
+        settings: Settings of the search.
+        problem: Denoising process and rewards.
+        weights: Each trajectory's preference, (P, M), on the problem's device.
+        noise: Source of all random numbers.
+
+    Attributes:
+        learned: Gaussian process of each reward; empty without a surrogate.
+    """
+
+    def __init__(self, settings: SearchSettings, problem: Problem, weights: Tensor, noise: NoiseSource) -> None:
+        self.settings, self.problem, self.weights, self.noise = settings, problem, weights, noise
+        surrogate = settings.surrogate
+        self.learned = [] if surrogate is None else [GaussianProcess(surrogate.window) for _ in settings.shapings]
+
+    def best(self, pool: Tensor, step: int) -> Tensor:
+        """Return the one (1, C, H, W) of latents (K, C, H, W) of a level that serves the mean preference best."""
+        clean = self.problem.denoise(pool, step).x0
+        rewards = self.problem.query(clean, step)
+        for learned, reward in zip(self.learned, rewards.T, strict=False):  # none without a surrogate
+            learned.learn(clean, reward)
+        return pool[best_index(rewards, self.weights.mean(0, keepdim=True))]
+
+    def step(self, x: Tensor, step: int) -> tuple[Tensor, Observation | None]:
+        """Take all trajectories x (P, C, H, W) of level `step` to the next level, with the observations on the way."""
+        settings, kernel, sharing = self.settings, self.problem.kernel, self.settings.sharing
+        rows, index = distinct(x)
+        prediction = self.problem.denoise(x[rows], step)
+        transition = kernel.transition(step, x[rows], prediction)
+        means, sigma = transition.mean[index], transition.sigma
+        if sigma == 0:
+            return means, None
+        if settings.candidates[step] == 0:
+            return means + sigma * self.noise.step(step), None
+        counts, drawn, known = self._numbers(step)
+        state = StepState(step, kernel.steps, means, prediction.x0[index], sigma, self.weights, known)
+        coefficients = self.weights.unsqueeze(1) * sharing.share(state)
+        points = Points(index, transition.mean, prediction.noise)
+        sources = Sources.of(coefficients, counts, points, sharing.own_noise, settings.surrogate is not None)
+        draws = self._draws(step, drawn)
+        theirs = draws[sources.mask] if sharing.own_noise else draws
+        candidates = sources.means.unsqueeze(1) + sigma * theirs  # (S, N, C, H, W)
+        asked = sources.asked(drawn)
+        rows, previewed, reused = self._previewed(candidates, asked, sources)
+        scores, clean = self.problem.query_previews(rows, step + 1, asked.mT[previewed], settings.preview, reused)
+        answers = self._answers(scores, clean, asked, previewed, candidates)
+        shaped = shaped_answers(answers, settings.shapings, self.learned)
+        direction = mix(sources.coefficients, shaped, theirs, means, sources.means, sigma, settings.correction)
+        first_draw = draws[:, 0] if sharing.own_noise else draws[:1]
+        x = means + sigma * project_to_shell(direction, first_draw)
+        return x, self._observation(state, sources, answers, index)
+
+    def _numbers(self, step: int) -> tuple[Tensor, int, Tensor]:
+        """Candidates asked about (P, M), candidates drawn, and candidates whose reward is known then, (P, M)."""
+        asked = self.settings.candidates[step]
+        counts = self.settings.sharing.counts(asked, self.weights)
+        if self.settings.surrogate is None:
+            return counts, asked, counts
+        drawn = max(asked, self.settings.surrogate.previews)
+        return counts, drawn, torch.full_like(counts, drawn)
+
+    def _draws(self, step: int, count: int) -> Tensor:
+        """Noise of the candidates: (N, C, H, W), or (P, N, C, H, W) where each trajectory has its own."""
+        antithetic = self.settings.antithetic
+        if not self.settings.sharing.own_noise:
+            return self.noise.candidates(count, step, antithetic=antithetic)
+        own = [self.noise.candidates(count, step, weights, antithetic) for weights in self.weights.tolist()]
+        return torch.stack(own)
+
+    def _previewed(self, candidates: Tensor, asked: Tensor, sources: Sources) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Latents (B, C, H, W) to preview, their mask (S, N), and the noise (B, C, H, W) that a preview reuses."""
+        mask = asked.any(1) if self.settings.surrogate is None else torch.ones_like(asked[:, 0])
+        reuse = self.settings.preview == "reused"
+        noise = sources.noise.unsqueeze(1).expand_as(candidates)[mask] if reuse else None
+        return candidates[mask], mask, noise
+
+    def _answers(self, scores: Tensor, clean: Tensor, asked: Tensor, previewed: Tensor, candidates: Tensor) -> Answers:
+        """Scores (B, M) and clean latents (B, C, H, W) of the previewed candidates, by source."""
+        rewards = candidates.new_zeros(asked.mT.shape, dtype=torch.float32)
+        rewards[previewed] = scores
+        return Answers(rewards.mT, asked, None if self.settings.surrogate is None else clean.view_as(candidates))
+
+    def _observation(self, state: StepState, sources: Sources, answers: Answers, index: Tensor) -> Observation:
+        """Observations of the step, by trajectory."""
+        rewards = answers.rewards.new_full((len(sources.mask), answers.rewards.shape[1]), torch.nan)
+        rewards[sources.mask] = answers.means()
+        if not self.settings.sharing.own_noise:  # then sources are points, and all trajectories there share candidates
+            rewards = rewards[index]
+        return Observation(state, rewards)

@@ -1,0 +1,78 @@
+"""The loop over denoising steps, and the unsteered trajectories that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.diffusion.transition import Prediction
+from srsoup_lightning.problem import Problem
+from srsoup_lightning.samplers.result import Moment, Observation, OnStep
+
+Step = Callable[[Tensor, int], tuple[Tensor, Observation | None]]
+"""From latents of level i and i to latents of level i + 1, and observations on the way."""
+
+
+def walk(problem: Problem, x: Tensor, step: Step, on_step: OnStep, first: int = 0, last: int | None = None) -> Tensor:
+    """Take the steps first ... last - 1.
+
+    Args:
+        problem: Denoising process.
+        x: Latents (B, C, H, W) of level `first`.
+        step: Makes one step.
+        on_step: Callback after every step.
+        first: First step.
+        last: Level to stop at. None goes on to the clean latents.
+
+    Returns:
+        Latents (B, C, H, W) of level `last`.
+    """
+    steps = problem.kernel.steps
+    for index in range(first, steps if last is None else last):
+        x, observation = step(x, index)
+        on_step(Moment(index + 1, steps, problem.ledger, observation))
+    return x
+
+
+def unsteered(
+    problem: Problem, noise: NoiseSource, members: Sequence[int], on_step: OnStep, last: int | None = None
+) -> Tensor:
+    """Draw samples of the model, each member with random numbers of its own.
+
+    Args:
+        problem: Denoising process.
+        noise: Source of all random numbers.
+        members: Indices of the members.
+        on_step: Callback after every step.
+        last: Level to stop at. None goes on to the clean latents.
+
+    Returns:
+        Latents (len(members), C, H, W) of level `last`.
+    """
+
+    def step(x: Tensor, index: int) -> tuple[Tensor, None]:
+        return draw(problem, x, index, problem.denoise(x, index), noise, members), None
+
+    return walk(problem, torch.stack([noise.start(member) for member in members]), step, on_step, last=last)
+
+
+def draw(
+    problem: Problem, x: Tensor, step: int, prediction: Prediction, noise: NoiseSource, members: Sequence[int]
+) -> Tensor:
+    """Draw the next latents (B, C, H, W) of latents x (B, C, H, W), each with the noise of its member.
+
+    Args:
+        problem: Denoising process.
+        x: Latents of level `step`.
+        step: Index of the step.
+        prediction: Prediction at x.
+        noise: Source of all random numbers.
+        members: Index of each latent's member, B of them.
+    """
+    transition = problem.kernel.transition(step, x, prediction)
+    if transition.sigma == 0:
+        return transition.mean
+    return transition.draw(torch.stack([noise.step(step, member) for member in members]))
