@@ -15,10 +15,12 @@ import psutil
 import pytest
 
 from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.rows import ImageRow
 from tests.processes import MODULE, arguments, make_all, start
 from tests.runs.test_resume import ROOT, contents
 
 SEEDS = 4
+pytestmark = pytest.mark.long
 
 
 def require_same(tmp_path: Path, seeds: int) -> None:
@@ -83,17 +85,17 @@ def test_a_process_that_dies_takes_no_finished_soup_with_it(
         assert run.exitcode  # The run ends, and it ends as a failure.
     finally:
         kill_group(run.pid)
-    finished = {(row["prompt"], row["seed"]) for row in first.ledger_rows()}
+    finished = {row.key for row in first.cost_rows()}
     assert 0 < len(finished) < 2 * SEEDS
-    made = {row["image"]: written(root, row) for row in first.sample_rows() if (row["prompt"], row["seed"]) in finished}
+    made = {row.image: written(root, row) for row in first.image_rows() if row.key in finished}
     make_all(root, SEEDS)
     require_same(tmp_path, SEEDS)
-    assert made.items() <= {row["image"]: written(root, row) for row in first.sample_rows()}.items()
+    assert made.items() <= {row.image: written(root, row) for row in first.image_rows()}.items()
 
 
-def written(root: Path, row: dict) -> int:
+def written(root: Path, row: ImageRow) -> int:
     """Time at which a row's picture was written, in nanoseconds."""
-    return (root / row["image"]).stat().st_mtime_ns
+    return (root / row.image).stat().st_mtime_ns
 
 
 def until(happened: Callable[[], bool], seconds: float = 120.0) -> None:

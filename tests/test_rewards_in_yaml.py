@@ -92,14 +92,14 @@ def test_functions_metrics_and_rewards_within_rewards(run: RunDirectory) -> None
     rewards = yaml.safe_load(run.config.read_text())["model"]["rewards"]
     assert rewards["path"]["init_args"]["function"].endswith("ness")
     assert set(rewards) == set(yaml.safe_load(YAML))
-    rows = list(run.sample_rows())
+    rows = list(run.image_rows())
     assert len(rows) == len(rewards)
     for row in rows:
-        assert set(row["rewards"]) == set(rewards)
-        assert row["rewards"]["metric"] < 0 < row["rewards"]["compared"]
-        red, _, blue = np.asarray(Image.open(run.root / row["image"])).mean((0, 1)) / 255
-        assert row["rewards"]["path"] == pytest.approx(red, abs=0.003)
-        assert row["rewards"]["object"] == pytest.approx(blue, abs=0.003)
+        assert set(row.rewards) == set(rewards)
+        assert row.rewards["metric"] < 0 < row.rewards["compared"]
+        red, _, blue = np.asarray(Image.open(run.root / row.image)).mean((0, 1)) / 255
+        assert row.rewards["path"] == pytest.approx(red, abs=0.003)
+        assert row.rewards["object"] == pytest.approx(blue, abs=0.003)
 
 
 def test_the_saved_config_asks_the_same_rewards(run: RunDirectory, tmp_path: Path) -> None:

@@ -20,23 +20,25 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from srsoup_lightning.report.comparison_table import as_csv
 
 from rewards import AestheticScore, Brightness, CLIPScore, ImageReward, VQAScore
 from srsoup_lightning.callbacks import SoupProgress
+from srsoup_lightning.cli.compare import compare
+from srsoup_lightning.cli.gallery import gallery
 from srsoup_lightning.cli.main import main
 from srsoup_lightning.cli.score import score
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
-from srsoup_lightning.report.compare import compare, compared
-from srsoup_lightning.report.gallery import gallery
+from srsoup_lightning.report.compare import compared
+from srsoup_lightning.report.comparison import as_csv
 from srsoup_lightning.report.sheet import write_sheets
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows
+from srsoup_lightning.runs.reading import read_run
 from srsoup_lightning.terminal import literal, printable
 from tests.cli.test_main import MODEL
 from tests.diffusion.conftest import tiny_pipeline
-from tests.report.runs import make_run, write_rows
+from tests.report.runs import change_first_row, make_run
 from tests.rewards.conftest import save_tiny_clip, save_tiny_llava
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2Ja cat\r\x1b[1A\x9b31m"
@@ -44,7 +46,7 @@ TOKEN = "hf_s3cretT0ken"
 
 
 class Payload:
-    """Leaves a mark when it is unpickled."""
+    """An object that leaves a mark when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -55,7 +57,7 @@ class Payload:
 
 @pytest.fixture
 def mark(tmp_path: Path) -> Iterator[Path]:
-    """What foreign code would leave; it must not be there in the end."""
+    """A path that foreign code would make. It must not exist in the end."""
     path = tmp_path / "mark"
     yield path
     assert not path.exists(), "foreign code was run"
@@ -120,32 +122,29 @@ def test_no_pickle_of_a_pipeline_is_opened(copy: Callable[[str], Path], mark: Pa
     refused(lambda: load_backbone(str(folder)), "a pickle, and no safetensors: convert it once")
 
 
-@pytest.mark.parametrize("name", ["lora.bin", "lora.pt", "lora.safetensors", "folder/pytorch_lora_weights.bin"])
-def test_no_pickled_lora_is_opened(saved: Path, tmp_path: Path, mark: Path, name: str) -> None:
+ADDITIONS = {
+    "lora.bin": "loras",
+    "lora.pt": "loras",
+    "lora.safetensors": "loras",
+    "lora/pytorch_lora_weights.bin": "loras",
+    "peft/adapter_model.bin": "loras",
+    "network/diffusion_pytorch_model.bin": "network",
+    "vae/diffusion_pytorch_model.bin": "vae",
+    "preview/diffusion_pytorch_model.bin": "preview_decoder",
+}
+
+
+@pytest.mark.parametrize(("name", "option"), ADDITIONS.items(), ids=ADDITIONS)
+def test_no_pickle_is_added_to_a_pipeline(saved: Path, tmp_path: Path, mark: Path, name: str, option: str) -> None:
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     torch.save(Payload(mark), file)
+    (file.parent / "adapter_config.json").write_text("{}")
+    shutil.copy(saved / "pipeline" / "unet" / "config.json", file.parent)
     source = str(file if file.parent == tmp_path else file.parent)
-    refused(
-        lambda: load_backbone(str(saved / "pipeline"), Loading(loras={source: 1.0})),
-        "safetensors|can't be loaded",
-        (ValueError, FileNotFoundError),
-    )
-
-
-def test_no_pickled_lora_of_peft_is_opened(saved: Path, tmp_path: Path, mark: Path) -> None:
-    torch.save(Payload(mark), tmp_path / "adapter_model.bin")
-    (tmp_path / "adapter_config.json").write_text("{}")
-    loading = Loading(loras={str(tmp_path): 1.0})
-    refused(lambda: load_backbone(str(saved / "pipeline"), loading), "with safetensors", FileNotFoundError)
-
-
-@pytest.mark.parametrize("option", ["network", "vae", "preview_decoder"])
-def test_no_pickle_replaces_a_part(saved: Path, tmp_path: Path, mark: Path, option: str) -> None:
-    shutil.copy(saved / "pipeline" / "unet" / "config.json", tmp_path)
-    torch.save(Payload(mark), tmp_path / "diffusion_pytorch_model.bin")
-    loading = Loading(**{option: str(tmp_path)})
-    refused(lambda: load_backbone(str(saved / "pipeline"), loading), "with safetensors", FileNotFoundError)
+    loading = Loading(**{option: {source: 1.0} if option == "loras" else source})
+    message = "with safetensors" if "_model" in name else "safetensors|can't be loaded"
+    refused(lambda: load_backbone(str(saved / "pipeline"), loading), message, (ValueError, FileNotFoundError))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
@@ -188,38 +187,28 @@ def plant(folder: Path, mark: Path, name: str = "evil.py") -> None:
     (folder / name).write_text("\n".join([*lines, "class Evil(Model): pass", "def generate(*a, **b): pass"]))
 
 
-def test_no_part_of_a_pipeline_brings_its_code(copy: Callable[[str], Path], mark: Path) -> None:
-    folder = copy("pipeline")
-    plant(folder / "unet", mark)
-    edit(folder / "model_index.json", unet=["evil", "Evil"])
-    refused(
-        lambda: load_backbone(str(folder)), r"a unet of its own code, unet/evil\.py: read .*trust_remote_code: true"
-    )
-
-
-def test_no_part_of_a_pipeline_hides_its_code_behind_a_library_s_name(copy: Callable[[str], Path], mark: Path) -> None:
-    folder = copy("pipeline")
-    plant(folder / "unet", mark, "diffusers.py")
-    edit(folder / "model_index.json", unet=["diffusers", "Evil"])
-    refused(lambda: load_backbone(str(folder)), r"a unet of its own code, unet/diffusers\.py")
-
-
-def test_no_pipeline_has_a_module_imported(
-    copy: Callable[[str], Path], mark: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("file", "entry", "message"),
+    [
+        (
+            "unet/evil.py",
+            {"unet": ["evil", "Evil"]},
+            r"a unet of its own code, unet/evil\.py: read .*_remote_code: true",
+        ),
+        ("unet/diffusers.py", {"unet": ["diffusers", "Evil"]}, r"a unet of its own code, unet/diffusers\.py"),
+        ("evil_module.py", {"unet": ["evil_module", "Evil"]}, "of its own code"),
+        ("pipeline.py", {"_class_name": ["pipeline", "Evil"]}, "has no adapter"),
+    ],
+)
+def test_no_pipeline_brings_its_code(
+    copy: Callable[[str], Path], mark: Path, monkeypatch: pytest.MonkeyPatch, file: str, entry: dict, message: str
 ) -> None:
     folder = copy("pipeline")
-    plant(folder, mark, "evil_module.py")
+    plant(folder, mark, file)
     monkeypatch.syspath_prepend(folder)
-    edit(folder / "model_index.json", unet=["evil_module", "Evil"])
-    refused(lambda: load_backbone(str(folder)), "of its own code")
-    assert "evil_module" not in sys.modules
-
-
-def test_no_pipeline_brings_its_own_class(copy: Callable[[str], Path], mark: Path) -> None:
-    folder = copy("pipeline")
-    plant(folder, mark, "pipeline.py")
-    edit(folder / "model_index.json", _class_name=["pipeline", "Evil"])
-    refused(lambda: load_backbone(str(folder)), "has no backbone")
+    edit(folder / "model_index.json", **entry)
+    refused(lambda: load_backbone(str(folder)), message)
+    assert {"evil", "evil_module", "pipeline"}.isdisjoint(sys.modules)
 
 
 def test_code_runs_when_trust_in_it_is_written(copy: Callable[[str], Path], tmp_path: Path) -> None:
@@ -313,14 +302,13 @@ def graded(prompt: str, seed: int, weights: tuple[float, float]) -> tuple[float,
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    """A run that somebody else made."""
+    """A run of somebody else."""
     return RunDirectory(make_run(tmp_path / "run", graded))
 
 
 def rename_image(run: RunDirectory, image: object) -> None:
     """Have the first row name another image."""
-    first, *rows = run.sample_rows()
-    write_rows(run.samples, [first | {"image": image}, *rows])
+    change_first_row(run.samples, image=image)
 
 
 def readers(run: RunDirectory) -> list[Callable[[], object]]:
@@ -329,7 +317,7 @@ def readers(run: RunDirectory) -> list[Callable[[], object]]:
         lambda: gallery([str(run.root)], str(out / "gallery.html")),
         lambda: compare([str(run.root)], str(out / "comparison")),
         lambda: score({"light": Brightness()}, str(run.root), out=str(out / "scores.jsonl")),
-        lambda: write_sheets(run, run.sample_rows()),
+        lambda: write_sheets(read_run(run.root)),
     ]
 
 
@@ -381,7 +369,7 @@ def table_of_users(path: Path) -> None:
 def test_what_is_no_picture_is_refused(
     run: RunDirectory, spoil: Callable[[Path], object], message: str, reader: int
 ) -> None:
-    path = run.picture(next(run.sample_rows())["image"])
+    path = run.picture(next(run.image_rows()).image)
     path.unlink()
     spoil(path)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
@@ -405,19 +393,17 @@ HOSTILE_ROWS = {
 }
 
 
-@pytest.mark.parametrize("row", HOSTILE_ROWS.values(), ids=HOSTILE_ROWS)
-def test_rows_that_are_none_are_named(run: RunDirectory, row: str) -> None:
-    run.samples.write_text(row + "\n")
+# Scores of their own replace those of a row, so scoring reads no other key.
+NO_PICTURE = {"nested deeply", "a number", "a list", "a prompt that is a list", "an image that is an object"}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_ROWS)
+def test_damaged_rows_of_pictures_are_named(run: RunDirectory, kind: str) -> None:
+    run.samples.write_text(HOSTILE_ROWS[kind] + "\n")
     for read in readers(run)[:2]:
         refused(read, "samples.jsonl, line 1 ")
-
-
-@pytest.mark.parametrize(
-    "kind", ["nested deeply", "a number", "a list", "a prompt that is a list", "an image that is an object"]
-)
-def test_rows_that_are_none_are_named_before_anything_is_scored(run: RunDirectory, kind: str) -> None:
-    run.samples.write_text(HOSTILE_ROWS[kind] + "\n")
-    refused(readers(run)[2], "samples.jsonl, row 1 is ")
+    if kind in NO_PICTURE:
+        refused(readers(run)[2], "samples.jsonl, row 1 is ")
 
 
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"seconds": NaN}', '{"seconds": -Infinity}', "9" * 5000])
@@ -432,13 +418,13 @@ def test_a_prompt_that_no_file_can_hold_is_refused_before_anything(prompt: str) 
 
 
 def test_a_prompt_in_a_row_that_no_file_can_hold_is_refused_before_anything(run: RunDirectory) -> None:
-    row = next(run.sample_rows())
+    row = next(run.image_rows()).to_json()
     run.samples.write_text(json.dumps(row | {"prompt": "\ud800"}) + "\n")
     for read in readers(run)[:3]:
-        refused(read, "samples.jsonl, (line|row) 1 has the prompt .* no text in UTF-8")
+        refused(read, "samples.jsonl, line 1 has the prompt .* no text in UTF-8")
 
 
-# What is shown
+# Display
 
 
 def test_control_characters_are_written_out() -> None:
@@ -454,7 +440,7 @@ def test_an_error_is_one_line_that_controls_no_terminal(tmp_path: Path, capsys: 
 
 
 class Task:
-    """Takes what a bar is told."""
+    """A progress bar's task that keeps its description."""
 
     def update(self, task: object, description: str, **rest: object) -> None:
         self.description = description

@@ -15,8 +15,10 @@ from torch import Tensor
 from rewards import Reward
 from rewards.checks import first_line
 from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.oracle.oracle import RewardOracle
 from srsoup_lightning.oracle.policy import OraclePolicy, RewardError
+from srsoup_lightning.oracle.wrappers import Question
 from srsoup_lightning.report.tables import scores_table
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
 from srsoup_lightning.runs.pictures import Entry, batches, find_entries, load_images
@@ -73,7 +75,7 @@ def score(
     missing = entries if overwrite else _not_in(table, entries, list(rewards))
     for reward in rewards.values():
         reward.check()
-    oracle = RewardOracle({name: reward.to(on).score for name, reward in rewards.items()}, policy=policy)
+    oracle = RewardOracle({name: reward.to(on) for name, reward in rewards.items()}, policy)
     _make_ready(table, overwrite)
     ledger, failed = Ledger.of(rewards), 0
     with Progress() as progress, torch.inference_mode():
@@ -144,10 +146,8 @@ def _not_in(table: Path, entries: list[Entry], rewards: list[str]) -> list[Entry
 def _scores(oracle: RewardOracle, entries: list[Entry], on: torch.device, ledger: Ledger) -> Tensor:
     """Return scores (B, M) of B entries, NaN where a reward gave none."""
     images, prompts = load_images(entries).to(on), [entry.row.prompt for entry in entries]
-    columns = [
-        oracle.score(name, images, prompts, f"on {printable(str(entries[0].path))}", ledger) for name in oracle.rewards
-    ]
-    return torch.stack(columns, dim=1).cpu()
+    question = Question(images, prompts, f"on {printable(str(entries[0].path))}", Meter(ledger))
+    return torch.stack([oracle.score(name, question) for name in oracle.rewards], dim=1).cpu()
 
 
 def _scored(entries: list[Entry], scores: Tensor, rewards: list[str], table: Path) -> list[ImageRow]:

@@ -28,7 +28,6 @@ from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import chain, compress
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -40,7 +39,6 @@ from srsoup_lightning.samplers.result import Soup
 
 SLUG_LENGTH = 40
 PNG_END = b"IEND\xaeB`\x82"
-Row = dict[str, Any]
 
 
 def prompt_slug(prompt: str) -> str:
@@ -84,16 +82,6 @@ def image_rows_of(soup: Soup) -> list[ImageRow]:
 def cost_row_of(soup: Soup) -> CostRow:
     """Return the row of ledger.jsonl for a soup."""
     return CostRow(prompt=soup.prompt, seed=soup.seed, images=len(soup.images), ledger=soup.ledger)
-
-
-def sample_rows_of(soup: Soup) -> list[dict[str, Any]]:
-    """Return :func:`image_rows_of` as JSON objects."""
-    return [row.to_json() for row in image_rows_of(soup)]
-
-
-def ledger_row_of(soup: Soup) -> dict[str, Any]:
-    """Return :func:`cost_row_of` as a JSON object."""
-    return cost_row_of(soup).to_json()
 
 
 class RunDirectory:
@@ -222,14 +210,6 @@ class RunDirectory:
         """Rows of the tables of costs, likewise."""
         tables = chain.from_iterable(map(read_rows, self._tables("ledger")))
         return (CostRow.from_json(row, where) for where, row in tables)
-
-    def sample_rows(self) -> Iterator[dict[str, Any]]:
-        """Return :meth:`image_rows` as JSON objects."""
-        return (row.to_json() for row in self.image_rows())
-
-    def ledger_rows(self) -> Iterator[dict[str, Any]]:
-        """Return :meth:`cost_rows` as JSON objects."""
-        return (row.to_json() for row in self.cost_rows())
 
     def _table(self, name: str) -> Path:
         return self.root / (f"{name}.{self.rank}.jsonl" if self.rank else f"{name}.jsonl")

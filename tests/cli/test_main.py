@@ -66,7 +66,7 @@ def test_a_run_leaves_what_the_contract_says(config: Path, capsys: pytest.Captur
         "sheets",
         "tensorboard",
     }
-    assert len(list(run.sample_rows())) == 2 * 3
+    assert len(list(run.image_rows())) == 2 * 3
     assert yaml.safe_load(run.config.read_text())["model"]["sampler"]["init_args"]["candidates"] == 6
     assert "hypervolume" in capsys.readouterr().out
 
@@ -104,8 +104,8 @@ def test_the_saved_config_makes_the_same_run_again(config: Path) -> None:
     first, again = RunDirectory(config.parent / "run"), RunDirectory(config.parent / "again")
     assert srsoup(first.config, "--trainer.default_root_dir", str(again.root)) == 0
     assert first.samples.read_bytes() == again.samples.read_bytes()
-    for row in first.sample_rows():
-        assert (first.root / row["image"]).read_bytes() == (again.root / row["image"]).read_bytes()
+    for row in first.image_rows():
+        assert (first.root / row.image).read_bytes() == (again.root / row.image).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_failing_reward_keeps_what_was_finished(config: Path, capsys: pytest.C
     error = capsys.readouterr().err
     assert "reward 'blue' returned nan at denoising step 1" in error
     assert "'a dog'" in error
-    assert [row["prompt"] for row in RunDirectory(config.parent / "run").ledger_rows()] == ["a cat"]
+    assert [row.prompt for row in RunDirectory(config.parent / "run").cost_rows()] == ["a cat"]
 
 
 def test_an_interruption_is_no_crash(
@@ -225,9 +225,9 @@ def test_a_real_signal_keeps_the_finished_soups_and_says_so(
     assert process.returncode == code
     assert errors.splitlines()[-1].startswith(f"srsoup: error: {said}: what was finished is kept")
     assert "Traceback" not in errors
-    rows = list(run.sample_rows())
+    rows = list(run.image_rows())
     assert rows
-    assert all((run.root / row["image"]).exists() for row in rows)
+    assert all((run.root / row.image).exists() for row in rows)
 
 
 def test_unknown_configs_are_answered_by_the_known(capsys: pytest.CaptureFixture[str]) -> None:

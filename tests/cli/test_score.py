@@ -73,15 +73,15 @@ def test_every_picture_gets_its_line(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "scores.jsonl"
     lines = prompts_file(folder, "x", "xx", "xxx", "xxxx")
     rows = score({"red": Channel(0), "length": Length()}, str(folder), lines, str(out))
-    assert [row["image"] for row in rows] == [f"../pictures/{name}" for name in ("a.png", "b.webp", "c/c.bmp", "d.png")]
-    assert [row["rewards"]["red"] for row in rows] == pytest.approx([0, 0.2, 0.4, 1])
-    assert [row["rewards"]["length"] for row in rows] == [1, 2, 3, 4]
-    assert [json.loads(line) for line in out.read_text().splitlines()] == rows
+    assert [row.image for row in rows] == [f"../pictures/{name}" for name in ("a.png", "b.webp", "c/c.bmp", "d.png")]
+    assert [row.rewards["red"] for row in rows] == pytest.approx([0, 0.2, 0.4, 1])
+    assert [row.rewards["length"] for row in rows] == [1, 2, 3, 4]
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [row.to_json() for row in rows]
 
 
 def test_one_line_is_for_all(folder: Path, tmp_path: Path) -> None:
     rows = score({"length": Length()}, str(folder), prompts_file(folder, "ein Hähnchen"), str(tmp_path / "o.jsonl"))
-    assert [row["rewards"]["length"] for row in rows] == [12.0] * 4
+    assert [row.rewards["length"] for row in rows] == [12.0] * 4
 
 
 def test_a_run_is_scored_by_other_rewards(tmp_path: Path) -> None:
@@ -89,12 +89,10 @@ def test_a_run_is_scored_by_other_rewards(tmp_path: Path) -> None:
     run.write(soup)
     rows = score({"red": Channel(0)}, str(run.root), out=str(tmp_path / "red.jsonl"))
     levels = (soup.images[:, 0] * 255).round().mean((1, 2)) / 255
-    assert [row["rewards"]["red"] for row in rows] == pytest.approx(levels.tolist(), abs=1e-6)
-    assert [(row["seed"], row["preference"]) for row in rows] == [
-        (row["seed"], row["preference"]) for row in run.sample_rows()
-    ]
+    assert [row.rewards["red"] for row in rows] == pytest.approx(levels.tolist(), abs=1e-6)
+    assert [(row.seed, row.preference) for row in rows] == [(row.seed, row.preference) for row in run.image_rows()]
     (read,) = read_runs([f"theirs={tmp_path / 'red.jsonl'}"])
-    assert all(picture.path.is_file() for picture in read.pictures)
+    assert all(read.picture(row).is_file() for row in read.images)
 
 
 def test_what_is_there_is_not_scored_again(folder: Path, tmp_path: Path) -> None:
@@ -112,7 +110,7 @@ def test_a_run_under_way_gives_what_all_its_processes_have_finished(tmp_path: Pa
         RunDirectory(tmp_path, rank).write(make_soup(seed=seed))
     rewards, out = {"red": Channel(0)}, tmp_path / "o.jsonl"
     whole = score(rewards, str(tmp_path), out=str(out))
-    assert {row["seed"] for row in whole} == {0, 1}
+    assert {row.seed for row in whole} == {0, 1}
     table = tmp_path / "samples.1.jsonl"
     table.write_bytes(table.read_bytes()[:-9] + "é".encode()[:1])  # its last row is being written, amid a letter
     assert score(rewards, str(tmp_path), out=str(out), overwrite=True) == whole[:-1]
@@ -125,7 +123,7 @@ def test_pictures_without_a_score_are_left_out_and_tried_again(folder: Path, tmp
         score({"blind": judge}, str(folder), lines, str(out))
     assert len(out.read_text().splitlines()) == 3
     judge.cured = True
-    assert [row["rewards"]["blind"] for row in score({"blind": judge}, str(folder), lines, str(out))][-1] == 1.0
+    assert [row.rewards["blind"] for row in score({"blind": judge}, str(folder), lines, str(out))][-1] == 1.0
 
 
 def test_pixels_are_what_people_see(tmp_path: Path) -> None:
@@ -168,8 +166,8 @@ def spoil(folder: Path, what: str) -> tuple[str | None, str]:
         case "gone":
             return prompts_file(folder, '{"image": "gone.png", "prompt": "x"}', name="p.jsonl"), "no picture .*gone.png"
         case "no prompt":
-            return prompts_file(folder, '{"image": "a.png"}', name="p.jsonl"), "row 1 is .*want"
-    return prompts_file(folder, "[1, 2", name="p.jsonl"), "row 1 is .*want"
+            return prompts_file(folder, '{"image": "a.png"}', name="p.jsonl"), "line 1 lacks 'prompt'"
+    return prompts_file(folder, "[1, 2", name="p.jsonl"), "line 1 is damaged"
 
 
 @pytest.mark.parametrize(

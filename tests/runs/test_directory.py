@@ -31,7 +31,7 @@ def make_soup(prompt: str = "a cat", seed: int = 0) -> Soup:
 def test_rows_and_pictures_say_what_the_soup_said(tmp_path: Path) -> None:
     run, soup = RunDirectory(tmp_path / "run"), make_soup()
     run.write(soup)
-    rows = list(run.sample_rows())
+    rows = [row.to_json() for row in run.image_rows()]
     assert rows[1] == {
         "prompt": "a cat",
         "seed": 0,
@@ -42,7 +42,7 @@ def test_rows_and_pictures_say_what_the_soup_said(tmp_path: Path) -> None:
     with Image.open(run.root / rows[0]["image"]) as picture:
         pixels = torch.tensor(list(picture.getdata())).reshape(8, 8, 3).permute(2, 0, 1)
     assert (pixels / 255 - soup.images[0]).abs().max() <= 0.5 / 255 + 1e-6
-    assert list(run.ledger_rows()) == [
+    assert [row.to_json() for row in run.cost_rows()] == [
         {
             "prompt": "a cat",
             "seed": 0,
@@ -51,7 +51,7 @@ def test_rows_and_pictures_say_what_the_soup_said(tmp_path: Path) -> None:
             "hits": {"clip": 2},
             "failures": {},
         }
-        | {"nfe": 11, "decodes": 5, "seconds": 1.5, "device": "cpu"}
+        | {"nfe": 11, "gradients": 0, "decodes": 5, "seconds": 1.5, "device": "cpu"}
     ]
 
 
@@ -59,7 +59,7 @@ def test_a_row_names_the_rewards_that_gave_no_score(tmp_path: Path) -> None:
     run, soup = RunDirectory(tmp_path), make_soup()
     soup.failed[1, 0] = True
     run.write(soup)
-    assert [row.get("failed") for row in run.sample_rows()] == [None, ["jpeg"]]
+    assert [row.to_json().get("failed") for row in run.image_rows()] == [None, ["jpeg"]]
 
 
 def test_soups_are_added_a_line_each(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_hostile_prompts_stay_inside(tmp_path: Path, prompt: str) -> None:
     run.write(make_soup(prompt))
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
     assert len(list((tmp_path / "run" / "samples").glob("*/0/*.png"))) == 2
-    assert next(run.sample_rows())["prompt"] == prompt
+    assert next(run.image_rows()).prompt == prompt
 
 
 def test_clearing_removes_only_what_runs_make(tmp_path: Path) -> None:
@@ -97,4 +97,4 @@ def test_clearing_removes_only_what_runs_make(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     run.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assert list(run.sample_rows()) == []
+    assert list(run.image_rows()) == []

@@ -36,6 +36,10 @@ def contents(root: Path) -> dict[str, object]:
     return {"rows": sorted(run.samples.read_text().splitlines()), "costs": costs, "pictures": pictures}
 
 
+def rows_of(table: Path) -> list[dict]:
+    return [row for _, row in read_rows(table)]
+
+
 def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -83,17 +87,17 @@ def test_what_is_whole_is_kept_and_nothing_else(
     for place, soup in enumerate(soups):
         RunDirectory(root, rank=place % parts).write(soup)
     first = RunDirectory(root)
-    whole = {(row["seed"], row["image"]) for row in first.sample_rows()}
+    whole = {(row.seed, row.image) for row in first.image_rows()}
     for table, share in ((first.samples, samples), (first.ledger, ledger)):
         table.write_bytes(table.read_bytes()[: round(share * table.stat().st_size)])
     for place in lost:
         sorted(root.rglob("*.png"))[place].write_bytes(b"")
-    rows, costs = list(first.sample_rows()), {row["seed"] for row in first.ledger_rows()}
+    rows, costs = list(first.image_rows()), {row.seed for row in first.cost_rows()}
     torn = {image for _, image in whole if not (root / image).stat().st_size}
     expected = {
         seed
         for seed in costs
-        if {(seed, row["image"]) for row in rows if row["seed"] == seed} == {pair for pair in whole if pair[0] == seed}
+        if {(seed, row.image) for row in rows if row.seed == seed} == {pair for pair in whole if pair[0] == seed}
         and not any(image in torn for other, image in whole if other == seed)
     }
     assert {seed for _, seed in first.recover()} == expected
@@ -111,7 +115,7 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
         run.write(make_soup(seed=seed))
     lines = run.ledger.read_text().splitlines()
     run.ledger.write_text("\n".join([lines[0], lines[1][:20], lines[2], ""]))
-    with pytest.raises(ValueError, match=r"ledger.jsonl, line 2 is damaged: delete that line"):
+    with pytest.raises(ValueError, match=r"ledger.jsonl, line 2 is damaged .*: delete that line"):
         run.recover()
 
 
@@ -154,9 +158,9 @@ def test_rows_that_do_not_fit_on_the_disk_leave_no_trace(tmp_path: Path, monkeyp
     with pytest.raises(OSError, match="No space left"):
         append_rows(table, [{"b": 2}, {"c": 3}])
     monkeypatch.undo()
-    assert list(read_rows(table)) == [{"a": 1}]
+    assert rows_of(table) == [{"a": 1}]
     append_rows(table, [{"d": 4}])
-    assert list(read_rows(table)) == [{"a": 1}, {"d": 4}]
+    assert rows_of(table) == [{"a": 1}, {"d": 4}]
 
 
 def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,8 +179,8 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path, monkeypatch
 def test_a_line_that_is_still_being_written_is_no_row(tmp_path: Path) -> None:
     table = tmp_path / "rows.jsonl"
     table.write_text('{"a": 1}\n{"b": 2}')
-    assert list(read_rows(table)) == [{"a": 1}]
-    assert list(read_rows(tmp_path / "none.jsonl")) == []
+    assert rows_of(table) == [{"a": 1}]
+    assert rows_of(tmp_path / "none.jsonl") == []
 
 
 def test_a_disk_that_fills_up_keeps_what_was_finished(
@@ -193,7 +197,7 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(
     with pytest.raises(OSError, match="No space left"):
         predict(module, tmp_path / "full", [SampleWriter()], ["a cat"])
     monkeypatch.undo()
-    assert [row["seed"] for row in RunDirectory(tmp_path / "full").ledger_rows()] == [0]
+    assert [row.seed for row in RunDirectory(tmp_path / "full").cost_rows()] == [0]
     for place in ("full", "roomy"):
         predict(module, tmp_path / place, [SampleWriter()], ["a cat"])
     assert contents(tmp_path / "full") == contents(tmp_path / "roomy")
@@ -208,4 +212,4 @@ def test_a_clock_that_is_set_back_changes_nothing(
     predict(module, tmp_path / "set back", [SampleWriter()], ["a cat"])
     predict(module, tmp_path / "set back", [SampleWriter()], ["a cat"])
     assert contents(tmp_path / "steady") == contents(tmp_path / "set back")
-    assert all(row["seconds"] > 0 for row in RunDirectory(tmp_path / "set back").ledger_rows())
+    assert all(row.ledger.seconds > 0 for row in RunDirectory(tmp_path / "set back").cost_rows())
