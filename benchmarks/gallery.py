@@ -24,7 +24,7 @@ from benchmarks.browser import open_browser, prefer, resize, show
 from benchmarks.machine import describe
 from benchmarks.noise import write_noise
 from srsoup_lightning import Preferences
-from srsoup_lightning.report.gallery import gallery
+from srsoup_lightning.report.gallery import write_gallery
 
 RUNS, PREFERENCES, PROMPTS, SEEDS, SIDE = 2, 25, 5, 2, 64
 MOVES = 200
@@ -64,7 +64,7 @@ def measure(out: Path = Path("benchmarks/results/gallery.json")) -> None:
         out: Where the results go.
     """
     with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
-        page = gallery(
+        page = write_gallery(
             [_noise(Path(folder) / f"run {number}", number) for number in range(RUNS)], f"{folder}/page.html"
         )
         resize(browser, 1280, 900)
@@ -99,14 +99,14 @@ def screenshot(
     """Make a picture of the page.
 
     Args:
-        runs: What the page shows, see :func:`srsoup_lightning.report.gallery.gallery`.
+        runs: Runs on the page, see :func:`srsoup_lightning.report.gallery.write_gallery`.
         prompt: The prompt in view.
         out: The PNG file.
     """
     with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
         prefer(browser, color_scheme="light")
         resize(browser, 1120, 830)
-        show(browser, gallery(runs, f"{folder}/page.html"))
+        show(browser, write_gallery(runs, f"{folder}/page.html"))
         Select(browser.find_element(By.ID, "prompt-select")).select_by_visible_text(prompt)
         browser.save_screenshot(str(out))
 

@@ -51,7 +51,7 @@ MATHS = ("torch", CHECKS, *ours("search", "preferences", "costs", *(f"diffusion.
 SCHEDULER = ("numpy", "diffusers")
 RESULTS = Rule(
     never=(*ADAPTERS, "rewards", *ours("samplers", "problem", "oracle", "diffusion", "search")),
-    save=(CHECKS, *ours("samplers.result")),
+    save=(CHECKS, "rewards.eight_bit", *ours("samplers.result")),
 )
 RULES = {
     "srsoup_lightning/search": Rule(only=MATHS),
