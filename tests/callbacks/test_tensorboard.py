@@ -27,7 +27,7 @@ from rewards import Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
 from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
-from srsoup_lightning.samplers import Moment, OraclePolicy, RewardError, Soup, WeightedSum
+from srsoup_lightning.samplers import OraclePolicy, RewardError, Soup, WeightedSum
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 
 BOX = {"red": (-0.5, 1.0), "blue": (-0.5, 1.5)}
@@ -287,8 +287,8 @@ def test_a_resumed_run_counts_on(original: Logged, tmp_path: Path) -> None:
     with pytest.raises(RewardError):
         predict(module, tmp_path, [SampleWriter(), ParetoLogger(box=BOX)])
     assert not module.step_callbacks
-    assert not (folder := tmp_path / "tensorboard").joinpath("front").exists()
-    complete = Events(original.board).scalars()
+    folder, complete = tmp_path / "tensorboard", Events(original.board).scalars()
+    assert not (folder / "front").exists()
     for _ in range(2):  # the second time there is nothing more to make
         predict(make_patient(), tmp_path, [SampleWriter(), ParetoLogger(box=BOX)])
         scalars = Events(folder).scalars()
