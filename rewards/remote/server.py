@@ -22,8 +22,8 @@ def serve(
 ) -> None:
     """Serve rewards over HTTP until Ctrl-C or SIGTERM, one request at a time.
 
-    The protocol is in docs/remote-rewards.md. Waiting requests are answered before the end, for up to ten seconds. Errors
-    of a reward go to the log with their traceback. The client gets only the name of their type.
+    The protocol is in docs/remote-rewards.md. Waiting requests are answered before the end, for up to ten seconds.
+    Errors of a reward go to the log with their traceback. The client gets only the name of their type.
 
     Args:
         rewards: Name to reward. Names are part of addresses: letters, digits, ".", "_" and "-".

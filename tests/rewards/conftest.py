@@ -1,10 +1,12 @@
-"""Tiny networks of every reward in the official formats, with random weights that make scores spread."""
+"""Tiny networks of every reward in the official formats. Their random weights give scores that differ."""
 
 from __future__ import annotations
 
+import copy
 import json
+import shutil
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,7 +154,7 @@ def make_legacy(folder: str) -> None:
 
 
 class Files(NamedTuple):
-    """Where the tiny networks lie."""
+    """Paths of the tiny networks."""
 
     clip: str
     head: str
@@ -163,46 +165,30 @@ class Files(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def files(
-    clip_folder: str, head_file: str, siglip_folder: str, blip_file: str, bert_folder: str, llava_folder: str
-) -> Files:
-    return Files(clip_folder, head_file, siglip_folder, blip_file, bert_folder, llava_folder)
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    folder = tmp_path_factory.mktemp("networks")
+    head, blip, bert = folder / "linearMSE.safetensors", folder / "ImageReward.safetensors", folder / "bert"
+    save_file(head_weights(WIDTH), head)
+    save_file(image_reward_weights(BLIP), blip)
+    save_bert(bert)
+    folders = [save(folder / name) for name, save in SAVE.items()]
+    return Files(folders[0], str(head), folders[1], str(blip), str(bert), folders[2])
+
+
+SAVE: dict[str, Callable[[Path], str]] = {"clip": save_tiny_clip, "siglip": save_tiny_siglip, "llava": save_tiny_llava}
 
 
 @pytest.fixture(scope="session")
-def llava_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny_llava(tmp_path_factory.mktemp("llava"))
+def clip_folder(files: Files) -> str:
+    return files.clip
 
 
 @pytest.fixture(scope="session")
-def blip_file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("blip") / "ImageReward.safetensors"
-    save_file(image_reward_weights(BLIP), file)
-    return str(file)
-
-
-@pytest.fixture(scope="session")
-def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("bert")
-    save_bert(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny_siglip(tmp_path_factory.mktemp("siglip"))
-
-
-@pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return save_tiny_clip(tmp_path_factory.mktemp("clip"))
-
-
-@pytest.fixture(scope="session")
-def head_file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("head") / "linearMSE.safetensors"
-    save_file(head_weights(WIDTH), file)
-    return str(file)
+def legacy_folder(clip_folder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A CLIP model with the image preprocessing of 2022."""
+    folder = str(shutil.copytree(clip_folder, tmp_path_factory.mktemp("legacy"), dirs_exist_ok=True))
+    make_legacy(folder)
+    return folder
 
 
 def smooth(height: int, width: int, count: int = 4) -> Tensor:
@@ -231,17 +217,20 @@ def raw_embeddings(folder: str, pixels: Tensor, prompts: list[str]) -> tuple[Ten
     return seen / seen.norm(dim=-1, keepdim=True), read / read.norm(dim=-1, keepdim=True)
 
 
-def check_gradient(judge: Reward) -> None:
-    """The gradient of a float64 judge along random directions, by finite differences."""
+def check_gradient(reward: Reward) -> None:
+    """Compare the gradient with finite differences, along itself mixed with random directions, in float64."""
     images = (0.1 + 0.8 * smooth(24, 20, 2)).double()
+    for network in reward.networks:
+        network.double()
     point = images.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(judge.score(point, PROMPTS[:2]).sum(), point)
+    (gradient,) = torch.autograd.grad(reward.score(point, PROMPTS[:2]).sum(), point)
+    size = 0.02 / max(1.0, gradient.norm().item()) ** 0.5
     for seed in range(3):
         direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        step = 1e-3 * direction
-        ahead, behind = (judge.score(images + sign * step, PROMPTS[:2]).double().sum() for sign in (1, -1))
-        slope = (ahead - behind) / 2e-3
-        torch.testing.assert_close((gradient * direction).sum(), slope, rtol=5e-3, atol=5e-2)
+        direction = direction / direction.norm() + gradient / gradient.norm()
+        ahead, behind = (reward.score(images + step * direction, PROMPTS[:2]).double().sum() for step in (size, -size))
+        slope, slack = (ahead - behind) / (2 * size), 5e-3 * gradient.norm().item()
+        torch.testing.assert_close((gradient * direction).sum(), slope, rtol=5e-3, atol=slack)
 
 
 def redness(images: Tensor, prompts: list[str]) -> Tensor:
@@ -249,7 +238,16 @@ def redness(images: Tensor, prompts: list[str]) -> Tensor:
     return images[:, 0].mean((1, 2))
 
 
-REWARDS: dict[str, Callable[[Files], Reward]] = {
+NETWORKS: dict[str, Callable[..., Reward]] = {
+    "clip": lambda files, **options: CLIPScore(files.clip, **options),
+    "siglip": lambda files, **options: CLIPScore(files.siglip, **options),
+    "pick": lambda files, **options: PickScore(files.clip, **options),
+    "hps": lambda files, **options: HPSv2(files.clip, **options),
+    "aesthetic": lambda files, **options: AestheticScore(files.clip, head=files.head, **options),
+    "vqa": lambda files, **options: VQAScore(files.llava, **options),
+    "image": lambda files, **options: ImageReward(files.blip, tokenizer=files.bert, **options),
+}
+REWARDS: dict[str, Callable[[Files], Reward]] = NETWORKS | {
     "jpeg": lambda files: JPEGCompressibility(workers=2),
     "jpeg incompressibility": lambda files: JPEGIncompressibility(workers=2),
     "jpeg size": lambda files: JPEGSize(1.0, workers=2),
@@ -263,29 +261,27 @@ REWARDS: dict[str, Callable[[Files], Reward]] = {
     "metric": lambda files: MetricReward(TotalVariation(reduction="mean")),
     "colorfulness": lambda files: Colorfulness(),
     "http": lambda files: asking(colourful_judge(), timeout=5.0, connect_timeout=5.0),
-    "clip": lambda files: CLIPScore(files.clip),
-    "siglip": lambda files: CLIPScore(files.siglip),
-    "pick": lambda files: PickScore(files.clip),
-    "hps": lambda files: HPSv2(files.clip),
-    "aesthetic": lambda files: AestheticScore(files.clip, head=files.head),
-    "vqa": lambda files: VQAScore(files.llava),
-    "image": lambda files: ImageReward(files.blip, tokenizer=files.bert),
 }
-NETWORKS = ["clip", "siglip", "pick", "hps", "aesthetic", "vqa", "image"]
+
+
+@cache
+def built(name: str, files: Files) -> Reward:
+    """The reward of a row, made once; tests take copies of it."""
+    return REWARDS[name](files)
 
 
 @pytest.fixture(params=REWARDS)
 def reward(request: pytest.FixtureRequest, files: Files) -> Reward:
-    return REWARDS[request.param](files)
+    return copy.deepcopy(built(request.param, files))
 
 
 @pytest.fixture(params=NETWORKS)
 def network_reward(request: pytest.FixtureRequest, files: Files) -> Reward:
-    return REWARDS[request.param](files)
+    return copy.deepcopy(built(request.param, files))
 
 
 @pytest.fixture(params=["clip", "pick", "hps", "aesthetic"])
-def make_network_reward(request: pytest.FixtureRequest, head_file: str) -> Callable[..., Reward]:
-    """The class of a reward with a CLIP network, its head given if it needs one."""
-    kinds = {"clip": CLIPScore, "pick": PickScore, "hps": HPSv2, "aesthetic": partial(AestheticScore, head=head_file)}
+def make_network_reward(request: pytest.FixtureRequest, files: Files) -> Callable[..., Reward]:
+    """Class of a reward with a CLIP network, with its head if it needs one."""
+    kinds = {"clip": CLIPScore, "pick": PickScore, "hps": HPSv2, "aesthetic": partial(AestheticScore, head=files.head)}
     return kinds[request.param]

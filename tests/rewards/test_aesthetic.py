@@ -19,6 +19,7 @@ from tests.rewards.conftest import (
     PROMPTS,
     SIZE,
     WIDTH,
+    Files,
     make_legacy,
     official_pixels,
     raw_embeddings,
@@ -65,30 +66,28 @@ def save_pth(folder: Path, head: object = HEAD) -> tuple[str, str]:
     ("shape", "slack"), [((SIZE, SIZE), 1e-4), ((64, 64), 0.1), ((50, 75), 0.1), ((75, 51), 0.1), ((12, 9), 0.1)]
 )
 @pytest.mark.parametrize("legacy", [False, True])
-def test_the_official_formula(
-    tmp_path: Path, head_file: str, shape: tuple[int, int], slack: float, legacy: bool
-) -> None:
+def test_the_official_formula(tmp_path: Path, files: Files, shape: tuple[int, int], slack: float, legacy: bool) -> None:
     folder = save_tiny_clip(tmp_path)
     if legacy:
         make_legacy(folder)
     images = smooth(*shape)
     expected = official(folder, images)
     assert expected.std() > 0.1
-    scores = AestheticScore(folder, head=head_file).score(images, PROMPTS)
+    scores = AestheticScore(folder, head=files.head).score(images, PROMPTS)
     torch.testing.assert_close(scores, expected, rtol=0, atol=slack)
 
 
-def test_the_pth_scores_as_the_safetensors(clip_folder: str, head_file: str, tmp_path: Path) -> None:
+def test_the_pth_scores_as_the_safetensors(files: Files, tmp_path: Path) -> None:
     file, checksum = save_pth(tmp_path, OfficialMLP(WIDTH).state_dict() | HEAD)
     images = smooth(SIZE, SIZE)
-    expected = AestheticScore(clip_folder, head=head_file).score(images, PROMPTS)
+    expected = AestheticScore(files.clip, head=files.head).score(images, PROMPTS)
     for spelling in (checksum, checksum.upper()):
-        scores = AestheticScore(clip_folder, head=file, sha256=spelling).score(images, PROMPTS)
+        scores = AestheticScore(files.clip, head=file, sha256=spelling).score(images, PROMPTS)
         torch.testing.assert_close(scores, expected, rtol=0, atol=0)
 
 
-def test_the_mlp_is_one_affine_map_of_the_embedding(clip_folder: str, head_file: str) -> None:
-    layers = AestheticScore(clip_folder, head=head_file, dtype="float64").networks[1]
+def test_the_mlp_is_one_affine_map_of_the_embedding(files: Files) -> None:
+    layers = AestheticScore(files.clip, head=files.head, dtype="float64").networks[1]
     left, right = torch.randn(2, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(layers(0.3 * left + 0.7 * right), 0.3 * layers(left) + 0.7 * layers(right))
     assert {name: tuple(weight.shape) for name, weight in layers.state_dict().items()} == {
@@ -96,17 +95,17 @@ def test_the_mlp_is_one_affine_map_of_the_embedding(clip_folder: str, head_file:
     }
 
 
-def test_the_prompt_plays_no_role(clip_folder: str, head_file: str) -> None:
-    judge, images = AestheticScore(clip_folder, head=head_file), smooth(SIZE, SIZE)
+def test_the_prompt_plays_no_role(files: Files) -> None:
+    judge, images = AestheticScore(files.clip, head=files.head), smooth(SIZE, SIZE)
     torch.testing.assert_close(judge.score(images, PROMPTS), judge.score(images, [""] * 4), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-4), ("float16", 0.02), ("bfloat16", 0.1)])
-def test_other_precisions_are_near(clip_folder: str, head_file: str, dtype: str, slack: float) -> None:
+def test_other_precisions_are_near(files: Files, dtype: str, slack: float) -> None:
     images = smooth(20, 20)
-    judge = AestheticScore(clip_folder, head=head_file, dtype=dtype)
+    judge = AestheticScore(files.clip, head=files.head, dtype=dtype)
     assert judge.networks[0].dtype == getattr(torch, dtype)
-    expected = AestheticScore(clip_folder, head=head_file).score(images, PROMPTS)
+    expected = AestheticScore(files.clip, head=files.head).score(images, PROMPTS)
     torch.testing.assert_close(judge.score(images, PROMPTS), expected, rtol=0, atol=slack)
 
 
@@ -136,16 +135,16 @@ def test_a_missing_head(clip_folder: str, head: str) -> None:
         AestheticScore(clip_folder, head=head)
 
 
-def test_a_pickle_needs_its_checksum(clip_folder: str, head_file: str, tmp_path: Path) -> None:
+def test_a_pickle_needs_its_checksum(files: Files, tmp_path: Path) -> None:
     file, checksum = save_pth(tmp_path)
     with pytest.raises(ValueError, match=r"is a pickle.*sha256sum"):
-        AestheticScore(clip_folder, head=file)
+        AestheticScore(files.clip, head=file)
     wrong = "0" * 64
-    for head in (file, head_file):
+    for head in (file, files.head):
         with pytest.raises(ValueError, match=rf"has SHA-256 \w{{64}}, not {wrong}"):
-            AestheticScore(clip_folder, head=head, sha256=wrong)
+            AestheticScore(files.clip, head=head, sha256=wrong)
     with pytest.raises(ValueError, match=checksum):
-        AestheticScore(clip_folder, head=file, sha256=wrong)
+        AestheticScore(files.clip, head=file, sha256=wrong)
 
 
 class Bomb:
@@ -174,10 +173,10 @@ def test_broken_files(clip_folder: str, tmp_path: Path, content: bytes, suffix: 
     assert "\n" not in str(caught.value)
 
 
-def test_other_suffixes(clip_folder: str, head_file: str, tmp_path: Path) -> None:
-    shutil.copy(head_file, tmp_path / "head.bin")
+def test_other_suffixes(files: Files, tmp_path: Path) -> None:
+    shutil.copy(files.head, tmp_path / "head.bin")
     with pytest.raises(ValueError, match=r"head\.bin is of no known format: give a \.safetensors file"):
-        AestheticScore(clip_folder, head=tmp_path / "head.bin")
+        AestheticScore(files.clip, head=tmp_path / "head.bin")
 
 
 WRONG = {
@@ -199,6 +198,6 @@ def test_heads_that_do_not_fit(clip_folder: str, tmp_path: Path, head: dict, mes
     assert "\n" not in str(caught.value)
 
 
-def test_a_revision_of_a_file_is_refused(clip_folder: str, head_file: str) -> None:
+def test_a_revision_of_a_file_is_refused(files: Files) -> None:
     with pytest.raises(ValueError, match=r"linearMSE\.safetensors is a file .* no revision 'v1': leave that out"):
-        AestheticScore(clip_folder, head=head_file, head_revision="v1")
+        AestheticScore(files.clip, head=files.head, head_revision="v1")

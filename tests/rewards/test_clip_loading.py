@@ -228,9 +228,9 @@ def test_bad_dtype(make_network_reward: Make, clip_folder: str) -> None:
         make_network_reward(clip_folder, dtype="int8")
 
 
-def test_the_image_tower_alone_is_that_of_the_whole(clip_folder: str, head_file: str) -> None:
-    tower = AestheticScore(clip_folder, head=head_file).networks[0]
-    whole = CLIPModel.from_pretrained(clip_folder).state_dict()
+def test_the_image_tower_alone_is_that_of_the_whole(files: Files) -> None:
+    tower = AestheticScore(files.clip, head=files.head).networks[0]
+    whole = CLIPModel.from_pretrained(files.clip).state_dict()
     assert all(key.startswith("vis") for key in tower.state_dict())
     for key, weight in tower.state_dict().items():
         torch.testing.assert_close(weight, whole[key], rtol=0, atol=0)

@@ -14,7 +14,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from benchmarks.reward_networks import BERT_TOKENS, image_reward_weights
 from rewards import ImageReward
-from tests.rewards.conftest import BLIP, SIZE, check_gradient, pictures, smooth
+from tests.rewards.conftest import BLIP, SIZE, Files, check_gradient, pictures, smooth
 
 WEIGHTS = image_reward_weights(BLIP)
 PROMPTS = ["a cat", "dogs in the fog", "Zebra", "the unheard-of"]
@@ -93,61 +93,59 @@ def official(images: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("shape", "slack"), [((SIZE, SIZE), 1e-4), ((16, 33), 1e-4), ((64, 64), 0.3), ((50, 75), 0.3), ((75, 51), 0.3)]
 )
-def test_the_published_formula(blip_file: str, bert_folder: str, shape: tuple[int, int], slack: float) -> None:
+def test_the_published_formula(files: Files, shape: tuple[int, int], slack: float) -> None:
     images = smooth(*shape)
     expected = official(images)
     assert expected.std() > 0.3
-    scores = ImageReward(blip_file, tokenizer=bert_folder).score(images, PROMPTS)
+    scores = ImageReward(files.blip, tokenizer=files.bert).score(images, PROMPTS)
     torch.testing.assert_close(scores, expected, rtol=0, atol=slack)
 
 
-def test_tokens_are_those_of_bert_and_two_marks(blip_file: str, bert_folder: str) -> None:
-    tokenizer = ImageReward(blip_file, tokenizer=bert_folder)._tokenizer
+def test_tokens_are_those_of_bert_and_two_marks(files: Files) -> None:
+    tokenizer = ImageReward(files.blip, tokenizer=files.bert)._tokenizer
     assert tokenizer(PROMPTS)["input_ids"] == IDS
     assert tokenizer.convert_tokens_to_ids(["[DEC]", "[ENC]"]) == [len(BERT_TOKENS), len(BERT_TOKENS) + 1]
 
 
-def test_prompts_are_cut_after_35_tokens(blip_file: str, bert_folder: str) -> None:
-    judge, image = ImageReward(blip_file, tokenizer=bert_folder), smooth(SIZE, SIZE, 1)
+def test_prompts_are_cut_after_35_tokens(files: Files) -> None:
+    judge, image = ImageReward(files.blip, tokenizer=files.bert), smooth(SIZE, SIZE, 1)
     filled, longer, changed = "cat " * 33, "cat " * 33 + "dog", "cat " * 32 + "dog"
     scores = [judge.score(image, [prompt]) for prompt in (filled, longer, changed)]
     assert scores[0] == scores[1]
     assert scores[0] != scores[2]
 
 
-def test_both_the_prompt_and_the_image_matter(blip_file: str, bert_folder: str) -> None:
-    judge, images = ImageReward(blip_file, tokenizer=bert_folder), smooth(SIZE, SIZE, 3)
+def test_both_the_prompt_and_the_image_matter(files: Files) -> None:
+    judge, images = ImageReward(files.blip, tokenizer=files.bert), smooth(SIZE, SIZE, 3)
     assert judge.score(images, ["a cat"] * 3).std() > 0.05
     assert judge.score(images[:1].expand(3, -1, -1, -1), ["a cat", "dog", "the fog"]).std() > 0.05
 
 
-def test_gradient_by_finite_differences(blip_file: str, bert_folder: str) -> None:
-    check_gradient(ImageReward(blip_file, tokenizer=bert_folder, dtype="float64"))
+def test_gradient_by_finite_differences(files: Files) -> None:
+    check_gradient(ImageReward(files.blip, tokenizer=files.bert, dtype="float64"))
 
 
 @pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-4), ("float16", 0.08), ("bfloat16", 0.4)])
-def test_other_precisions_are_near(blip_file: str, bert_folder: str, dtype: str, slack: float) -> None:
+def test_other_precisions_are_near(files: Files, dtype: str, slack: float) -> None:
     images = smooth(20, 20)
-    judge = ImageReward(blip_file, tokenizer=bert_folder, dtype=dtype)
+    judge = ImageReward(files.blip, tokenizer=files.bert, dtype=dtype)
     assert [network.dtype for network in judge.networks[:2]] == [getattr(torch, dtype)] * 2
-    expected = ImageReward(blip_file, tokenizer=bert_folder).score(images, PROMPTS)
+    expected = ImageReward(files.blip, tokenizer=files.bert).score(images, PROMPTS)
     torch.testing.assert_close(judge.score(images, PROMPTS), expected, rtol=0, atol=slack)
 
 
-def test_the_pickle_scores_as_the_safetensors_and_needs_its_checksum(
-    blip_file: str, bert_folder: str, tmp_path: Path
-) -> None:
+def test_the_pickle_scores_as_the_safetensors_and_needs_its_checksum(files: Files, tmp_path: Path) -> None:
     file = tmp_path / "ImageReward.pt"
     torch.save(WEIGHTS, file)
     checksum = hashlib.sha256(file.read_bytes()).hexdigest()
     images = smooth(SIZE, SIZE)
-    expected = ImageReward(blip_file, tokenizer=bert_folder).score(images, PROMPTS)
-    scores = ImageReward(file, sha256=checksum, tokenizer=bert_folder).score(images, PROMPTS)
+    expected = ImageReward(files.blip, tokenizer=files.bert).score(images, PROMPTS)
+    scores = ImageReward(file, sha256=checksum, tokenizer=files.bert).score(images, PROMPTS)
     torch.testing.assert_close(scores, expected, rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"is a pickle.*sha256sum"):
-        ImageReward(file, tokenizer=bert_folder)
+        ImageReward(file, tokenizer=files.bert)
     with pytest.raises(ValueError, match=f"has SHA-256 {checksum}, not 00"):
-        ImageReward(file, sha256="00", tokenizer=bert_folder)
+        ImageReward(file, sha256="00", tokenizer=files.bert)
 
 
 def beginning(prefix: str) -> dict[str, Tensor]:
@@ -172,25 +170,25 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("weights", "message"), WRONG.values(), ids=WRONG.keys())
-def test_files_that_do_not_fit(tmp_path: Path, bert_folder: str, weights: dict[str, Tensor], message: str) -> None:
+def test_files_that_do_not_fit(tmp_path: Path, files: Files, weights: dict[str, Tensor], message: str) -> None:
     file = tmp_path / "wrong.safetensors"
     save_file(weights, file)
     with pytest.raises(ValueError, match=message) as caught:
-        ImageReward(file, tokenizer=bert_folder)
+        ImageReward(file, tokenizer=files.bert)
     assert "\n" not in str(caught.value)
 
 
-def test_another_tokenizer_is_refused(blip_file: str, clip_folder: str, tmp_path: Path) -> None:
+def test_another_tokenizer_is_refused(files: Files, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has \d+ tokens and the network 15: give BERT's tokenizer"):
-        ImageReward(blip_file, tokenizer=clip_folder)
+        ImageReward(files.blip, tokenizer=files.clip)
     with pytest.raises(FileNotFoundError, match="lacks its tokenizer"):
-        ImageReward(blip_file, tokenizer=tmp_path)
+        ImageReward(files.blip, tokenizer=tmp_path)
 
 
-def test_arguments_are_checked_before_the_file_is_read(bert_folder: str) -> None:
+def test_arguments_are_checked_before_the_file_is_read(files: Files) -> None:
     with pytest.raises(ValueError, match="dtype is 'int8'"):
-        ImageReward("nowhere.pt", tokenizer=bert_folder, dtype="int8")
+        ImageReward("nowhere.pt", tokenizer=files.bert, dtype="int8")
     with pytest.raises(FileNotFoundError, match="no model 'nowhere'"):
         ImageReward("nowhere.pt", tokenizer="nowhere")
     with pytest.raises(FileNotFoundError, match=r"no file of weights 'nowhere\.pt'"):
-        ImageReward("nowhere.pt", tokenizer=bert_folder)
+        ImageReward("nowhere.pt", tokenizer=files.bert)

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, Siglip2Config, SiglipModel
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from rewards import CLIPScore, HPSv2, PickScore
-from tests.rewards.conftest import LENGTH, PROMPTS, SIZE, check_gradient, pictures, save_tiny_siglip, smooth
+from tests.rewards.conftest import LENGTH, PROMPTS, SIZE, Files, check_gradient, pictures, save_tiny_siglip, smooth
 
 
 def official(folder: str, images: Tensor, prompts: list[str]) -> Tensor:
@@ -44,10 +44,10 @@ def test_the_official_formula(tmp_path: Path, shape: tuple[int, int], slack: flo
     torch.testing.assert_close(CLIPScore(folder).score(images, PROMPTS), expected, rtol=0, atol=slack)
 
 
-def test_pixels_are_those_of_the_official_processor(siglip_folder: str) -> None:
+def test_pixels_are_those_of_the_official_processor(files: Files) -> None:
     images = smooth(41, 23)
-    expected = SiglipImageProcessorPil.from_pretrained(siglip_folder)(pictures(images), return_tensors="pt")
-    pixels = CLIPScore(siglip_folder)._pixels(images)
+    expected = SiglipImageProcessorPil.from_pretrained(files.siglip)(pictures(images), return_tensors="pt")
+    pixels = CLIPScore(files.siglip)._pixels(images)
     # One level of 255 is 2 / 255 after the division by 0.5.
     torch.testing.assert_close(pixels, expected.pixel_values, rtol=0, atol=2.5 * 2 / 255)
     assert pixels.shape == (4, 3, SIZE, SIZE)
@@ -55,9 +55,9 @@ def test_pixels_are_those_of_the_official_processor(siglip_folder: str) -> None:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**31))
-def test_the_score_ranks_as_the_probability(siglip_folder: str, seed: int) -> None:
+def test_the_score_ranks_as_the_probability(files: Files, seed: int) -> None:
     images = torch.rand(6, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed)).mul(255).round() / 255
-    judge, prompts = CLIPScore(siglip_folder), ["a cat"] * 6
+    judge, prompts = CLIPScore(files.siglip), ["a cat"] * 6
     network, pixels = judge.networks[0], judge._pixels(images)
     tokens = judge._tokenizer(prompts[:1], padding="max_length", truncation=True, return_tensors="pt")
     with torch.no_grad():
@@ -67,10 +67,10 @@ def test_the_score_ranks_as_the_probability(siglip_folder: str, seed: int) -> No
     torch.testing.assert_close(probabilities, logits.sigmoid(), rtol=1e-4, atol=1e-5)
 
 
-def test_padding_is_part_of_the_text_and_neighbours_are_not(siglip_folder: str) -> None:
-    judge, image = CLIPScore(siglip_folder), smooth(SIZE, SIZE, 1)
+def test_padding_is_part_of_the_text_and_neighbours_are_not(files: Files) -> None:
+    judge, image = CLIPScore(files.siglip), smooth(SIZE, SIZE, 1)
     alone = judge.score(image, ["cat"])
-    with_longer = CLIPScore(siglip_folder).score(image.expand(2, -1, -1, -1), ["cat", "zebra in the fog"])[:1]
+    with_longer = CLIPScore(files.siglip).score(image.expand(2, -1, -1, -1), ["cat", "zebra in the fog"])[:1]
     torch.testing.assert_close(alone, with_longer, rtol=1e-5, atol=1e-4)
     with torch.no_grad():
         tokens = judge._tokenizer(["cat"], return_tensors="pt")
@@ -78,47 +78,47 @@ def test_padding_is_part_of_the_text_and_neighbours_are_not(siglip_folder: str) 
     assert torch.cosine_similarity(unpadded, judge._embed_prompts(["cat"])).item() < 0.99
 
 
-def test_capitals_are_lowered_whatever_the_tokenizer_does(siglip_folder: str) -> None:
-    judge, images = CLIPScore(siglip_folder), smooth(SIZE, SIZE, 2)
+def test_capitals_are_lowered_whatever_the_tokenizer_does(files: Files) -> None:
+    judge, images = CLIPScore(files.siglip), smooth(SIZE, SIZE, 2)
     judge._tokenizer.backend_tokenizer.normalizer = None
     first, second = judge.score(images[:1].expand(2, -1, -1, -1), ["CAT", "cat"])
     assert first == second
 
 
-def test_long_prompts_are_cut(siglip_folder: str) -> None:
-    judge, image, long = CLIPScore(siglip_folder), smooth(SIZE, SIZE, 1), "a cat " * 50
+def test_long_prompts_are_cut(files: Files) -> None:
+    judge, image, long = CLIPScore(files.siglip), smooth(SIZE, SIZE, 1), "a cat " * 50
     torch.testing.assert_close(judge.score(image, [long]), judge.score(image, [long + "dog"]))
 
 
-def test_gradient_by_finite_differences(siglip_folder: str) -> None:
-    check_gradient(CLIPScore(siglip_folder, dtype="float64"))
+def test_gradient_by_finite_differences(files: Files) -> None:
+    check_gradient(CLIPScore(files.siglip, dtype="float64"))
 
 
 @pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-3), ("bfloat16", 5.0), ("float16", 0.7)])
-def test_other_precisions_are_near(siglip_folder: str, dtype: str, slack: float) -> None:
+def test_other_precisions_are_near(files: Files, dtype: str, slack: float) -> None:
     images = smooth(20, 20)
-    judge = CLIPScore(siglip_folder, dtype=dtype)
+    judge = CLIPScore(files.siglip, dtype=dtype)
     assert judge.networks[0].dtype == getattr(torch, dtype)
-    expected = CLIPScore(siglip_folder).score(images, PROMPTS)
+    expected = CLIPScore(files.siglip).score(images, PROMPTS)
     torch.testing.assert_close(judge.score(images, PROMPTS), expected, rtol=0, atol=slack)
 
 
 @pytest.mark.parametrize("kind", [PickScore, HPSv2])
-def test_rewards_with_a_network_of_their_own_refuse_it(kind: type, siglip_folder: str) -> None:
+def test_rewards_with_a_network_of_their_own_refuse_it(kind: type, files: Files) -> None:
     with pytest.raises(ValueError, match="is a siglip model: give one of type clip"):
-        kind(siglip_folder)
+        kind(files.siglip)
 
 
-def test_naflex_is_refused(siglip_folder: str, tmp_path: Path) -> None:
-    folder = shutil.copytree(siglip_folder, tmp_path / "naflex")
+def test_naflex_is_refused(files: Files, tmp_path: Path) -> None:
+    folder = shutil.copytree(files.siglip, tmp_path / "naflex")
     Siglip2Config().save_pretrained(folder)
     with pytest.raises(ValueError, match="naflex is a siglip2 model: give one of type clip or siglip"):
         CLIPScore(folder)
 
 
 @pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
-def test_a_tokenizer_that_needs_another_package(siglip_folder: str, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(siglip_folder, tmp_path / "first"))
+def test_a_tokenizer_that_needs_another_package(files: Files, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(files.siglip, tmp_path / "first"))
     options = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(options | {"tokenizer_class": "SiglipTokenizer"}))
     with pytest.raises(ModuleNotFoundError, match=r"first can't be read yet, .*SentencePiece.*pip") as caught:

@@ -32,6 +32,7 @@ from tests.rewards.conftest import (
     PROMPTS,
     SIZE,
     SPEAKER,
+    Files,
     outspoken,
     pictures,
     save_tiny_llava,
@@ -119,17 +120,17 @@ def test_the_papers_formula(family: Family, shape: tuple[int, int]) -> None:
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_padding_is_on_the_left_whatever_the_tokenizer_says(llava_folder: str, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(llava_folder, tmp_path / "right"))
+def test_padding_is_on_the_left_whatever_the_tokenizer_says(files: Files, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(files.llava, tmp_path / "right"))
     options = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(options | {"padding_side": "right", "pad_token": None}))
     images = smooth(SIZE, SIZE)
-    expected = VQAScore(llava_folder).score(images, PROMPTS)
+    expected = VQAScore(files.llava).score(images, PROMPTS)
     torch.testing.assert_close(VQAScore(folder).score(images, PROMPTS), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_the_network_reads(llava_folder: str) -> None:
-    judge = VQAScore(llava_folder)
+def test_what_the_network_reads(files: Files) -> None:
+    judge = VQAScore(files.llava)
     (ids,) = judge._encode(pictures(smooth(SIZE, SIZE, 1)), ["a {cat}"])["input_ids"]
     text = judge._processor.tokenizer.decode(ids).replace("<image>" * 16, "<image>")
     assert text.startswith("<s>user <image> <unk>oes this figure show ")
@@ -138,34 +139,34 @@ def test_what_the_network_reads(llava_folder: str) -> None:
     assert text.count("<s>") == 1
 
 
-def test_yes_and_no_share_the_probability(llava_folder: str) -> None:
+def test_yes_and_no_share_the_probability(files: Files) -> None:
     images = smooth(SIZE, SIZE)
-    scores = [VQAScore(llava_folder, answer=answer).score(images, PROMPTS) for answer in ("Yes", "a", "z")]
+    scores = [VQAScore(files.llava, answer=answer).score(images, PROMPTS) for answer in ("Yes", "a", "z")]
     assert all(((score > 0) & (score < 1)).all() for score in scores)
     assert (sum(scores) < 1).all()
 
 
-def test_pixels_are_rounded_to_8_bits(llava_folder: str) -> None:
-    judge, images = VQAScore(llava_folder), smooth(SIZE, SIZE)
+def test_pixels_are_rounded_to_8_bits(files: Files) -> None:
+    judge, images = VQAScore(files.llava), smooth(SIZE, SIZE)
     shifted = (images + 0.4 / 255).clamp(0, 1)
     torch.testing.assert_close(judge.score(shifted, PROMPTS), judge.score(images, PROMPTS), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-5), ("float16", 0.01), ("bfloat16", 0.1)])
-def test_other_precisions_are_near(llava_folder: str, dtype: str, slack: float) -> None:
+def test_other_precisions_are_near(files: Files, dtype: str, slack: float) -> None:
     images = smooth(20, 20)
-    judge = VQAScore(llava_folder, dtype=dtype)
+    judge = VQAScore(files.llava, dtype=dtype)
     assert judge.networks[0].dtype == getattr(torch, dtype)
-    expected = VQAScore(llava_folder).score(images, PROMPTS)
+    expected = VQAScore(files.llava).score(images, PROMPTS)
     torch.testing.assert_close(judge.score(images, PROMPTS), expected, rtol=0, atol=slack)
 
 
-def test_sampling_settings_of_the_model_are_not_heard(llava_folder: str, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(llava_folder, tmp_path / "hot"))
+def test_sampling_settings_of_the_model_are_not_heard(files: Files, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(files.llava, tmp_path / "hot"))
     settings = {"do_sample": True, "temperature": 9.0, "top_k": 1, "suppress_tokens": [33, 34]}
     (folder / "generation_config.json").write_text(json.dumps(settings))
     images = smooth(SIZE, SIZE)
-    expected = VQAScore(llava_folder).score(images, PROMPTS)
+    expected = VQAScore(files.llava).score(images, PROMPTS)
     torch.testing.assert_close(VQAScore(folder).score(images, PROMPTS), expected, rtol=0, atol=0)
 
 
@@ -179,25 +180,25 @@ def test_sampling_settings_of_the_model_are_not_heard(llava_folder: str, tmp_pat
         ({"revision": "v1"}, "revision is 'v1'"),
     ],
 )
-def test_bad_arguments(llava_folder: str, options: dict[str, str], message: str) -> None:
+def test_bad_arguments(files: Files, options: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        VQAScore(llava_folder, **options)
+        VQAScore(files.llava, **options)
     assert "\n" not in str(caught.value)
 
 
-def test_models_that_answer_nothing_are_refused(clip_folder: str, llava_folder: str, tmp_path: Path) -> None:
+def test_models_that_answer_nothing_are_refused(files: Files, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a clip model: give one that answers questions"):
-        VQAScore(clip_folder)
+        VQAScore(files.clip)
     with pytest.raises(FileNotFoundError, match="no model 'nowhere'"):
         VQAScore("nowhere")
-    bare = shutil.copytree(llava_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("*processor*", "*token*"))
+    bare = shutil.copytree(files.llava, tmp_path / "bare", ignore=shutil.ignore_patterns("*processor*", "*token*"))
     with pytest.raises(FileNotFoundError, match="bare lacks its tokenizer") as caught:
         VQAScore(bare)
     assert "\n" not in str(caught.value)
 
 
-def test_unknown_code_is_not_run(llava_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(shutil.copytree(llava_folder, tmp_path / "foreign"))
+def test_unknown_code_is_not_run(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(files.llava, tmp_path / "foreign"))
     monkeypatch.chdir(tmp_path)
     (folder / "code.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Config: pass\n")
     config = {"model_type": "foreign", "auto_map": {"AutoConfig": "code.Config"}}
@@ -209,8 +210,8 @@ def test_unknown_code_is_not_run(llava_folder: str, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
-def test_a_processor_that_needs_torchvision(llava_folder: str, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(llava_folder, tmp_path / "qwen"))
+def test_a_processor_that_needs_torchvision(files: Files, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(files.llava, tmp_path / "qwen"))
     options = json.loads((folder / "processor_config.json").read_text())
     video = {"video_processor": {"video_processor_type": "Qwen2VLVideoProcessor"}}
     changed = options | video | {"processor_class": "Qwen2VLProcessor"}
