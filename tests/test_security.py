@@ -27,7 +27,8 @@ from srsoup_lightning.cli.compare import compare
 from srsoup_lightning.cli.gallery import gallery
 from srsoup_lightning.cli.main import main
 from srsoup_lightning.cli.score import score
-from srsoup_lightning.data import PromptDataModule
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.data import PromptDataModule, SoupRequest
 from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
 from srsoup_lightning.report.compare import compared
 from srsoup_lightning.report.comparison import as_csv
@@ -35,6 +36,7 @@ from srsoup_lightning.report.sheet import write_sheets
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.runs.reading import read_run
+from srsoup_lightning.samplers.result import Moment
 from srsoup_lightning.terminal import literal, printable
 from tests.cli.test_main import MODEL
 from tests.diffusion.conftest import tiny_pipeline
@@ -152,7 +154,10 @@ def test_no_pickle_of_a_reward_is_opened(copy: Callable[[str], Path], mark: Path
     folder = copy("clip")
     (folder / "model.safetensors").unlink()
     torch.save(Payload(mark), folder / name)
-    refused(lambda: CLIPScore(str(folder)), "no safetensors weights.*(get it anew|write it again)")
+    refused(
+        lambda: CLIPScore(str(folder)),
+        "no safetensors weights.*write it again|are of another format .*download it again",
+    )
 
 
 @pytest.mark.parametrize("suffix", ["pth", "pt", "safetensors"])
@@ -165,7 +170,7 @@ def test_a_pickle_with_its_checksum_is_opened_for_tensors_alone(
     clip = str(saved / "clip")
     refused(lambda: AestheticScore(clip, head=file, sha256=sha256), f"is no .{suffix} file of tensors")
     if suffix != "safetensors":
-        refused(lambda: AestheticScore(clip, head=file), "none without a checksum")
+        refused(lambda: AestheticScore(clip, head=file), "no pickle without a checksum")
 
 
 def test_no_checkpoint_of_lightning_is_unpickled(
@@ -197,7 +202,7 @@ def plant(folder: Path, mark: Path, name: str = "evil.py") -> None:
         ),
         ("unet/diffusers.py", {"unet": ["diffusers", "Evil"]}, r"a unet of its own code, unet/diffusers\.py"),
         ("evil_module.py", {"unet": ["evil_module", "Evil"]}, "of its own code"),
-        ("pipeline.py", {"_class_name": ["pipeline", "Evil"]}, "has no adapter"),
+        ("pipeline.py", {"_class_name": ["pipeline", "Evil"]}, "has no backbone"),
     ],
 )
 def test_no_pipeline_brings_its_code(
@@ -400,10 +405,8 @@ NO_PICTURE = {"nested deeply", "a number", "a list", "a prompt that is a list", 
 @pytest.mark.parametrize("kind", HOSTILE_ROWS)
 def test_damaged_rows_of_pictures_are_named(run: RunDirectory, kind: str) -> None:
     run.samples.write_text(HOSTILE_ROWS[kind] + "\n")
-    for read in readers(run)[:2]:
+    for read in readers(run)[: 3 if kind in NO_PICTURE else 2]:
         refused(read, "samples.jsonl, line 1 ")
-    if kind in NO_PICTURE:
-        refused(readers(run)[2], "samples.jsonl, row 1 is ")
 
 
 @pytest.mark.parametrize("row", ["[" * 100_000, '{"seconds": NaN}', '{"seconds": -Infinity}', "9" * 5000])
@@ -447,15 +450,10 @@ class Task:
 
 
 def test_progress_shows_a_prompt_and_obeys_none() -> None:
-    from srsoup_lightning.costs.ledger import Ledger
-    from srsoup_lightning.data import SoupRequest
-    from srsoup_lightning.samplers.result import Moment
-
     progress, task = SoupProgress(), Task()
     progress._progress = task
-    progress.on_predict_batch_start(None, None, SoupRequest(ESCAPE, 0), 0)
-    fields = {name: None for name in Moment._fields} | {"step": 1, "steps": 2, "ledger": Ledger()}
-    progress._move(Moment(**fields))
+    progress.on_soup_start(SoupRequest(ESCAPE, 0))
+    progress._move(Moment(step=1, steps=2, ledger=Ledger()))
     assert printable(task.description) == task.description
     assert "a cat" in task.description
 
