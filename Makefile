@@ -16,10 +16,10 @@ demo: setup
 	$(BIN)/srsoup predict --config animals --writer.overwrite true
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow" -n auto
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,8 @@
-"""A model with known answers and judges of its pictures, for everything above the samplers."""
+"""A model with known answers and rewards of its pictures, for everything above the samplers."""
 
 from __future__ import annotations
+
+import os
 
 import lightning as L
 import pytest
@@ -14,8 +16,17 @@ from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.samplers import FixedSoup, SRSoup
 from tests.mixture import GaussianMixture
 
-# The tensors here are tiny: more threads only get in each other's way.
+# The tensors here are tiny and every core has a worker: one thread each, in the processes that tests start too.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: takes many seconds; starts first, so that no worker ends alone with it")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 class MixtureBackbone(Backbone):

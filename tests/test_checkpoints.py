@@ -61,6 +61,7 @@ def test_the_text_encoder_is_tiny_clips_text_tower() -> None:
     assert all(torch.equal(encoder[name.removeprefix("text_model.")], value) for name, value in tower.items())
 
 
+@pytest.mark.long
 def test_pictures_show_the_animal_that_was_asked_for() -> None:
     names = ["lobster", "frog", "zebra", "bird", "fox", "pig"]
     judge = CLIPScore("tiny-clip")

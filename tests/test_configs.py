@@ -40,6 +40,7 @@ SHIPPED = [name for name in CONFIGS.names() if settings_of(name)["model"]["pipel
 PUBLISHED = [name for name in CONFIGS.names() if name not in SHIPPED]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_config_of_the_shipped_model_runs_on_fewer_steps(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -48,11 +49,11 @@ def test_every_config_of_the_shipped_model_runs_on_fewer_steps(
     run = RunDirectory(tmp_path / "run")
     saved = yaml.safe_load(run.config.read_text())
     points = saved["model"]["preferences"]["init_args"]
-    rows = list(run.sample_rows())
+    rows = list(run.image_rows())
     others = len(points["rewards"]) - 1
     assert len(rows) == math.comb(points["divisions"] + others, others)
-    assert set(rows[0]["rewards"]) == set(points["rewards"])
-    assert all((run.root / row["image"]).is_file() for row in rows)
+    assert set(rows[0].rewards) == set(points["rewards"])
+    assert all((run.root / row.image).is_file() for row in rows)
     assert len(list(run.sheets.iterdir())) == 1
     assert "hypervolume" in capsys.readouterr().out
 
@@ -152,10 +153,10 @@ def test_of_the_jpeg_experiment_the_best_five_above_the_target_count() -> None:
 def test_a_published_config_s_tiny_twin_runs(name: str, twins: dict[str, str], tmp_path: Path) -> None:
     config = str(twin_of(name, twins, tmp_path))
     assert main(["predict", "--config", config, *QUICK, "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
-    rows = list(RunDirectory(tmp_path / "run").sample_rows())
+    rows = list(RunDirectory(tmp_path / "run").image_rows())
     assert len(rows) == (13 if "three" in name else 6)
-    assert set(rows[0]["rewards"]) == set(settings_of(name)["model"]["rewards"])
-    assert all(math.isfinite(score) for row in rows for score in row["rewards"].values())
+    assert set(rows[0].rewards) == set(settings_of(name)["model"]["rewards"])
+    assert all(math.isfinite(score) for row in rows for score in row.rewards.values())
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

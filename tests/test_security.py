@@ -156,7 +156,7 @@ def test_no_pickle_of_a_reward_is_opened(copy: Callable[[str], Path], mark: Path
     torch.save(Payload(mark), folder / name)
     refused(
         lambda: CLIPScore(str(folder)),
-        "no safetensors weights.*write it again|are of another format .*download it again",
+        "no safetensors weights.*write it again|of another format .*download it again",
     )
 
 
