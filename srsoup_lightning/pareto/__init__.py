@@ -1,4 +1,4 @@
-"""How good a set of pictures is, as torchmetrics over moocore, and how sure one is of it; every reward is maximised."""
+"""Measures of fronts, as torchmetrics over moocore, and their intervals. Every reward is maximised."""
 
 from srsoup_lightning.pareto.bootstrap import interval, ratio_interval
 from srsoup_lightning.pareto.diversity import Diversity, mean_distance, thumbnails

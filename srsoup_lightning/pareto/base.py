@@ -1,4 +1,4 @@
-"""What the measures share: a mean over fronts, and points that are refused where a measure of them would be wrong."""
+"""Base class of the measures, and the check of their points."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torchmetrics import Metric
 
 
 class FrontMean(Metric, abc.ABC):
-    """The mean of a measure over fronts; a subclass's ``update`` measures one front and adds it.
+    """Mean of a measure over fronts. The ``update`` of a subclass measures one front and adds it.
 
     Args:
-        shape: The shape of the measure, () for a number.
-        sync_on_compute: Whether the mean is over all processes, which then must all ask for it.
+        shape: Shape of the measure, () for a number.
+        sync_on_compute: Whether the mean is over all processes. Then all of them must call ``compute``.
     """
 
     full_state_update: bool | None = False
@@ -29,12 +29,12 @@ class FrontMean(Metric, abc.ABC):
         self.add_state("fronts", torch.tensor(0), dist_reduce_fx="sum")
 
     def add(self, measured: float | Tensor) -> None:
-        """Count one front."""
+        """Add the measure of one front, of the shape of this measure."""
         self.total += measured
         self.fronts += 1
 
     def compute(self) -> Tensor:
-        """The mean over fronts, float32.
+        """Return the mean over fronts, float32, of the shape of this measure.
 
         Raises:
             ValueError: No front was added.
@@ -45,10 +45,10 @@ class FrontMean(Metric, abc.ABC):
 
 
 def require_points(points: Tensor, *others: Tensor) -> None:
-    """Check that all are (P, M) tables of finite numbers, at least one row each, of one width.
+    """Check that all tables are (P, M), each with its own P of at least 1 and the same M, and have finite numbers.
 
     Raises:
-        ValueError: One isn't.
+        ValueError: One of them isn't.
     """
     for table in (points, *others):
         if table.ndim != 2 or not table.numel() or table.shape[1] != points.shape[1]:
@@ -59,5 +59,5 @@ def require_points(points: Tensor, *others: Tensor) -> None:
 
 
 def as_array(points: Tensor) -> object:
-    """Points as moocore takes them, a NumPy array of float64."""
+    """Convert points of any shape to a NumPy array of float64, as moocore needs it."""
     return points.detach().double().cpu().numpy()

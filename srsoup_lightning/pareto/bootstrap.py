@@ -1,7 +1,7 @@
 """Intervals by bootstrap over prompts (Efron 1979, percentile method).
 
-Prompts are what a comparison generalises over: seeds of a prompt are averaged first, for they aren't independent.
-All resamples are the same at every call, so that a report is reproducible.
+A comparison is to hold for other prompts, so prompts are resampled. The seeds of a prompt are averaged first, because
+they aren't independent. All resamples are the same at every call, so that a report is reproducible.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ LEVELS = (0.025, 0.975)
 
 
 def interval(by_prompt: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Mean over prompts of their means, with its 95 % bootstrap interval over prompts: mean, low and high.
+    """Return the mean over prompts of their means, and its 95 % bootstrap interval: mean, low and high.
 
-    One prompt says nothing about others: low and high are then the mean.
+    With a single prompt, low and high are the mean.
 
     Raises:
-        ValueError: No prompt, a prompt without values, or a value that isn't finite.
+        ValueError: There is no prompt, a prompt has no values, or a value isn't finite.
     """
     means = prompt_means(by_prompt)
     low, high = np.quantile(means[resampled(len(means))].mean(1), LEVELS)
@@ -28,7 +28,7 @@ def interval(by_prompt: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def ratio_interval(above: Mapping[str, Sequence[float]], below: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Ratio of two methods' means over the prompts that both have, with its 95 % interval from resampling those.
+    """Return the ratio of two methods' means over the prompts that both have, and its 95 % bootstrap interval.
 
     Raises:
         ValueError: No prompt in common, a prompt without values, or a value that isn't finite.
@@ -42,10 +42,10 @@ def ratio_interval(above: Mapping[str, Sequence[float]], below: Mapping[str, Seq
 
 
 def prompt_means(by_prompt: Mapping[str, Sequence[float]]) -> np.ndarray:
-    """The mean of each prompt's values, in order.
+    """Return the mean (P,) of the values of each of P prompts, in order.
 
     Raises:
-        ValueError: No prompt, a prompt without values, or a value that isn't finite.
+        ValueError: There is no prompt, a prompt has no values, or a value isn't finite.
     """
     if not by_prompt:
         raise ValueError("no prompt to average over: give at least one")
@@ -56,5 +56,5 @@ def prompt_means(by_prompt: Mapping[str, Sequence[float]]) -> np.ndarray:
 
 
 def resampled(prompts: int) -> np.ndarray:
-    """Indices (RESAMPLES, prompts) drawn with replacement, the same at every call."""
+    """Return indices (RESAMPLES, prompts) drawn with replacement, the same at every call."""
     return np.random.default_rng(0).integers(prompts, size=(RESAMPLES, prompts))

@@ -1,4 +1,4 @@
-"""How different pictures are from each other."""
+"""Diversity of pictures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from srsoup_lightning.pareto.base import FrontMean, require_points
 
 SIDE = 64
 Embedding = Callable[[Tensor], Tensor]
-"""Images (B, 3, H, W) in [0, 1] to vectors (B, D) whose Euclidean distance says how different they are."""
+"""Images (B, 3, H, W) in [0, 1] to vectors (B, D) whose Euclidean distance is their difference."""
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) as vectors (B, D) whose distance is the root mean square difference of their pixels.
+    """Convert images (B, 3, H, W) to vectors (B, D) whose distance is the root mean square difference of their pixels.
 
-    Images of more than 64 pixels a side are averaged down to 64 first: grain counts little, and memory stays small.
+    Images of more than 64 pixels a side are averaged down to 64 first. So grain counts little, and memory stays small.
 
     Raises:
-        ValueError: Images of another shape.
+        ValueError: The images have another shape.
     """
     if images.ndim != 4:
         raise ValueError(f"images are {tuple(images.shape)}: give (B, 3, H, W)")
@@ -30,10 +30,10 @@ def thumbnails(images: Tensor) -> Tensor:
 
 
 def mean_distance(vectors: Tensor) -> float:
-    """Mean Euclidean distance over all pairs of rows of vectors (P, D); 0 where all are one.
+    """Return the mean Euclidean distance over all pairs of P vectors (P, D); 0 where all are equal.
 
     Raises:
-        ValueError: Fewer than two rows, or a number that isn't finite.
+        ValueError: There are fewer than two vectors, or a number isn't finite.
     """
     require_points(vectors)
     if len(vectors) < 2:
@@ -45,8 +45,8 @@ class Diversity(FrontMean):
     """Mean over fronts of the mean distance between their pictures.
 
     Args:
-        embedding: Images (P, 3, H, W) to vectors (P, D) whose Euclidean distance counts: pixels by default, or the
-            features of a network, for instance normalised image features of CLIP.
+        embedding: Function from images (P, 3, H, W) to vectors (P, D) whose Euclidean distance counts. It takes the
+            pixels by default; another one may take features of a network, such as normalised image features of CLIP.
     """
 
     def __init__(self, embedding: Embedding = thumbnails) -> None:
@@ -57,6 +57,6 @@ class Diversity(FrontMean):
         """Add the pictures (P, 3, H, W) of one front, in [0, 1].
 
         Raises:
-            ValueError: Fewer than two, or an embedding that isn't finite.
+            ValueError: There are fewer than two, or their embedding isn't finite.
         """
         self.add(mean_distance(self.embedding(images)))

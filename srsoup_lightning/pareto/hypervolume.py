@@ -1,4 +1,4 @@
-"""The volume that a front dominates."""
+"""Hypervolume of a front."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from srsoup_lightning.pareto.base import FrontMean, as_array, require_points
 
 
 def hypervolume(points: Tensor, reference: Tensor) -> float:
-    """Volume that the points dominate above the reference, by moocore (Fonseca et al. 2006).
+    """Return the volume between a reference point and P points, by moocore (Fonseca et al. 2006).
 
     Args:
         points: (P, M), higher is better.
-        reference: (M,), the corner from which volume counts; points below it in any reward add nothing.
+        reference: (M,). Points below it in any reward add no volume.
 
     Raises:
         ValueError: A point or the reference isn't finite, or their widths differ.
@@ -32,12 +32,12 @@ class Hypervolume(FrontMean):
     """Mean hypervolume over fronts, each scaled so that the box from `low` to `high` has volume 1.
 
     Args:
-        low: The reference point, one number a reward.
-        high: The opposite corner, above `low` in each reward; points may lie beyond it.
-        sync_on_compute: Whether the mean is over all processes, which then must all ask for it.
+        low: Reference point, one number for each reward.
+        high: Opposite corner, above `low` in each reward. Points may lie beyond it.
+        sync_on_compute: Whether the mean is over all processes. Then all of them must call ``compute``.
 
     Raises:
-        ValueError: Corners of different lengths, or one that isn't above the other.
+        ValueError: The corners have different lengths, or `high` isn't above `low` in each reward.
     """
 
     def __init__(self, low: Sequence[float], high: Sequence[float], sync_on_compute: bool = True) -> None:

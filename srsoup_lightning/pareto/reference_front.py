@@ -1,4 +1,4 @@
-"""How far a front stays behind a reference front."""
+"""Distance of a front to a reference front."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from srsoup_lightning.pareto.base import FrontMean, as_array, require_points
 
 
 def nondominated(points: Tensor) -> Tensor:
-    """The rows of points (P, M) that no other row is at least as good as everywhere and better somewhere; each once.
+    """Return the nondominated points (R, M) of points (P, M), each once.
+
+    A point is dominated if another one is at least as good in every reward and better in some reward.
 
     Raises:
         ValueError: A point isn't finite, or there is none.
@@ -23,13 +25,13 @@ def nondominated(points: Tensor) -> Tensor:
 def inverted_distance(points: Tensor, reference: Tensor) -> float:
     """IGD+ (Ishibuchi et al. 2015, "Modified distance calculation in generational distance and IGD"), by moocore.
 
-    The mean over the reference points of the distance to the nearest point, where only the rewards in which that point
-    is worse count: ``d(z, a) = || max(z - a, 0) ||``. 0 is reached by a front that is nowhere behind. Unlike plain IGD
-    it never prefers a front to one that dominates it.
+    It is the mean over the reference points of the distance to the nearest point. Only the rewards in which that point
+    is worse count: ``d(z, a) = || max(z - a, 0) ||``. It is 0 for a front that is at least as good as the reference.
+    Unlike plain IGD it never prefers a front to one that dominates it.
 
     Args:
         points: (P, M), higher is better, in units that make the rewards alike.
-        reference: (R, M), in the same units, for instance :func:`nondominated` of all runs' points together.
+        reference: (R, M), in the same units, such as :func:`nondominated` of the points of all runs together.
 
     Raises:
         ValueError: A point isn't finite, there is none, or the widths differ.

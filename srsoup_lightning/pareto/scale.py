@@ -11,16 +11,16 @@ LOW, HIGH = -2.0, 6.0  # the box of hypervolumes, in standard deviations of unst
 
 @dataclass(frozen=True)
 class Scale:
-    """Zero and unit of each reward, both (M,): for instance the mean and standard deviation of unsteered samples.
+    """Zero and unit of M rewards, such as the mean and standard deviation of unsteered samples.
 
     Attributes:
-        zero: What counts as 0.
-        unit: What counts as 1, above 0.
+        zero: (M,), the scores that count as 0.
+        unit: (M,), the differences of scores that count as 1, above 0.
     """
 
     zero: Tensor
     unit: Tensor
 
     def standardise(self, rewards: Tensor) -> Tensor:
-        """Rewards (P, M) in units from the zero."""
+        """Convert rewards (P, M) to units from the zero, (P, M)."""
         return (rewards - self.zero) / self.unit

@@ -1,4 +1,4 @@
-"""How far apart a front's ends are."""
+"""Spread of a front."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from srsoup_lightning.pareto.reference_front import nondominated
 
 
 def maximum_spread(points: Tensor) -> float:
-    """Diagonal of the smallest box around the nondominated points, divided by the square root of M.
+    """Return the diagonal of the smallest box around the nondominated points, divided by the square root of M.
 
-    The maximum spread of Zitzler (1999, "Evolutionary algorithms for multiobjective optimization", thesis, ETH Zurich)
-    as Deb normalises it (2001, "Multi-objective optimization using evolutionary algorithms"):
+    This is the maximum spread of Zitzler (1999, "Evolutionary algorithms for multiobjective optimization", thesis, ETH
+    Zurich) as Deb normalises it (2001, "Multi-objective optimization using evolutionary algorithms"):
     ``sqrt(mean over rewards of range^2)``. With points in units of a box it is 1 for a front that spans the box, and 0
-    for a single point. It holds for any number of rewards, and says nothing of how evenly the front is filled.
+    for a single point. It is defined for any number of rewards, and does not measure how evenly the front is filled.
 
     Args:
         points: (P, M), higher is better, in units of the box.

@@ -1,4 +1,4 @@
-"""Whether pictures are what their preferences asked for."""
+"""Agreement of pictures with their preferences."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from srsoup_lightning.pareto.base import FrontMean, require_points
 
 
 def utility(points: Tensor, weights: Tensor) -> Tensor:
-    """What each picture is worth to its own preference: the weighted sum of its rewards, (P,).
+    """Return the weighted sum of the rewards of each picture by its own preference, (P,).
 
     Args:
-        points: (P, M) rewards in units that make them alike, for instance standardised.
-        weights: (P, M), the preference each picture was made for.
+        points: (P, M), rewards in comparable units, such as standardised ones.
+        weights: (P, M), the preference of each picture.
 
     Raises:
         ValueError: The shapes differ, or a number isn't finite.
@@ -23,11 +23,10 @@ def utility(points: Tensor, weights: Tensor) -> Tensor:
 
 
 def spearman(first: Tensor, second: Tensor) -> float:
-    """Spearman's rank correlation of two columns (P,), from -1 to 1; ties share the mean of their ranks.
+    """Return Spearman's rank correlation of two columns (P,), from -1 to 1. Ties share the mean of their ranks.
 
     Raises:
-        ValueError: Different lengths, a number that isn't finite, or a constant column, of which the correlation is
-            undefined.
+        ValueError: The lengths differ, a number isn't finite, or a column is constant and has no rank correlation.
     """
     _require_pairs(first[:, None], second[:, None])
     ranks = torch.stack([_ranks(first), _ranks(second)])
@@ -40,7 +39,7 @@ def spearman(first: Tensor, second: Tensor) -> float:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Ranks from 1 on, ties at their mean, float64."""
+    """Return the ranks (P,) of values (P,) from 1 on, ties at their mean; float64."""
     below = (values[:, None] > values).sum(1)
     equal = (values[:, None] == values).sum(1)
     return below + (equal.double() + 1) / 2
@@ -56,7 +55,7 @@ class Utility(FrontMean):
     """Mean over fronts of the mean over pictures of :func:`utility`."""
 
     def update(self, points: Tensor, weights: Tensor) -> None:
-        """Add one front, points (P, M) and the preferences (P, M) they were made for.
+        """Add one front, points (P, M) and their preferences (P, M).
 
         Raises:
             ValueError: The shapes differ, or a number isn't finite.
@@ -65,17 +64,17 @@ class Utility(FrontMean):
 
 
 class Monotonicity(FrontMean):
-    """Mean over fronts of each reward's rank correlation with its own weight, (M,): 1 if more weight is never less.
+    """Mean over fronts of each reward's rank correlation with its own weight, (M,); 1 if more weight never gives less.
 
     Args:
-        rewards: Their number M, at least 1.
+        rewards: Number M of rewards, at least 1.
     """
 
     def __init__(self, rewards: int) -> None:
         super().__init__((rewards,))
 
     def update(self, points: Tensor, weights: Tensor) -> None:
-        """Add one front, points (P, M) and the preferences (P, M) they were made for.
+        """Add one front, points (P, M) and their preferences (P, M).
 
         Raises:
             ValueError: The shapes differ, a number isn't finite, or a reward or its weight is constant.

@@ -1,1 +1,1 @@
-"""From run directories to what people look at; no sampler and no model is known here."""
+"""Reports of runs: comparisons, tables, figures, sheets and the gallery."""

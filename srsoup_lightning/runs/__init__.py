@@ -1,1 +1,1 @@
-"""The run directory: written, read back, and continued."""
+"""The run directory: writing, reading and continuing it."""

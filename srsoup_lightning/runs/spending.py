@@ -1,4 +1,4 @@
-"""Counts in a file, for all processes of a run and all that continue it."""
+"""Counts of limits and budgets in a file, shared by all processes of a run and by those that continue it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from filelock import FileLock
 from srsoup_lightning.costs.account import Counts
 from srsoup_lightning.runs.files import write_atomically
 
-POLL = 0.005  # seconds between two looks at a lock that another process has
+POLL = 0.005  # seconds between two tries to get a lock that another process holds
 
 
 class SharedCounts:
-    """A :class:`~srsoup_lightning.costs.account.Store` in a file that is there whole, whatever crashes.
+    """A :class:`~srsoup_lightning.costs.account.Store` in a file that is written atomically.
 
     Args:
-        path: The file; no file is no counts. Beside it lies its lock.
+        path: The file. Without it, the counts are empty. Its lock lies beside it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> Counts:
-        """The counts as they are.
+        """Return the counts as they are.
 
         Raises:
             ValueError: The file is damaged.
@@ -38,16 +38,16 @@ class SharedCounts:
             return Counts(**json.loads(self.path.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
             raise ValueError(
-                f"{self.path} is damaged: delete it, and what finished soups have spent is counted again"
+                f"{self.path} is damaged: delete it, and the costs of the finished soups are counted again"
             ) from None
 
     @contextmanager
     def changing(self) -> Iterator[Counts]:
-        """The counts for one change; on the disk before the block's caller goes on.
+        """Yield the counts for one change, which is on the disk when the block has ended.
 
         Raises:
             ValueError: The file is damaged.
-            OSError: The disk is full, or the place is not to be written; the counts stay as they were.
+            OSError: The disk is full, or the folder is not writable. The counts stay as they were.
         """
         with FileLock(self.path.with_name(f".{self.path.name}.lock"), poll_interval=POLL):
             counts = self.read()
@@ -55,6 +55,6 @@ class SharedCounts:
             write_atomically(self.path, json.dumps(asdict(counts)).encode())
 
     def begin(self, spent: Mapping[str, float]) -> None:
-        """Take over what was spent by these names before anyone counted it here."""
+        """Start with these amounts, spent by name, where the file has none of that name."""
         with self.changing() as counts:
             counts.spent = {**spent, **counts.spent}
