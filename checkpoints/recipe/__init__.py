@@ -1,1 +1,1 @@
-"""How tiny-clip and tiny-animals were made: ``python -m checkpoints.recipe`` from the repository's root."""
+"""Recipe of tiny-clip and tiny-animals: run ``python -m checkpoints.recipe`` in the repository's root."""

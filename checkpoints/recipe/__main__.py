@@ -1,4 +1,4 @@
-"""Make the shipped checkpoints from nothing: ``python -m checkpoints.recipe --workdir build/recipe``."""
+"""Train the builtin checkpoints from scratch: ``python -m checkpoints.recipe --workdir build/recipe``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STAGES = ("clip", "autoencoder", "decoder", "denoiser", "preview", "export")
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How many scenes a network sees, how long it trains and how fast."""
+    """Number of scenes, number of steps, batch size and learning rate of one training."""
 
     scenes: int
     steps: int
@@ -38,7 +38,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The stages, each a method that leaves its result in ``workdir/<stage>/model``; export writes what ships."""
+    """Stages of the recipe.
+
+    Each stage is a method that saves its result in ``workdir/<stage>/model``. The stage export writes the checkpoints.
+    """
 
     workdir: Path
     font: Path
@@ -46,36 +49,36 @@ class Recipe:
     schedules: dict[str, Schedule]
 
     def model(self, stage: str) -> Path:
-        """Where a stage leaves its network."""
+        """Folder in which a stage saves its network."""
         return self.workdir / stage / "model"
 
     def clip(self) -> None:
-        """The judge, whose text tower is the pipeline's text encoder."""
+        """Train tiny-clip. Its text tower is the pipeline's text encoder."""
         train_clip(*self._scenes("clip"), self.workdir / "clip", **self._training("clip"))
 
     def autoencoder(self) -> None:
-        """Encoder and decoder together."""
+        """Train the encoder and the decoder together."""
         pictures, _ = self._scenes("autoencoder")
         train_autoencoder(pictures, self.workdir / "autoencoder", **self._training("autoencoder"))
 
     def decoder(self) -> None:
-        """The decoder once more, on the finished encoder."""
+        """Train the decoder further. The encoder stays as it is."""
         pictures, _ = self._scenes("decoder")
         start = self.model("autoencoder")
         refine_decoder(pictures, start, self.workdir / "decoder", **self._training("decoder"))
 
     def denoiser(self) -> None:
-        """The UNet, on the finished encoder's latents."""
+        """Train the UNet on the latents of the trained encoder."""
         parts = self.model("clip"), self.model("autoencoder")
         train_denoiser(*self._scenes("denoiser"), *parts, self.workdir / "denoiser", **self._training("denoiser"))
 
     def preview(self) -> None:
-        """A small decoder that does what the finished one does."""
+        """Distil the trained decoder into a small one."""
         pictures, _ = self._scenes("preview")
         train_preview_decoder(pictures, self.model("decoder"), self.workdir / "preview", **self._training("preview"))
 
     def export(self) -> None:
-        """The checkpoints that ship, their cards and their measured quality."""
+        """Write the builtin checkpoints, measure their quality and write their model cards."""
         parts = (self.model(stage) for stage in ("clip", "decoder", "denoiser"))
         export(*parts, Path(__file__).parents[1], self.font)
         export_preview(self.model("preview"), Path(__file__).parents[1], self.font)
@@ -98,17 +101,17 @@ def main(
     denoiser: Schedule = Schedule(scenes=24_000, steps=10_000, batch_size=32, learning_rate=1e-3),
     preview: Schedule = Schedule(scenes=4_096, steps=1_250, batch_size=32, learning_rate=2e-3),
 ) -> None:
-    """Run the stages that have no result in `workdir` yet; a stopped one goes on from its last epoch.
+    """Run the stages that have no result in `workdir` yet. A stage that was stopped continues after its last epoch.
 
     Args:
-        workdir: Folder of the trainings; what is finished in it isn't done again.
-        stages: Which stages to run, of clip, autoencoder, decoder, denoiser, preview and export.
+        workdir: Folder of the trainings. Stages that are finished in it are skipped.
+        stages: Stages to run: some of clip, autoencoder, decoder, denoiser, preview and export.
         font: The font file of Noto Color Emoji.
         seed: Seed of the pictures and of every training.
         clip: Schedule of the contrastive training.
         autoencoder: Schedule of the autoencoder.
         decoder: Schedule of the autoencoder's decoder, once its encoder is done.
-        denoiser: Schedule of the UNet; it needs the encoder, not the decoder, so both can run side by side.
+        denoiser: Schedule of the UNet. It needs the encoder and not the decoder, so both can train at the same time.
         preview: Schedule of the small decoder for previews.
     """
     unknown = set(stages) - set(STAGES)

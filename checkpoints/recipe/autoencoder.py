@@ -31,22 +31,23 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 def reconstruction_error(decoded: Tensor, images: Tensor) -> Tensor:
-    """Mean absolute error of pixels, and of their differences to the right and lower neighbours, which are the edges.
+    """Mean absolute error of the pixels plus that of their differences to the right and to the lower neighbour.
 
-    The second part is the gradient difference loss of Mathieu et al. 2016, arXiv:1511.05440.
+    The differences measure edges. The second term is the gradient difference loss of Mathieu et al. 2016,
+    arXiv:1511.05440.
     """
     error = decoded - images
     return error.abs().mean() + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
 def show(module: L.LightningModule, images: Tensor, decoded: Tensor) -> None:
-    """Every 500 steps, write pictures (B, 3, H, W) in [-1, 1] over what became of them to the module's `folder`."""
+    """Every 500 steps, write images (B, 3, H, W) in [-1, 1] and their reconstructions to the module's `folder`."""
     if module.global_step % 500 == 0:
         save_grid(torch.cat([images[:8], decoded[:8].detach()]) / 2 + 0.5, module.folder / "reconstruction.png")
 
 
 class DecoderTraining(L.LightningModule):
-    """The decoder alone, on the latents of the frozen encoder, so that the denoiser's latents stay what they are."""
+    """Training of the decoder alone. The encoder is frozen, so the denoiser's latents stay the same."""
 
     def __init__(self, autoencoder: AutoencoderKL, learning_rate: float, steps: int, folder: Path) -> None:
         super().__init__()
@@ -70,7 +71,7 @@ class DecoderTraining(L.LightningModule):
 
 
 class AutoencoderTraining(L.LightningModule):
-    """Absolute error of the reconstruction plus a light Kullback-Leibler term."""
+    """Training with the absolute error of the reconstruction plus a small Kullback-Leibler term."""
 
     def __init__(self, autoencoder: AutoencoderKL, learning_rate: float, steps: int, folder: Path) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ def train_autoencoder(
 ) -> None:
     """Train on pictures (B, 3, SIZE, SIZE) uint8 and save as ``folder/model``.
 
-    The scaling factor saved with it makes latents of unit variance.
+    The scaling factor that is saved with it gives latents unit variance.
     """
     L.seed_everything(seed)
     autoencoder = build_autoencoder()
@@ -111,7 +112,10 @@ def train_autoencoder(
 def refine_decoder(
     pictures: Tensor, start: Path, folder: Path, *, steps: int, batch_size: int, learning_rate: float, seed: int
 ) -> None:
-    """Go on with the decoder of the autoencoder at `start`, on pictures as in train_autoencoder; save as it does."""
+    """Train the decoder of the autoencoder at `start` further and save it as ``folder/model``.
+
+    Pictures are those of :func:`train_autoencoder`.
+    """
     L.seed_everything(seed)
     autoencoder = AutoencoderKL.from_pretrained(start, torch_dtype=torch.float32)
     module = DecoderTraining(autoencoder, learning_rate, steps, folder)

@@ -22,7 +22,7 @@ MERGES = 400
 
 
 def train_tokenizer(captions: list[str]) -> CLIPTokenizer:
-    """A byte-level BPE in CLIP's vocabulary layout; the whole byte alphabet is in it, so any text has tokens."""
+    """A byte-level BPE in CLIP's vocabulary layout. It contains every byte, so any text has tokens."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -86,7 +86,7 @@ def build_processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:
 
 
 def normalise(images: Tensor, processor: CLIPProcessor) -> Tensor:
-    """Images (B, 3, SIZE, SIZE) in [0, 1] as the vision tower wants them."""
+    """Images (B, 3, SIZE, SIZE) in [0, 1], normalised for the vision tower."""
     mean, std = (
         torch.tensor(values, device=images.device).view(3, 1, 1)
         for values in (processor.image_processor.image_mean, processor.image_processor.image_std)
@@ -95,9 +95,10 @@ def normalise(images: Tensor, processor: CLIPProcessor) -> Tensor:
 
 
 class ContrastiveTraining(L.LightningModule):
-    """Radford et al. 2021, arXiv:2103.00020, with one change: equal captions in a batch are positives of each other.
+    """Contrastive training as in Radford et al. 2021, arXiv:2103.00020, with one change.
 
-    Pictures are blurred, noised and shaded at random, since the tower is to judge generated pictures.
+    Equal captions in a batch count as positives of each other. Pictures get random blur, noise and brightness, because
+    the tower scores generated pictures later.
     """
 
     def __init__(self, clip: CLIPModel, processor: CLIPProcessor, learning_rate: float, steps: int) -> None:
@@ -125,7 +126,7 @@ class ContrastiveTraining(L.LightningModule):
 
 
 def _disturb(images: Tensor) -> Tensor:
-    """Images in [0, 1] with random blur, brightness and noise, each picture its own."""
+    """Images in [0, 1] with random blur, brightness and noise, drawn for each picture."""
     shape = (len(images), 1, 1, 1)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     images = torch.lerp(images, blurred, torch.rand(shape, device=images.device))
@@ -149,10 +150,10 @@ def train_clip(
 
 @torch.no_grad()
 def zero_shot(clip: CLIPModel, processor: CLIPProcessor, images: Tensor) -> Tensor:
-    """The index among ANIMALS that each image (B, 3, SIZE, SIZE) in [0, 1] is nearest to, (B,).
+    """Index of the nearest animal of ANIMALS, (B,), for images (B, 3, SIZE, SIZE) in [0, 1].
 
-    An animal is the mean of its captions with one, two and three of a kind: the prompt ensemble of Radford et al.
-    2021, section 3.1.4.
+    The embedding of an animal is the mean over its captions with one, two and three of a kind. This is the prompt
+    ensemble of Radford et al. 2021, section 3.1.4.
     """
     animals = 0
     for count in COUNTS:

@@ -41,7 +41,7 @@ def build_denoiser() -> UNet2DConditionModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """A cosine schedule for the velocity: its last level is noise alone, so background colours are free."""
+    """A cosine schedule for the velocity. Its last level is pure noise, so backgrounds can have any colour."""
     return DDIMScheduler(
         beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
@@ -65,7 +65,7 @@ def build_text_encoder(clip: CLIPModel) -> CLIPTextModel:
 def assemble(
     denoiser: UNet2DConditionModel, autoencoder: AutoencoderKL, text_encoder: CLIPTextModel, processor: CLIPProcessor
 ) -> StableDiffusionPipeline:
-    """The parts as one pipeline of diffusers."""
+    """A pipeline of diffusers, made of these components."""
     pipeline = StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=text_encoder,
@@ -81,7 +81,7 @@ def assemble(
 
 
 class DenoiserTraining(L.LightningModule):
-    """Velocity prediction under the min-SNR weight, one caption in ten left empty for classifier-free guidance.
+    """Velocity prediction with the min-SNR weight. One caption in ten is empty, for classifier-free guidance.
 
     Salimans & Ho 2022, arXiv:2202.00512; Hang et al. 2023, arXiv:2303.09556.
     """
@@ -89,14 +89,14 @@ class DenoiserTraining(L.LightningModule):
     def __init__(self, pipeline: StableDiffusionPipeline, learning_rate: float, steps: int, folder: Path) -> None:
         super().__init__()
         self.denoiser = pipeline.unet
-        self.parts = (pipeline,)  # a tuple, so that the frozen parts stay out of the checkpoint and the average
+        self.frozen = (pipeline,)  # a tuple, so that frozen components stay out of the checkpoint and the average
         self.learning_rate, self.steps, self.folder = learning_rate, steps, folder
         self.register_buffer("alphas_cumprod", pipeline.scheduler.alphas_cumprod, persistent=False)
         self.register_buffer("empty", tokenize(pipeline.tokenizer, [""]), persistent=False)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         moments, tokens = batch
-        (pipeline,) = self.parts
+        (pipeline,) = self.frozen
         mean, std = moments.float().chunk(2, dim=1)
         latents = (mean + std * torch.randn_like(std)) * pipeline.vae.config.scaling_factor
         choice = torch.multinomial(CAPTION_ODDS.to(self.device), len(tokens), replacement=True)
@@ -124,7 +124,7 @@ class DenoiserTraining(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         if self.current_epoch % PREVIEW_EPOCHS:
             return
-        (pipeline,) = self.parts
+        (pipeline,) = self.frozen
         images = sample(pipeline, [with_article(animal) for animal in ANIMALS], seed=0, num_inference_steps=25)
         save_grid(images, self.folder / f"epoch_{self.current_epoch:03d}.png")
 
@@ -158,7 +158,7 @@ def train_denoiser(
     learning_rate: float,
     seed: int,
 ) -> None:
-    """Train on the latents of pictures (B, 3, SIZE, SIZE) uint8 and save the whole pipeline as ``folder/model``."""
+    """Train on the latents of pictures (B, 3, SIZE, SIZE) uint8 and save the complete pipeline as ``folder/model``."""
     L.seed_everything(seed)
     autoencoder = (
         AutoencoderKL.from_pretrained(autoencoder_folder, torch_dtype=torch.float32).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The measured quality of the shipped checkpoints: the numbers of their model cards."""
+"""Quality of the builtin checkpoints: the numbers of their model cards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from checkpoints.recipe.denoiser import sample
 from checkpoints.recipe.preview import CHUNK, decoded_latents
 from checkpoints.recipe.scenes import ANIMALS, FONT, draw_many, with_article
 
-FRESH_SEED = 1_000_003  # of scenes that no training has seen
+FRESH_SEED = 1_000_003  # seed of scenes that no training uses
 SEEDS = 8
 
 
@@ -46,7 +46,7 @@ def picture_accuracy(clip_folder: Path, pictures: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def decoded_difference(tiny_folder: Path, teacher_folder: Path, number: int, font: Path = FONT) -> float:
-    """Mean absolute difference, of 255, between what two decoders make of fresh scenes' latents and of mixtures."""
+    """Mean absolute difference in [0, 255] between the pictures of two decoders, on fresh scenes and mixtures."""
     teacher = AutoencoderKL.from_pretrained(teacher_folder, torch_dtype=torch.float32).eval()
     tiny = AutoencoderTiny.from_pretrained(tiny_folder, torch_dtype=torch.float32).eval()
     pictures, _ = draw_many(number, FRESH_SEED, font)

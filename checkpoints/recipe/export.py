@@ -1,4 +1,4 @@
-"""Write the trained networks as they ship, in fp16 safetensors, with their model cards and measured quality."""
+"""Write the trained networks in fp16 safetensors, with model cards that state their measured quality."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ The weights: Apache-2.0. The sprites they were trained on: SIL Open Font License
 def export(
     clip_folder: Path, autoencoder_folder: Path, pipeline_folder: Path, checkpoints: Path, font: Path = FONT
 ) -> None:
-    """Write `checkpoints`/tiny-clip and tiny-animals, with the refined autoencoder, and measure what was written."""
+    """Write `checkpoints`/tiny-clip and tiny-animals, with the refined autoencoder, and measure the written files."""
     tiny_clip, tiny_animals = checkpoints / "tiny-clip", checkpoints / "tiny-animals"
     CLIPModel.from_pretrained(clip_folder).half().save_pretrained(tiny_clip)
     CLIPProcessor.from_pretrained(clip_folder).save_pretrained(tiny_clip)
@@ -128,7 +128,7 @@ def _millions(network: torch.nn.Module) -> float:
 
 
 def export_preview(folder: Path, checkpoints: Path, font: Path = FONT) -> None:
-    """Write `checkpoints`/tiny-animals-preview, for the pipeline that is there, and measure what was written."""
+    """Write `checkpoints`/tiny-animals-preview for the tiny-animals beside it, and measure the written files."""
     target = checkpoints / PREVIEW
     AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float16).save_pretrained(target)
     decoder = AutoencoderTiny.from_pretrained(target, torch_dtype=torch.float32).decoder

@@ -1,4 +1,4 @@
-"""tiny-animals-preview: a small decoder of tiny-animals' latents, for the pictures that only rewards see."""
+"""tiny-animals-preview: a small decoder of tiny-animals' latents, for pictures that only rewards see."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 64
 
 
 def build_preview_decoder() -> AutoencoderTiny:
-    """An untrained decoder of 40,000 parameters; its encoder, which nobody asks, stays untrained."""
+    """An untrained autoencoder whose decoder has 40,000 parameters. Its encoder is not used and stays untrained."""
     return AutoencoderTiny(
         latent_channels=4,
         encoder_block_out_channels=(WIDTH,) * 3,
@@ -30,7 +30,7 @@ def build_preview_decoder() -> AutoencoderTiny:
 
 
 class PreviewTraining(L.LightningModule):
-    """Distils what an autoencoder decodes; the loss is that of its decoder."""
+    """Distillation of an autoencoder's decoder, with the loss of DecoderTraining."""
 
     def __init__(self, autoencoder: AutoencoderTiny, learning_rate: float, steps: int, folder: Path) -> None:
         super().__init__()
@@ -51,14 +51,14 @@ class PreviewTraining(L.LightningModule):
 
 @torch.no_grad()
 def decoded_latents(autoencoder: AutoencoderKL, pictures: Tensor, seed: int) -> TensorDataset:
-    """Latents as a pipeline has them, (B, 4, 16, 16) float16, and what the autoencoder makes of them, uint8.
+    """Latents in a pipeline's scale, (B, 4, 16, 16) float16, and their decoded pictures, (B, 3, SIZE, SIZE) uint8.
 
-    Every second latent is mixed with the one before it, for the previews of early steps look like mixtures.
+    Every second latent is mixed with the one before it, because predictions of early steps look like mixtures.
 
     Args:
         autoencoder: The teacher.
         pictures: (B, 3, SIZE, SIZE) uint8, an even number of them.
-        seed: Of the shares in the mixtures.
+        seed: Seed of the shares in the mixtures.
     """
     chunks = pictures.split(CHUNK)
     means = torch.cat([autoencoder.encode(chunk.float() / 127.5 - 1).latent_dist.mean for chunk in chunks])

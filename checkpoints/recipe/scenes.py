@@ -1,4 +1,4 @@
-"""Pictures of animals, drawn by a program from the sprites of Noto Color Emoji, with captions that say some of it."""
+"""Pictures of animals, drawn from the sprites of Noto Color Emoji, with captions that describe a part of each."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ CAPTIONS_PER_SCENE = 4
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows."""
+    """Content of a picture."""
 
     animal: str
     count: int
@@ -78,7 +78,7 @@ class Scene:
     pattern: str
 
     def captions(self) -> list[str]:
-        """The four ways to describe the scene: bare, with its colour, with its pattern, with both."""
+        """Four captions: without background, with its colour, with its pattern and with both."""
         name = self.animal if self.count == 1 else IRREGULAR_PLURALS.get(self.animal, self.animal + "s")
         subject = with_article(name) if self.count == 1 else f"{COUNTS[self.count]} {name}"
         return [
@@ -90,15 +90,15 @@ class Scene:
 
 
 def with_article(noun: str) -> str:
-    """The noun with "a" or "an" before it."""
+    """Noun with its article."""
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def load_sprites(font: Path = FONT) -> dict[str, Image.Image]:
-    """Each animal's sprite as an RGBA picture cut to its outline.
+    """Sprites of the animals as RGBA pictures, cropped to the animal.
 
     Raises:
-        FileNotFoundError: The font is not there.
+        FileNotFoundError: There is no file at `font`.
     """
     if not font.is_file():
         raise FileNotFoundError(f"no font at {font}: install Debian's fonts-noto-color-emoji or pass --font")
@@ -118,7 +118,7 @@ def _shade(colour: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def _background(colour: str, pattern: str, rng: np.random.Generator) -> np.ndarray:
-    """A (SIZE, SIZE, 3) float array in [0, 255]."""
+    """Background of a scene, a (SIZE, SIZE, 3) float array in [0, 255]."""
     base = _shade(colour, rng)
     other = np.clip(base * rng.uniform(0.55, 0.8) if base.mean() > 110 else base + rng.uniform(50, 90), 0, 255)
     rows, columns = np.mgrid[0:SIZE, 0:SIZE]
@@ -140,7 +140,7 @@ def _background(colour: str, pattern: str, rng: np.random.Generator) -> np.ndarr
 
 
 def _place(count: int, sides: list[int], rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Centres in pixels: one animal near the middle, several spread on a turned line or triangle."""
+    """Centres of the animals in pixels. One animal is near the middle, several are on a rotated line or triangle."""
     if count == 1:
         slack = (SIZE - sides[0]) / 2 + 2
         return [(SIZE / 2 + rng.uniform(-slack, slack), SIZE / 2 + rng.uniform(-slack, slack))]
@@ -153,7 +153,7 @@ def _place(count: int, sides: list[int], rng: np.random.Generator) -> list[tuple
 
 
 def draw(scene: Scene, sprites: dict[str, Image.Image], rng: np.random.Generator) -> np.ndarray:
-    """The scene as (SIZE, SIZE, 3) uint8: its sprites varied in size, place, flip and tilt."""
+    """Picture of the scene, (SIZE, SIZE, 3) uint8. Sprites vary in size, position, flip and tilt."""
     picture = Image.fromarray(_background(scene.colour, scene.pattern, rng).clip(0, 255).astype(np.uint8))
     sides = [int(rng.integers(*SIDES[scene.count])) for _ in range(scene.count)]
     for side, (x, y) in zip(sides, _place(scene.count, sides, rng), strict=True):
@@ -170,7 +170,7 @@ def draw(scene: Scene, sprites: dict[str, Image.Image], rng: np.random.Generator
 
 
 def random_scene(rng: np.random.Generator) -> Scene:
-    """One scene; seven in ten show a single animal."""
+    """A random scene. Seven in ten show a single animal."""
     return Scene(
         animal=str(rng.choice(list(ANIMALS))),
         count=int(rng.choice(list(COUNTS), p=[0.7, 0.15, 0.15])),
@@ -180,7 +180,7 @@ def random_scene(rng: np.random.Generator) -> Scene:
 
 
 def draw_many(number: int, seed: int, font: Path = FONT) -> tuple[Tensor, list[Scene]]:
-    """Pictures (number, 3, SIZE, SIZE) uint8 and what they show."""
+    """Pictures (number, 3, SIZE, SIZE) uint8 and their scenes."""
     sprites, rng = load_sprites(font), np.random.default_rng(seed)
     scenes = [random_scene(rng) for _ in range(number)]
     pictures = np.stack([draw(scene, sprites, rng) for scene in scenes])

@@ -1,4 +1,4 @@
-"""What the three trainings share: one resumable fit, one learning-rate schedule, one way to write a picture grid."""
+"""Common code of the trainings: a resumable fit, a learning-rate schedule and a grid of pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EMA_STEPS = 5
 
 
 def cosine_adamw(model: nn.Module, learning_rate: float, steps: int, weight_decay: float = 0.01) -> dict:
-    """AdamW under a linear warm-up and a cosine to zero over `steps`, as ``configure_optimizers`` returns it."""
+    """AdamW with a linear warm-up and a cosine decay to zero over `steps`, as ``configure_optimizers`` returns it."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
@@ -38,11 +38,11 @@ def fit(
     seed: int,
     ema_decay: float | None = None,
 ) -> None:
-    """Train for `steps` in all; a run that was stopped goes on from ``folder/last.ckpt``.
+    """Train for `steps` steps in all. A run that was stopped continues from ``folder/last.ckpt``.
 
-    An epoch is `EPOCH_STEPS` batches and ends with a save. The sampler is seeded by (seed, epoch), so a resumed run
-    sees the batches that an unbroken one would have seen. With `ema_decay`, the module ends with the exponential moving
-    average of its weights, updated every `EMA_STEPS`.
+    An epoch has `EPOCH_STEPS` batches and ends with a checkpoint. The sampler is seeded by (seed, epoch), so a resumed
+    run sees the same batches as a run without interruption. With `ema_decay`, the module ends with the exponential
+    moving average of its weights, updated every `EMA_STEPS`.
     """
     L.seed_everything(seed)
     sampler = DistributedSampler(data, num_replicas=1, rank=0, shuffle=True, seed=seed)
@@ -66,12 +66,12 @@ def fit(
 
 
 def bfloat16(module: L.LightningModule) -> torch.autocast:
-    """Autocast for a module's forward pass; the Trainer's own would forbid clipping beside a fused optimizer."""
+    """Autocast for a module's forward pass. The Trainer's own allows no clipping with a fused optimizer."""
     return torch.autocast(module.device.type, torch.bfloat16)
 
 
 def save_grid(images: Tensor, path: Path, columns: int = 8, scale: int = 2) -> None:
-    """Write images (B, 3, H, W) in [0, 1] as one PNG, row by row; a last row that isn't full is dropped."""
+    """Write images (B, 3, H, W) in [0, 1] as one PNG, row by row. A last row that is not full is dropped."""
     rows = len(images) // columns
     height, width = images.shape[-2:]
     tiles = images[: rows * columns].reshape(rows, columns, 3, height, width).permute(0, 3, 1, 4, 2)
