@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from srsoup_lightning.diffusion.backbone import Backbone
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from tests.rewards.conftest import tiny_tokenizer
 
 TOKENS = 16  # of a prompt, at most
@@ -32,7 +34,7 @@ def autoencoder(channels: int, **config: object) -> AutoencoderKL:
 
 
 def heavy(network: nn.Module, std: float = 0.2) -> nn.Module:
-    """With weights that let a few words matter, among hundreds of tokens of template and padding too."""
+    """A network whose weights let a few words matter, even among hundreds of tokens of template and padding."""
     for weight in network.parameters():
         if weight.ndim > 1:
             nn.init.normal_(weight, std=std)
@@ -103,6 +105,12 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
     tiny_pipeline().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def plain(pipeline_folder: Path) -> PipelineBackbone:
+    """The folder's pipeline, loaded without options; for tests that leave it as it is."""
+    return load_backbone(str(pipeline_folder))
 
 
 @pytest.fixture(scope="session")

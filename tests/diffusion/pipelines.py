@@ -194,6 +194,7 @@ def pixart(kind: type[DiffusionPipeline], sample_size: int) -> DiffusionPipeline
 
 
 FAMILIES: dict[str, Callable[[], DiffusionPipeline]] = {
+    "SD": tiny_pipeline,
     "LCM": latent_consistency,
     "SDXL": stable_diffusion_xl,
     "SDXL of velocity": velocity_stable_diffusion_xl,

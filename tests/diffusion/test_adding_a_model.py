@@ -1,4 +1,4 @@
-"""The adapter that docs/adding-a-model.md shows, taken from the page, against the pipeline that it adapts."""
+"""The backbone that docs/adding-a-model.md shows, taken from the page, against its pipeline."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from transformers import T5Config, UMT5EncoderModel
 
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from tests.diffusion.conftest import autoencoder, heavy
+from tests.diffusion.drawing import Way, by_pipeline, by_sampler
 from tests.diffusion.pipelines import prepared, t5_tokenizer
-from tests.diffusion.test_families import Way, by_pipeline, by_sampler
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-model.md"
 
 
-def shown_adapter() -> type[PipelineBackbone]:
+def shown_backbone() -> type[PipelineBackbone]:
     code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert code is not None
     names: dict[str, type[PipelineBackbone]] = {}
@@ -49,9 +49,9 @@ def aura_flow() -> AuraFlowPipeline:
     return prepared(pipeline)
 
 
-def test_the_page_s_adapter_draws_the_pipeline_s_own_picture() -> None:
-    adapter, way = shown_adapter()(aura_flow(), height=16, width=16), Way()
-    expected = by_pipeline(aura_flow(), adapter, way)
+def test_the_page_s_backbone_draws_the_pipeline_s_own_picture() -> None:
+    backbone, way = shown_backbone()(aura_flow(), height=16, width=16), Way()
+    expected = by_pipeline(backbone, way)
     assert expected.std() > 0.01
-    torch.testing.assert_close(by_sampler(adapter, way), expected, rtol=0, atol=1e-4)
-    assert (by_sampler(adapter, way, "a photo of a dog") - expected).abs().max() > 1e-3
+    torch.testing.assert_close(by_sampler(backbone, way), expected, rtol=0, atol=1e-4)
+    assert (by_sampler(backbone, way, "a photo of a dog") - expected).abs().max() > 1e-3

@@ -1,4 +1,4 @@
-"""A pipeline that isn't whole is named, and what to do about it; each is a damaged copy of the shipped one."""
+"""An incomplete pipeline is named, with what to do about it; each is a damaged copy of the builtin one."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_missing_file_is_named(file: str, lacks: str, animals: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder", "tokenizer", "scheduler"])
-def test_a_missing_part_is_named(part: str, animals: Path) -> None:
+def test_a_missing_component_is_named(part: str, animals: Path) -> None:
     shutil.rmtree(animals / part)
     refused(str(animals), FileNotFoundError, f"animals lacks its folder {part}: get it anew")
 
@@ -82,12 +82,12 @@ def test_what_is_not_loaded_may_be_damaged(animals: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("file", [UNET, TEXT])
 def test_a_shard_that_an_index_names_and_isn_t_there_is_named(file: str, animals: Path) -> None:
-    whole = animals / file
-    weights, shard = load_file(whole), whole.with_name(f"{whole.stem}-00002-of-00002.safetensors")
-    save_file(weights, whole.with_name(f"{whole.stem}-00001-of-00002.safetensors"), {"format": "pt"})
-    whole.unlink()
-    places = {"weight_map": dict.fromkeys(weights, shard.name), "metadata": {"total_size": 1}}
-    whole.with_name(f"{whole.name}.index.json").write_text(json.dumps(places))
+    complete = animals / file
+    weights, shard = load_file(complete), complete.with_name(f"{complete.stem}-00002-of-00002.safetensors")
+    save_file(weights, complete.with_name(f"{complete.stem}-00001-of-00002.safetensors"), {"format": "pt"})
+    complete.unlink()
+    index = {"weight_map": dict.fromkeys(weights, shard.name), "metadata": {"total_size": 1}}
+    complete.with_name(f"{complete.name}.index.json").write_text(json.dumps(index))
     refused(str(animals), FileNotFoundError, f"{shard.name}.*get it anew")
 
 
@@ -119,12 +119,10 @@ def test_a_single_file_is_named(animals: Path) -> None:
         (errors.RevisionNotFoundError, "the hub has no such revision of it"),
         (errors.LocalEntryNotFoundError, "the hub can't be reached, and the cache doesn't have it"),
         (errors.EntryNotFoundError, "the hub has no model_index.json in it"),
-        (OSError, "the hub doesn't hand it out, Can't load config for 'user/name'"),
+        (OSError, "the hub gives no access to it, Can't load config for 'user/name'"),
     ],
 )
-def test_why_the_hub_hands_nothing_out_is_said(
-    kind: type[Exception], reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_reason_of_the_hub_is_said(kind: type[Exception], reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise kind.__new__(kind)
 

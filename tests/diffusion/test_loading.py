@@ -1,4 +1,4 @@
-"""Loading a pipeline, or saying in one line why not."""
+"""Loading a pipeline, or one line that says why it can't be loaded."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
 from srsoup_lightning.diffusion.loading.options import DTYPES, Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from tests.diffusion.conftest import tiny_pipeline
 
 OPTIONS = {"num_inference_steps": 3, "guidance_scale": 5.0, "eta": 1.0}
@@ -25,12 +26,9 @@ def folder(pipeline_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pipeline_folder, tmp_path / "edited"))
 
 
-def test_a_saved_pipeline_loads_and_predicts_and_decodes_the_same(pipeline_folder: Path) -> None:
+def test_a_saved_pipeline_loads_and_predicts_and_decodes_the_same(plain: PipelineBackbone) -> None:
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    saved, made = (
-        backbone.bind("cat", **OPTIONS)
-        for backbone in (load_backbone(str(pipeline_folder)), StableDiffusion(tiny_pipeline()))
-    )
+    saved, made = (backbone.bind("cat", **OPTIONS) for backbone in (plain, StableDiffusion(tiny_pipeline())))
     assert saved.kernel == made.kernel
     for level in range(3):
         torch.testing.assert_close(saved.denoise(x, level), made.denoise(x, level))
@@ -67,13 +65,13 @@ def test_a_folder_without_an_index_is_named(folder: Path) -> None:
     refused(str(folder), FileNotFoundError, "edited' .*no model_index.json")
 
 
-def test_a_pipeline_class_without_adapter_is_named(folder: Path) -> None:
+def test_a_pipeline_class_without_backbone_is_named(folder: Path) -> None:
     index = folder / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "KolorsPipeline"}))
     refused(
         str(folder),
         ValueError,
-        "is a KolorsPipeline, which has no adapter: use StableDiffusionPipeline.*adding-a-model",
+        "is a KolorsPipeline, which has no backbone: use Flux2KleinPipeline, .*StableDiffusionPipeline.*adding-a-model",
     )
 
 
@@ -87,19 +85,18 @@ def test_a_pickle_is_never_opened(folder: Path, part: str) -> None:
 
 
 def test_an_unknown_precision_is_named(pipeline_folder: Path) -> None:
-    refused(str(pipeline_folder), ValueError, "'fp8' is unknown: choose from float32, bfloat16, float16", dtype="fp8")
+    refused(str(pipeline_folder), ValueError, "dtype is 'fp8': choose one of float32, bfloat16, float16", dtype="fp8")
 
 
-def test_words_beyond_the_text_encoder_s_length_are_dropped_with_a_warning(pipeline_folder: Path) -> None:
+def test_words_beyond_the_text_encoder_s_length_are_dropped_with_a_warning(plain: PipelineBackbone) -> None:
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append
-    backbone = load_backbone(str(pipeline_folder))
     logging.getLogger("diffusers").addHandler(handler)
     try:
-        backbone.bind("cat " * 14, **OPTIONS)
+        plain.bind("cat " * 14, **OPTIONS)
         assert not records
-        backbone.bind("cat " * 15, **OPTIONS)
+        plain.bind("cat " * 15, **OPTIONS)
     finally:
         logging.getLogger("diffusers").removeHandler(handler)
     assert ["truncated" in record.getMessage() for record in records] == [True]

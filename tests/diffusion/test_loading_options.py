@@ -1,4 +1,4 @@
-"""Parts from elsewhere, parts left out, parts that wait in main memory."""
+"""Components from elsewhere, left out, or waiting in main memory."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from srsoup_lightning.diffusion import loading
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone
 from srsoup_lightning.diffusion.transition import Renoising
 from tests.diffusion.conftest import prediction, tiny_pipeline
+from tests.diffusion.drawing import backbone_of
 from tests.diffusion.pipelines import FAMILIES, make
-from tests.diffusion.test_families import adapted
 from tests.diffusion.test_loading import refused
 
 OPTIONS = {"num_inference_steps": 3, "guidance_scale": 1.0, "eta": 1.0}
+LOAD = "srsoup_lightning.diffusion.loading.pipeline._load_pipeline"
 T5 = ("text_encoder_3", "tokenizer_3")
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "FLUX.1 schnell"])
 def test_every_family_loads_from_its_folder(family: str, saved: Callable[[str], Path]) -> None:
     size = {"height": 16, "width": 16}
-    loaded, made = load_backbone(str(saved(family)), Loading(**size)), adapted(make(family), **size)
+    loaded, made = load_backbone(str(saved(family)), Loading(**size)), backbone_of(make(family), **size)
     assert type(loaded) is type(made)
     torch.testing.assert_close(prediction(loaded), prediction(made), rtol=0, atol=1e-4)
 
 
-def other(part: str) -> ModelMixin:
-    """A part like that of the tiny pipeline, with weights of its own."""
-    network = getattr(tiny_pipeline(), part)
+def other(component: str) -> ModelMixin:
+    """A component like that of the tiny pipeline, with weights of its own."""
+    network = getattr(tiny_pipeline(), component)
     for weight in network.parameters():
         nn.init.normal_(weight, std=0.1)
     return network
 
 
-@pytest.mark.parametrize(("option", "part", "kept"), [("network", "unet", "vae"), ("vae", "vae", "unet")])
-def test_a_part_is_replaced_and_the_others_stay(
-    option: str, part: str, kept: str, pipeline_folder: Path, tmp_path: Path
+@pytest.mark.parametrize(("option", "component", "kept"), [("network", "unet", "vae"), ("vae", "vae", "unet")])
+def test_a_component_is_replaced_and_the_others_stay(
+    option: str, component: str, kept: str, pipeline_folder: Path, tmp_path: Path
 ) -> None:
-    replacement = other(part)
+    replacement = other(component)
     replacement.save_pretrained(tmp_path)
     backbone = load_backbone(str(pipeline_folder), Loading(**{option: str(tmp_path)}))
-    torch.testing.assert_close(getattr(backbone, part).state_dict(), replacement.state_dict())
+    torch.testing.assert_close(getattr(backbone, component).state_dict(), replacement.state_dict())
     torch.testing.assert_close(getattr(backbone, kept).state_dict(), getattr(tiny_pipeline(), kept).state_dict())
 
 
@@ -77,7 +77,7 @@ def test_sdxl_s_autoencoder_that_is_safe_in_float16_stays_there(saved: Callable[
 def test_a_replacement_that_isn_t_one_is_named_before_the_pipeline_is_loaded(
     option: str, pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_load_pipeline", lambda *_: pytest.fail("the pipeline was loaded"))
+    monkeypatch.setattr(LOAD, lambda *_: pytest.fail("the pipeline was loaded"))
     for missing in ("no-such-part", str(tmp_path / "none"), str(tmp_path)):
         refused(str(pipeline_folder), FileNotFoundError, f"no .* '{missing}': give a folder", **{option: missing})
     strange = pipeline_folder / ("unet" if option == "vae" else "vae")
@@ -107,11 +107,11 @@ def test_a_pickled_replacement_is_never_opened(pipeline_folder: Path, tmp_path: 
 
 def test_stable_diffusion_3_does_without_its_t5(saved: Callable[[str], Path]) -> None:
     folder = str(saved("SD 3"))
-    whole, less = load_backbone(folder), load_backbone(folder, Loading(omit=T5))
+    full, less = load_backbone(folder), load_backbone(folder, Loading(omit=T5))
     assert {name: getattr(less.pipeline, name) for name in T5} == dict.fromkeys(T5)
-    before = prediction(whole)
-    whole.pipeline.register_modules(**dict.fromkeys(T5))
-    torch.testing.assert_close(prediction(less), prediction(whole))
+    before = prediction(full)
+    full.pipeline.register_modules(**dict.fromkeys(T5))
+    torch.testing.assert_close(prediction(less), prediction(full))
     assert (prediction(less) - before).abs().max() > 0.01
 
 
@@ -119,7 +119,7 @@ def test_a_pipeline_saved_without_its_t5_needs_no_word_about_it(saved: Callable[
     assert load_backbone(str(saved("SD 3 without T5"))).pipeline.text_encoder_3 is None
 
 
-def test_an_unknown_part_to_leave_out_is_named(pipeline_folder: Path) -> None:
+def test_an_unknown_component_to_leave_out_is_named(pipeline_folder: Path) -> None:
     for unknown in ("text_encoder_3", "_class_name"):
         refused(str(pipeline_folder), ValueError, f"omit names '{unknown}': .* scheduler, .* vae", omit=(unknown,))
 
@@ -147,11 +147,11 @@ def change_index(folder: Path, **entries: object) -> None:
 
 
 class OfThisFile(StableDiffusion):
-    """A user's own adapter."""
+    """A user's own backbone."""
 
 
-def test_a_user_s_own_adapter_is_taken(pipeline_folder: Path, tmp_path: Path) -> None:
-    own = Loading(adapter=f"{__name__}.OfThisFile")
+def test_a_user_s_own_backbone_is_taken(pipeline_folder: Path, tmp_path: Path) -> None:
+    own = Loading(backbone=f"{__name__}.OfThisFile")
     assert type(load_backbone(str(pipeline_folder), own)) is OfThisFile
     folder = Path(shutil.copytree(pipeline_folder, tmp_path / "edited"))
     change_index(folder, _class_name="StableDiffusionImg2ImgPipeline")
@@ -177,15 +177,17 @@ def test_a_user_s_own_adapter_is_taken(pipeline_folder: Path, tmp_path: Path) ->
         (f"{__name__}.make", "is no PipelineBackbone"),
     ],
 )
-def test_an_adapter_that_isn_t_one_is_named(path: str, message: str, pipeline_folder: Path) -> None:
-    refused(str(pipeline_folder), ValueError, f"loading.adapter '{path}' {message}", adapter=path)
+def test_a_backbone_that_isn_t_one_is_named(path: str, message: str, pipeline_folder: Path) -> None:
+    refused(str(pipeline_folder), ValueError, f"loading.backbone '{path}' {message}", backbone=path)
 
 
-def test_a_variant_of_the_weights_is_loaded_where_it_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
+def test_a_variant_of_the_weights_is_loaded_where_it_is_named(
+    pipeline_folder: Path, plain: PipelineBackbone, tmp_path: Path
+) -> None:
     tiny_pipeline().save_pretrained(tmp_path, variant="fp16")
     assert (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").is_file()
     variant = load_backbone(str(tmp_path), Loading(variant="fp16"))
-    torch.testing.assert_close(prediction(variant), prediction(load_backbone(str(pipeline_folder))))
+    torch.testing.assert_close(prediction(variant), prediction(plain))
     refused(str(tmp_path), FileNotFoundError, "no weights for pipeline .* name it as loading.variant")
     refused(str(pipeline_folder), ValueError, "variant=fp16", variant="fp16")
 
@@ -213,7 +215,7 @@ def test_a_scheduler_that_isn_t_one_is_named_before_the_pipeline_is_loaded(
     pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused(str(pipeline_folder), ValueError, "makes no DDIMScheduler: wave", scheduler={"beta_schedule": "wave"})
-    monkeypatch.setattr(loading, "_load_pipeline", lambda *_: pytest.fail("the pipeline was loaded"))
+    monkeypatch.setattr(LOAD, lambda *_: pytest.fail("the pipeline was loaded"))
     for name in ("LCM", "UNet2DConditionModel", 3):
         message = f"scheduler names the class {name!r}: give one of diffusers'"
         refused(str(pipeline_folder), ValueError, message, scheduler={"_class_name": name})
@@ -236,7 +238,7 @@ def test_a_revision_of_a_hub_id_is_asked_for_of_index_and_weights(monkeypatch: p
 
 @pytest.mark.parametrize("option", ["dtype", "transition", "offload"])
 def test_an_unknown_choice_is_named(option: str) -> None:
-    with pytest.raises(ValueError, match=f"^{option} 'some' is unknown: choose from \\w+, \\w+"):
+    with pytest.raises(ValueError, match=f"^{option} is 'some': choose one of \\w+, \\w+"):
         Loading(**{option: "some"})
 
 
@@ -248,9 +250,9 @@ def children(backbone: PipelineBackbone) -> set[str]:
     return {name for name, child in backbone.named_children() if child is not None}
 
 
-def test_text_encoders_wait_in_main_memory(pipeline_folder: Path) -> None:
+def test_text_encoders_wait_in_main_memory(pipeline_folder: Path, plain: PipelineBackbone) -> None:
     backbone = offloaded(pipeline_folder, "text_encoders")
-    assert children(offloaded(pipeline_folder, "none")) == {"text_encoder", "unet", "vae"}
+    assert children(plain) == {"text_encoder", "unet", "vae"}
     assert children(backbone) == {"unet", "vae"}
     backbone.to("meta")
     assert {backbone.device.type, backbone.network.device.type, backbone.pipeline.vae.device.type} == {"meta"}
@@ -275,7 +277,7 @@ def test_text_encoders_visit_the_device_while_a_prompt_is_encoded(
         return {"encoder_hidden_states": torch.zeros(1, 16, 32)}
 
     monkeypatch.setattr(StableDiffusion, "device", torch.device("meta"))
-    monkeypatch.setattr(backbone, "encode", encode)
+    monkeypatch.setattr(backbone, "encode_prompt", encode)
     monkeypatch.setattr(backbone.pipeline.text_encoder, "to", lambda device: events.append(torch.device(device).type))
     if fails:
         with pytest.raises(LostError):
@@ -285,38 +287,38 @@ def test_text_encoders_visit_the_device_while_a_prompt_is_encoded(
     assert events == ["meta", "encode", "cpu"]
 
 
-def test_offloaded_text_encoders_encode_the_same(pipeline_folder: Path) -> None:
+def test_offloaded_text_encoders_encode_the_same(pipeline_folder: Path, plain: PipelineBackbone) -> None:
     backbone = offloaded(pipeline_folder, "text_encoders")
-    torch.testing.assert_close(prediction(backbone), prediction(offloaded(pipeline_folder, "none")))
-    torch.testing.assert_close(prediction(backbone), prediction(offloaded(pipeline_folder, "none")))  # at every prompt
+    for _ in range(2):  # at every prompt
+        torch.testing.assert_close(prediction(backbone), prediction(plain))
 
 
 def test_a_whole_pipeline_is_offloaded_once_its_device_is_known(
-    pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+    pipeline_folder: Path, plain: PipelineBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[dict[str, object]] = []
     monkeypatch.setattr(StableDiffusionPipeline, "enable_model_cpu_offload", lambda _, **given: calls.append(given))
     backbone = offloaded(pipeline_folder, "model")
     assert children(backbone) == set()
     assert not calls
-    torch.testing.assert_close(prediction(backbone), prediction(offloaded(pipeline_folder, "none")))
+    torch.testing.assert_close(prediction(backbone), prediction(plain))
     backbone.bind("dog", **OPTIONS)
     assert calls == [{"device": backbone.device}]
 
 
-def test_a_whole_pipeline_is_offloaded_from_the_device_of_the_adapter(
+def test_a_whole_pipeline_is_offloaded_from_the_device_of_the_backbone(
     pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[torch.device] = []
     monkeypatch.setattr(StableDiffusionPipeline, "enable_model_cpu_offload", lambda _, device: calls.append(device))
     backbone = offloaded(pipeline_folder, "model").to("meta")
     assert backbone.network.device.type == "cpu"
-    monkeypatch.setattr(backbone, "encode", lambda *_: {"encoder_hidden_states": torch.zeros(1, 16, 32)})
+    monkeypatch.setattr(backbone, "encode_prompt", lambda *_: {"encoder_hidden_states": torch.zeros(1, 16, 32)})
     backbone.bind("cat", **OPTIONS)
     assert calls == [torch.device("meta")]
 
 
-@pytest.mark.parametrize("part", ["unet", "vae"])
-def test_a_part_that_no_picture_is_drawn_without_is_not_omitted(pipeline_folder: Path, part: str) -> None:
-    with pytest.raises(ValueError, match=f"omit names '{part}', which no picture is drawn without"):
-        load_backbone(str(pipeline_folder), Loading(omit=(part,)))
+@pytest.mark.parametrize("component", ["unet", "vae"])
+def test_a_component_that_no_picture_is_drawn_without_is_not_omitted(pipeline_folder: Path, component: str) -> None:
+    with pytest.raises(ValueError, match=f"omit names '{component}', which no picture is drawn without"):
+        load_backbone(str(pipeline_folder), Loading(omit=(component,)))

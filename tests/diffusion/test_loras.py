@@ -1,4 +1,4 @@
-"""LoRAs against their matrices, multiplied by hand."""
+"""LoRAs that are merged, against their matrices, multiplied by hand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from tests.diffusion.conftest import prediction, tiny_pipeline
+from tests.diffusion.drawing import backbone_of
 from tests.diffusion.pipelines import make
-from tests.diffusion.test_families import adapted
 from tests.diffusion.test_loading import refused
 
 RANK, ALPHA = 2, 6
@@ -34,7 +34,7 @@ def draw(part: nn.Module, seed: int) -> None:
 
 
 def products(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a LoRA adds to each module's weight, from its two matrices and alpha."""
+    """Products of a LoRA's two matrices, scaled by alpha, which it adds to the weights of each module."""
     modules = [name.removesuffix(".lora_A.weight") for name in state if name.endswith(".lora_A.weight")]
     return {name: ALPHA / RANK * state[f"{name}.lora_B.weight"] @ state[f"{name}.lora_A.weight"] for name in modules}
 
@@ -63,13 +63,13 @@ def add(part: nn.Module, added: dict[str, Tensor], weight: float) -> None:
 @pytest.mark.parametrize("family", ["SDXL", "SD 3", "FLUX.1 dev", "Sana"])
 def test_a_lora_is_merged_into_the_network(family: str, saved: Callable[[str], Path], tmp_path: Path) -> None:
     expected = make(family)
-    before = prediction(adapted(make(family)))
+    before = prediction(backbone_of(make(family)))
     part = "unet" if hasattr(expected, "unet") else "transformer"
     add(getattr(expected, part), save_lora(make(family), tmp_path / "lora", part), 0.7)
     loaded = load_backbone(str(saved(family)), Loading(loras={str(tmp_path / "lora"): 0.7}))
     torch.testing.assert_close(loaded.network.state_dict(), getattr(expected, part).state_dict())
     after = prediction(loaded)
-    torch.testing.assert_close(after, prediction(adapted(expected)), rtol=0, atol=1e-4)
+    torch.testing.assert_close(after, prediction(backbone_of(expected)), rtol=0, atol=1e-4)
     assert (after - before).abs().max() > 0.01
 
 
@@ -84,7 +84,7 @@ def require_merged(folder: Path, source: Path | str, added: dict[str, Tensor]) -
     add(expected.unet, added, 0.7)
     loaded = load_backbone(str(folder), Loading(loras={str(source): 0.7}))
     torch.testing.assert_close(loaded.network.state_dict(), expected.unet.state_dict())
-    torch.testing.assert_close(prediction(loaded), prediction(adapted(expected)))
+    torch.testing.assert_close(prediction(loaded), prediction(backbone_of(expected)))
     assert not any(weight.requires_grad for weight in loaded.parameters())
 
 
@@ -113,7 +113,7 @@ def test_a_lora_reaches_the_text_encoder_too(pipeline_folder: Path, tmp_path: Pa
     add(expected.text_encoder, added, 0.7)
     loaded = load_backbone(str(pipeline_folder), Loading(loras={str(tmp_path): 0.7}))
     torch.testing.assert_close(loaded.text_encoder.state_dict(), expected.text_encoder.state_dict())
-    torch.testing.assert_close(prediction(loaded), prediction(adapted(expected)))
+    torch.testing.assert_close(prediction(loaded), prediction(backbone_of(expected)))
 
 
 def test_loras_add_up(pipeline_folder: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_pickled_lora_is_never_opened(pipeline_folder: Path, tmp_path: Path) -
 def test_a_lora_of_another_model_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
     save_lora(make("FLUX.1 dev"), tmp_path / "flux", "transformer")
     save_lora(make("SDXL"), tmp_path / "sdxl", "unet", 0, "to_k")
-    for name, message in {"flux": "has no weights for any part of a", "sdxl": "can't be loaded into a"}.items():
+    for name, message in {"flux": "has no weights for any component of a", "sdxl": "can't be loaded into a"}.items():
         loras = {str(tmp_path / name): 1.0}
         refused(str(pipeline_folder), ValueError, f"{name}' {message} StableDiffusionPipeline", loras=loras)
 

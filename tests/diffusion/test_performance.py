@@ -1,4 +1,4 @@
-"""What changes a model's speed or memory changes none of its pictures."""
+"""Options of speed and memory change no picture."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from srsoup_lightning.diffusion.loading.performance import tune
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from tests.diffusion.conftest import prediction
+from tests.diffusion.drawing import backbone_of, shared
+from tests.diffusion.pipelines import make
 from tests.diffusion.test_loading import refused
 
 PLAIN = {"tiling": False, "slicing": False, "attention": None, "channels_last": False, "regional_compile": False}
@@ -32,7 +34,7 @@ def test_tiles_are_decoded_one_by_one_where_a_picture_is_larger(
     family: str, tile: int, saved: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, tiled = str(saved(family)), []
-    kind = type(load_backbone(folder).pipeline.vae)
+    kind = type(shared(family).pipeline.vae)
     own = kind.tiled_decode
     monkeypatch.setattr(kind, "tiled_decode", lambda self, z, **options: tiled.append(z) or own(self, z, **options))
     small, large = {"height": 16, "width": 16}, {"height": tile + 16, "width": 16}
@@ -45,13 +47,13 @@ def test_tiles_are_decoded_one_by_one_where_a_picture_is_larger(
 
 
 @pytest.mark.parametrize("slicing", [False, True])
-def test_slices_are_decoded_picture_by_picture(pipeline_folder: Path, slicing: bool) -> None:
+def test_slices_are_decoded_picture_by_picture(pipeline_folder: Path, plain: PipelineBackbone, slicing: bool) -> None:
     backbone = load_backbone(str(pipeline_folder), Loading(vae_slicing=slicing))
     counts = []
     backbone.pipeline.vae.decoder.register_forward_hook(lambda _, args, __: counts.append(len(args[0])))
     images = decoded(backbone, 3)
     assert counts == ([1, 1, 1] if slicing else [3])
-    torch.testing.assert_close(images, decoded(load_backbone(str(pipeline_folder)), 3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(images, decoded(plain, 3), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("option", ["tiling", "slicing"])
@@ -60,9 +62,9 @@ def test_an_autoencoder_without_tiles_or_slices_is_named(option: str) -> None:
         tune(nn.Module(), AsymmetricAutoencoderKL(), **{**PLAIN, option: True})
 
 
-def test_attention_by_the_default_backend_changes_nothing(pipeline_folder: Path) -> None:
+def test_attention_by_the_default_backend_changes_nothing(pipeline_folder: Path, plain: PipelineBackbone) -> None:
     native = load_backbone(str(pipeline_folder), Loading(attention="native"))
-    torch.testing.assert_close(prediction(native), prediction(load_backbone(str(pipeline_folder))))
+    torch.testing.assert_close(prediction(native), prediction(plain))
 
 
 def test_attention_by_another_backend_reaches_the_network(
@@ -70,13 +72,12 @@ def test_attention_by_another_backend_reaches_the_network(
 ) -> None:
     registry = _AttentionBackendRegistry
     monkeypatch.setattr(registry, "_active_backend", registry._active_backend)  # which diffusers sets for good
-    folder = str(saved("FLUX.1 dev"))
-    backbone = load_backbone(folder, Loading(attention="_native_math"))
+    backbone = load_backbone(str(saved("FLUX.1 dev")), Loading(attention="_native_math"))
     chosen = {
         module.processor._attention_backend for module in backbone.network.modules() if hasattr(module, "processor")
     }
     assert chosen == {"_native_math"}
-    torch.testing.assert_close(prediction(backbone), prediction(load_backbone(folder)), rtol=0, atol=1e-4)
+    torch.testing.assert_close(prediction(backbone), prediction(backbone_of(make("FLUX.1 dev"))), rtol=0, atol=1e-4)
 
 
 def test_an_unknown_attention_backend_is_named(saved: Callable[[str], Path], pipeline_folder: Path) -> None:
@@ -115,8 +116,8 @@ def test_the_blocks_that_repeat_are_to_be_compiled(family: str, saved: Callable[
     assert len(compiled) == sum(type(module).__name__ in BLOCKS[family] for module in network.modules())
 
 
-def test_nothing_is_compiled_unasked(pipeline_folder: Path) -> None:
-    assert all(module._compiled_call_impl is None for module in load_backbone(str(pipeline_folder)).modules())
+def test_nothing_is_compiled_unasked(plain: PipelineBackbone) -> None:
+    assert all(module._compiled_call_impl is None for module in plain.modules())
 
 
 @pytest.mark.slow

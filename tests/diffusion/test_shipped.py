@@ -1,4 +1,4 @@
-"""The shipped pipeline against diffusers' own call of it, without fresh noise and with the same."""
+"""The builtin pipeline against diffusers' own call of it, without fresh noise and with the same."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ from torch import Tensor
 
 from srsoup_lightning.builtin import PIPELINES
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 
 PROMPT, STEPS = "a lobster", 4
 
 
-def drawn(eta: float, guidance_scale: float, negative_prompt: str, rng: torch.Generator) -> Tensor:
-    denoiser = load_backbone("tiny-animals").bind(
+@pytest.fixture(scope="module")
+def backbone() -> PipelineBackbone:
+    return load_backbone("tiny-animals")
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> StableDiffusionPipeline:
+    loaded = StableDiffusionPipeline.from_pretrained(PIPELINES.find("tiny-animals"), dtype=torch.float32)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def drawn(
+    backbone: PipelineBackbone, eta: float, guidance_scale: float, negative_prompt: str, rng: torch.Generator
+) -> Tensor:
+    denoiser = backbone.bind(
         PROMPT,
         num_inference_steps=STEPS,
         guidance_scale=guidance_scale,
@@ -33,10 +48,13 @@ def drawn(eta: float, guidance_scale: float, negative_prompt: str, rng: torch.Ge
 @pytest.mark.parametrize(("eta", "tolerance"), [(0.0, 1e-4), (1.0, 1e-3)])
 @pytest.mark.parametrize(("guidance_scale", "negative_prompt"), [(1.0, ""), (5.0, ""), (5.0, "a snail")])
 def test_tiny_animals_draws_what_diffusers_draws(
-    eta: float, tolerance: float, guidance_scale: float, negative_prompt: str
+    eta: float,
+    tolerance: float,
+    guidance_scale: float,
+    negative_prompt: str,
+    backbone: PipelineBackbone,
+    pipeline: StableDiffusionPipeline,
 ) -> None:
-    pipeline = StableDiffusionPipeline.from_pretrained(PIPELINES.find("tiny-animals"), dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
     assert isinstance(pipeline.scheduler, DDIMScheduler)
     expected = pipeline(
         PROMPT,
@@ -48,5 +66,5 @@ def test_tiny_animals_draws_what_diffusers_draws(
         output_type="pt",
     ).images
     assert expected.std() > 0.05
-    found = drawn(eta, guidance_scale, negative_prompt, torch.Generator().manual_seed(0))
+    found = drawn(backbone, eta, guidance_scale, negative_prompt, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)

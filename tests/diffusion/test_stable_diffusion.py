@@ -1,4 +1,4 @@
-"""The adapter against the pipeline that it adapts."""
+"""Stable Diffusion with every scheduler, and the options that all backbones have."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     PNDMScheduler,
     SchedulerMixin,
-    StableDiffusionPipeline,
 )
-from torch import Tensor
+from torch import nn
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
-from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.samplers import BaseModel, Problem, RewardOracle, SRSoup
+from srsoup_lightning.samplers import Problem, RewardOracle
 from tests.diffusion.conftest import CLASSIC, SCHEDULE, tiny_pipeline
+from tests.diffusion.drawing import WAYS, by_pipeline, by_sampler, shared, with_scheduler
 
-PROMPT, SEED, STEPS = "cat", 3, 4
+PROMPT, SEED, STEPS = "a cat", 3, 4
 SCHEDULERS = {
     "sd 1.5": DDIMScheduler(**CLASSIC),
     "velocity": DDIMScheduler(**CLASSIC, prediction_type="v_prediction"),
@@ -47,70 +46,22 @@ SCHEDULERS = {
 }
 
 
-def by_sampler(pipeline: StableDiffusionPipeline, sampler: BaseModel, negative_prompt: str = "", **size: int) -> Tensor:
-    denoiser = StableDiffusion(pipeline, **size).bind(
-        PROMPT,
-        num_inference_steps=sampler.num_inference_steps,
-        guidance_scale=sampler.guidance_scale,
-        eta=sampler.eta,
-        negative_prompt=negative_prompt,
-    )
-    problem = Problem(
-        denoiser, RewardOracle({"mean": lambda images, prompts: images.mean((1, 2, 3))}), sampler.max_batch
-    )
-    soup = sampler.run(problem, Preferences(["mean"], [[1.0]]), PROMPT, SEED)
-    assert soup.ledger.nfe == STEPS * (2 if sampler.guidance_scale > 1 else 1)
-    return soup.images
-
-
-def by_pipeline(pipeline: StableDiffusionPipeline, guidance_scale: float, side: int = 16, **options: object) -> Tensor:
-    """The pipeline's own picture, by diffusers' DDIM with the settings of its scheduler."""
-    own = tiny_pipeline()
-    clip = pipeline.scheduler.config.get("clip_sample", False)
-    own.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=clip)
-    return own(
-        PROMPT,
-        height=side,
-        width=side,
-        num_inference_steps=STEPS,
-        guidance_scale=guidance_scale,
-        latents=NoiseSource(PROMPT, SEED, (4, side // 2, side // 2)).start()[None],
-        output_type="pt",
-        **options,
-    ).images
-
-
 @pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
 @pytest.mark.parametrize("scheduler", SCHEDULERS.values(), ids=SCHEDULERS)
 def test_base_model_without_noise_draws_the_pipeline_s_own_picture(
     scheduler: SchedulerMixin, guidance_scale: float
 ) -> None:
-    pipeline = tiny_pipeline(scheduler)
-    sampler = BaseModel(num_inference_steps=STEPS, guidance_scale=guidance_scale, eta=0.0)
-    expected = by_pipeline(pipeline, guidance_scale)
+    backbone = with_scheduler("SD", scheduler)
+    way = WAYS["SD"]._replace(guidance_scale=guidance_scale, evaluations=2 if guidance_scale > 1 else 1)
+    expected = by_pipeline(backbone, way)
     assert expected.std() > 0.01
-    torch.testing.assert_close(by_sampler(pipeline, sampler), expected, rtol=0, atol=1e-4)
-
-
-def test_guidance_leads_away_from_the_negative_prompt() -> None:
-    pipeline = tiny_pipeline()
-    sampler = BaseModel(num_inference_steps=STEPS, guidance_scale=5.0, eta=0.0)
-    expected = by_pipeline(pipeline, 5.0, negative_prompt="a dog")
-    torch.testing.assert_close(by_sampler(pipeline, sampler, "a dog"), expected, rtol=0, atol=1e-4)
-    assert (by_sampler(pipeline, sampler) - expected).abs().max() > 1e-3
-
-
-def test_another_size_is_drawn_as_the_pipeline_draws_it() -> None:
-    pipeline = tiny_pipeline()
-    sampler = BaseModel(num_inference_steps=STEPS, guidance_scale=5.0, eta=0.0)
-    found = by_sampler(pipeline, sampler, height=24, width=24)
-    torch.testing.assert_close(found, by_pipeline(pipeline, 5.0, side=24), rtol=0, atol=1e-4)
+    torch.testing.assert_close(by_sampler(backbone, way), expected, rtol=0, atol=1e-4)
 
 
 def test_a_scheduler_without_a_word_on_clipping_does_not_clip() -> None:
-    backbone = StableDiffusion(tiny_pipeline(EulerDiscreteScheduler(**SCHEDULE)))
+    backbone = with_scheduler("SD", EulerDiscreteScheduler(**SCHEDULE))
     denoiser = backbone.bind(PROMPT, num_inference_steps=STEPS, guidance_scale=1.0, eta=1.0)
-    x = 100 * torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = 100 * torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
     assert denoiser.denoise(x, STEPS - 1).x0.abs().max() > 10
 
 
@@ -121,13 +72,13 @@ def test_a_scheduler_without_a_word_on_clipping_does_not_clip() -> None:
 )
 def test_a_scheduler_of_another_kind_of_model_is_named(scheduler: SchedulerMixin) -> None:
     """DDIM would take its own betas for what the config doesn't say, and draw nonsense."""
-    backbone = StableDiffusion(tiny_pipeline(scheduler))
+    backbone = with_scheduler("SD", scheduler)
     with pytest.raises(ValueError, match=f"pipeline's {type(scheduler).__name__} is of no variance-preserving"):
         backbone.bind(PROMPT, num_inference_steps=STEPS, guidance_scale=1.0, eta=1.0)
 
 
-def test_a_denoiser_says_what_it_is() -> None:
-    backbone = StableDiffusion(tiny_pipeline(), height=20, width=16)
+def test_a_denoiser_knows_its_shape_and_its_evaluations() -> None:
+    backbone = StableDiffusion(shared("SD").pipeline, height=20, width=16)
     options = {"num_inference_steps": 7, "eta": 1.0}
     guided, plain = (backbone.bind(PROMPT, guidance_scale=scale, **options) for scale in (5.0, 1.0))
     assert (guided.evaluations, plain.evaluations) == (2, 1)
@@ -139,23 +90,25 @@ def test_a_denoiser_says_what_it_is() -> None:
     assert images.max() <= 1
 
 
-def test_the_networks_are_frozen_submodules_in_eval_mode() -> None:
+def test_the_networks_are_frozen_submodules_and_stay_in_eval_mode() -> None:
     pipeline = tiny_pipeline()
     pipeline.unet.train()
     backbone = StableDiffusion(pipeline)
+    parent = nn.Sequential(backbone, nn.Dropout()).train()
     assert {name.split(".")[0] for name, _ in backbone.named_parameters()} == {"unet", "vae", "text_encoder"}
     assert not any(weight.requires_grad for weight in backbone.parameters())
-    assert not any(part.training for network in backbone.children() for part in network.modules())
+    assert not any(module.training for module in backbone.modules())
+    assert parent.training
+    assert parent[1].training
 
 
 def test_chunks_of_the_batch_change_nothing() -> None:
-    pipeline = tiny_pipeline()
     names = ["red", "green"]
     rewards = {name: lambda images, prompts, j=j: images[:, j].mean((1, 2)) for j, name in enumerate(names)}
     pictures = []
     for max_batch in (3, 64):
-        sampler = SRSoup(num_inference_steps=3, candidates=4, max_batch=max_batch)
-        denoiser = StableDiffusion(pipeline).bind(PROMPT, num_inference_steps=3, guidance_scale=5.0, eta=1.0)
+        sampler = Auto(num_inference_steps=3, candidates=2, max_batch=max_batch)
+        denoiser = shared("SD").bind(PROMPT, num_inference_steps=3, guidance_scale=5.0, eta=1.0)
         problem = Problem(denoiser, RewardOracle(rewards), max_batch)
         pictures.append(sampler.run(problem, Preferences.lattice(names, 2), PROMPT, SEED).images)
     torch.testing.assert_close(*pictures, rtol=0, atol=1e-3)
@@ -164,22 +117,12 @@ def test_chunks_of_the_batch_change_nothing() -> None:
 @pytest.mark.parametrize(("side", "value"), [("height", 18), ("width", 2), ("height", 0), ("width", -4)])
 def test_a_size_that_the_model_cannot_draw_is_named(side: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{side} is {value}: this model draws multiples of 4 pixels, natively 16"):
-        StableDiffusion(tiny_pipeline(), **{side: value})
+        StableDiffusion(shared("SD").pipeline, **{side: value})
 
 
 def test_more_steps_than_the_model_was_trained_on_are_refused() -> None:
     with pytest.raises(ValueError, match="1001"):
-        StableDiffusion(tiny_pipeline()).bind(PROMPT, num_inference_steps=1001, guidance_scale=1.0, eta=1.0)
-
-
-def test_an_unguided_prediction_is_that_of_guidance_scale_one() -> None:
-    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    backbone = StableDiffusion(tiny_pipeline())
-    options = {"num_inference_steps": STEPS, "eta": 1.0, "negative_prompt": "dog"}
-    guided = backbone.bind(PROMPT, guidance_scale=5.0, **options)
-    plain = backbone.bind(PROMPT, guidance_scale=1.0, **options)
-    torch.testing.assert_close(guided.denoise_unguided(x, 1), plain.denoise(x, 1))
-    assert not torch.allclose(guided.denoise(x, 1).x0, plain.denoise(x, 1).x0)
+        shared("SD").bind(PROMPT, num_inference_steps=1001, guidance_scale=1.0, eta=1.0)
 
 
 def test_a_tiny_autoencoder_decodes_what_rewards_see_and_nothing_else(pipeline_folder: Path, tmp_path: Path) -> None:
