@@ -64,16 +64,14 @@ def test_pictures_without_a_preference_come_last_and_have_no_weights(tmp_path: P
     assert [run["cost"] is None for run in data["runs"]] == [True, False]
 
 
-def test_a_failed_reward_is_named(tmp_path: Path) -> None:
+def test_failed_rewards_are_named_scores_keep_six_digits_and_rounded_weights_are_taken(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", divisions=1)
-    change_first_row(Path(run) / "samples.jsonl", failed=["blue"])
-    assert [picture["failed"] for picture in data_of(run)["prompts"][0]["pictures"]] == [["blue"], []]
-
-
-def test_scores_keep_six_digits(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", divisions=1)
-    change_first_row(Path(run) / "samples.jsonl", rewards={"red": -1.23456789, "blue": 123456789.0})
-    assert data_of(run)["prompts"][0]["pictures"][0]["scores"] == [-1.23457, 123457000.0]
+    scores, weights = {"red": -1.23456789, "blue": 123456789.0}, {"red": 0.666666, "blue": 0.333333}
+    change_first_row(Path(run) / "samples.jsonl", failed=["blue"], rewards=scores, preference=weights)
+    first, second = data_of(run)["prompts"][0]["pictures"]
+    assert (first["failed"], second["failed"]) == (["blue"], [])
+    assert first["scores"] == [-1.23457, 123457000.0]
+    assert first["weights"] == [0.666666, 0.333333]
 
 
 def test_mean_costs_by_hand(tmp_path: Path) -> None:
@@ -135,12 +133,6 @@ def test_a_preference_off_the_simplex_is_refused(tmp_path: Path, weights: list[f
     change_first_row(Path(run) / "samples.jsonl", preference=dict(zip(["red", "blue"], weights, strict=True)))
     with pytest.raises(ValueError, match=message):
         data_of(run)
-
-
-def test_a_rounded_preference_is_taken(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", divisions=1)
-    change_first_row(Path(run) / "samples.jsonl", preference={"red": 0.333333, "blue": 0.666666})
-    assert data_of(run)["prompts"][0]["pictures"][0]["weights"] == [0.333333, 0.666666]
 
 
 def test_misuse_is_refused(tmp_path: Path) -> None:

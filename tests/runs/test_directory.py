@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -44,15 +44,10 @@ def test_rows_and_pictures_say_what_the_soup_said(tmp_path: Path) -> None:
     assert (pixels / 255 - soup.images[0]).abs().max() <= 0.5 / 255 + 1e-6
     assert [row.to_json() for row in run.cost_rows()] == [
         {
-            "prompt": "a cat",
-            "seed": 0,
-            "images": 2,
-            "queries": {"jpeg": 7, "clip": 3},
-            "hits": {"clip": 2},
-            "failures": {},
+            "prompt": "a cat", "seed": 0, "images": 2, "queries": {"jpeg": 7, "clip": 3}, "hits": {"clip": 2},
+            "failures": {}, "nfe": 11, "gradients": 0, "decodes": 5, "seconds": 1.5, "device": "cpu",
         }
-        | {"nfe": 11, "gradients": 0, "decodes": 5, "seconds": 1.5, "device": "cpu"}
-    ]
+    ]  # fmt: skip
 
 
 def test_a_row_names_the_rewards_that_gave_no_score(tmp_path: Path) -> None:
@@ -70,16 +65,14 @@ def test_soups_are_added_a_line_each(tmp_path: Path) -> None:
     assert len(run.samples.read_text().splitlines()) == 6
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=500))
-def test_no_prompt_leaves_the_samples_folder(prompt: str) -> None:
+def test_every_prompt_has_a_folder_of_its_own_name(prompt: str) -> None:
     slug = prompt_slug(prompt)
     assert len(slug) <= 60
     assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert not slug.startswith("-")
-
-
-def test_prompts_with_equal_beginnings_have_folders_of_their_own() -> None:
-    assert len({prompt_slug("x" * 500 + end) for end in "abc"}) == 3
+    assert len({prompt_slug(prompt + "x" * 500 + end) for end in "abc"}) == 3
 
 
 @pytest.mark.parametrize("prompt", ["../../x", "/etc/passwd", "a\\..\\b", "😀", "", "a/b\n{}"])

@@ -1,4 +1,4 @@
-"""Runs that are killed, disturbed and continued: nothing twice, nothing lost, nothing torn."""
+"""Runs that are killed, disturbed and continued: no soup is made twice, lost or damaged."""
 
 from __future__ import annotations
 
@@ -73,32 +73,32 @@ def test_fifty_kills(tmp_path: Path) -> None:
 SOUPS = 4
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     samples=st.floats(0, 1), ledger=st.floats(0, 1), lost=st.sets(st.integers(0, 2 * SOUPS - 1), max_size=2),
     parts=st.integers(1, 3),
 )  # fmt: skip
-def test_what_is_whole_is_kept_and_nothing_else(
+def test_complete_soups_are_kept_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, samples: float, ledger: float, lost: set[int], parts: int
 ) -> None:
     """Tables that end anywhere, of one process or of several, and pictures that are gone."""
     root = tmp_path_factory.mktemp("run")
     soups = [make_soup(seed=seed) for seed in range(SOUPS)]
-    for place, soup in enumerate(soups):
-        RunDirectory(root, rank=place % parts).write(soup)
+    for index, soup in enumerate(soups):
+        RunDirectory(root, rank=index % parts).write(soup)
     first = RunDirectory(root)
-    whole = {(row.seed, row.image) for row in first.image_rows()}
+    written = {(row.seed, row.image) for row in first.image_rows()}
     for table, share in ((first.samples, samples), (first.ledger, ledger)):
         table.write_bytes(table.read_bytes()[: round(share * table.stat().st_size)])
-    for place in lost:
-        sorted(root.rglob("*.png"))[place].write_bytes(b"")
+    for index in lost:
+        sorted(root.rglob("*.png"))[index].write_bytes(b"")
     rows, costs = list(first.image_rows()), {row.seed for row in first.cost_rows()}
-    torn = {image for _, image in whole if not (root / image).stat().st_size}
+    torn = {image for _, image in written if not (root / image).stat().st_size}
     expected = {
         seed
         for seed in costs
-        if {(seed, row.image) for row in rows if row.seed == seed} == {pair for pair in whole if pair[0] == seed}
-        and not any(image in torn for other, image in whole if other == seed)
+        if {(seed, row.image) for row in rows if row.seed == seed} == {pair for pair in written if pair[0] == seed}
+        and not any(image in torn for other, image in written if other == seed)
     }
     assert {seed for _, seed in first.recover()} == expected
     assert {row["seed"] for row in read(first.samples)} == {row["seed"] for row in read(first.ledger)} == expected
@@ -142,14 +142,27 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sampled(
     assert not steps
 
 
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, files: int = 0) -> None:
+    """Let so many files be written from now on, and no more."""
+    left = iter(range(files))
+
+    def fsync(handle: int) -> None:
+        if next(left, None) is None:
+            raise FULL
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
 def test_rows_that_do_not_fit_on_the_disk_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, real = tmp_path / "rows.jsonl", os.write
+    table, real, room = tmp_path / "rows.jsonl", os.write, [5]
     append_rows(table, [{"a": 1}])
-    room = [5]
 
     def little_room(handle: int, content: bytes) -> int:
         if not room[0]:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(table))
+            raise FULL
         written = real(handle, content[: room[0]])
         room[0] -= written
         return written
@@ -166,11 +179,7 @@ def test_rows_that_do_not_fit_on_the_disk_leave_no_trace(tmp_path: Path, monkeyp
 def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "config.yaml"
     write_atomically(path, b"old")
-
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
+    fill_disk(monkeypatch)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, b"new")
     assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"old"]
@@ -183,23 +192,16 @@ def test_a_line_that_is_still_being_written_is_no_row(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "none.jsonl") == []
 
 
-def test_a_disk_that_fills_up_keeps_what_was_finished(
+def test_a_disk_that_fills_up_keeps_the_finished_soups(
     module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room = [10]  # pictures: one soup of six, and a part of the next
-
-    def full(handle: int) -> None:
-        room[0] -= 1
-        if room[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
+    fill_disk(monkeypatch, files=10)  # one soup of six pictures, and a part of the next
     with pytest.raises(OSError, match="No space left"):
         predict(module, tmp_path / "full", [SampleWriter()], ["a cat"])
     monkeypatch.undo()
     assert [row.seed for row in RunDirectory(tmp_path / "full").cost_rows()] == [0]
-    for place in ("full", "roomy"):
-        predict(module, tmp_path / place, [SampleWriter()], ["a cat"])
+    for root in ("full", "roomy"):
+        predict(module, tmp_path / root, [SampleWriter()], ["a cat"])
     assert contents(tmp_path / "full") == contents(tmp_path / "roomy")
 
 
