@@ -12,7 +12,8 @@ import yaml
 
 from benchmarks.reward_networks import save_aesthetic_head
 from srsoup_lightning.builtin import CONFIGS
-from srsoup_lightning.cli.main import SoupCLI, main
+from srsoup_lightning.cli.commands import COMMANDS
+from srsoup_lightning.cli.main import main
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.search.shaping import Shaping
 from tests.diffusion.conftest import tiny_pipeline
@@ -66,7 +67,7 @@ def test_the_demo_is_what_the_readme_says() -> None:
 
 
 def test_a_config_has_two_commands() -> None:
-    assert set(SoupCLI.subcommands()) == {"predict", "plan"}
+    assert {name for name, command in COMMANDS.items() if command.function is None} == {"predict", "plan"}
 
 
 # Of each model: a tiny one, eta, transition of a rectified flow, and the end of the soup phase.
