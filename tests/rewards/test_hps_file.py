@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -135,31 +134,11 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "HPS.safetensors")
 
 
-def save_pt(folder: Path, content: object) -> tuple[str, str]:
-    """A pickle and its checksum."""
-    path = folder / "HPS.pt"
-    torch.save(content, path)
-    return str(path), hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def test_the_formula_through_open_clip_s_own_layers(file: str, processor: str) -> None:
     images = smooth(SIZE, SIZE)
     expected = official(processor, images)
     assert expected.std() > 1
     torch.testing.assert_close(HPSv2(file, processor=processor).score(images, PROMPTS), expected, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("wrap", [dict, lambda weights: {"epoch": 3, "name": "x", "state_dict": weights}])
-def test_the_pickle_needs_its_checksum_and_scores_alike(file: str, processor: str, tmp_path: Path, wrap) -> None:
-    pickle, checksum = save_pt(tmp_path, wrap(WEIGHTS))
-    images = smooth(20, 30)
-    expected = HPSv2(file, processor=processor).score(images, PROMPTS)
-    scores = HPSv2(pickle, processor=processor, sha256=checksum).score(images, PROMPTS)
-    torch.testing.assert_close(scores, expected, rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"is a pickle.*sha256sum"):
-        HPSv2(pickle, processor=processor)
-    with pytest.raises(ValueError, match=f"has SHA-256 {checksum}, not 00"):
-        HPSv2(pickle, processor=processor, sha256="00")
 
 
 def test_gradient_by_finite_differences(file: str, processor: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from benchmarks.reward_networks import BERT_TOKENS, image_reward_weights
 from rewards import ImageReward
-from tests.rewards.conftest import BLIP, SIZE, Files, check_gradient, pictures, smooth
+from tests.rewards.conftest import BLIP, SIZE, Files, pictures, smooth
 
 WEIGHTS = image_reward_weights(BLIP)
 PROMPTS = ["a cat", "dogs in the fog", "Zebra", "the unheard-of"]
@@ -119,33 +118,6 @@ def test_both_the_prompt_and_the_image_matter(files: Files) -> None:
     judge, images = ImageReward(files.blip, tokenizer=files.bert), smooth(SIZE, SIZE, 3)
     assert judge.score(images, ["a cat"] * 3).std() > 0.05
     assert judge.score(images[:1].expand(3, -1, -1, -1), ["a cat", "dog", "the fog"]).std() > 0.05
-
-
-def test_gradient_by_finite_differences(files: Files) -> None:
-    check_gradient(ImageReward(files.blip, tokenizer=files.bert, dtype="float64"))
-
-
-@pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-4), ("float16", 0.08), ("bfloat16", 0.4)])
-def test_other_precisions_are_near(files: Files, dtype: str, slack: float) -> None:
-    images = smooth(20, 20)
-    judge = ImageReward(files.blip, tokenizer=files.bert, dtype=dtype)
-    assert [network.dtype for network in judge.networks[:2]] == [getattr(torch, dtype)] * 2
-    expected = ImageReward(files.blip, tokenizer=files.bert).score(images, PROMPTS)
-    torch.testing.assert_close(judge.score(images, PROMPTS), expected, rtol=0, atol=slack)
-
-
-def test_the_pickle_scores_as_the_safetensors_and_needs_its_checksum(files: Files, tmp_path: Path) -> None:
-    file = tmp_path / "ImageReward.pt"
-    torch.save(WEIGHTS, file)
-    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
-    images = smooth(SIZE, SIZE)
-    expected = ImageReward(files.blip, tokenizer=files.bert).score(images, PROMPTS)
-    scores = ImageReward(file, sha256=checksum, tokenizer=files.bert).score(images, PROMPTS)
-    torch.testing.assert_close(scores, expected, rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"is a pickle.*sha256sum"):
-        ImageReward(file, tokenizer=files.bert)
-    with pytest.raises(ValueError, match=f"has SHA-256 {checksum}, not 00"):
-        ImageReward(file, sha256="00", tokenizer=files.bert)
 
 
 def beginning(prefix: str) -> dict[str, Tensor]:

@@ -152,15 +152,6 @@ def test_pixels_are_rounded_to_8_bits(files: Files) -> None:
     torch.testing.assert_close(judge.score(shifted, PROMPTS), judge.score(images, PROMPTS), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("dtype", "slack"), [("float64", 1e-5), ("float16", 0.01), ("bfloat16", 0.1)])
-def test_other_precisions_are_near(files: Files, dtype: str, slack: float) -> None:
-    images = smooth(20, 20)
-    judge = VQAScore(files.llava, dtype=dtype)
-    assert judge.networks[0].dtype == getattr(torch, dtype)
-    expected = VQAScore(files.llava).score(images, PROMPTS)
-    torch.testing.assert_close(judge.score(images, PROMPTS), expected, rtol=0, atol=slack)
-
-
 def test_sampling_settings_of_the_model_are_not_heard(files: Files, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(files.llava, tmp_path / "hot"))
     settings = {"do_sample": True, "temperature": 9.0, "top_k": 1, "suppress_tokens": [33, 34]}
