@@ -1,4 +1,4 @@
-"""Pictures from anywhere, scored: right prompts, right pixels, nothing scored twice, nothing invented."""
+"""Scores of pictures from anywhere: their prompts and pixels, resuming, and refusals."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from srsoup_lightning.cli.score import score
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.pictures import batches, find_entries, load_images
 from srsoup_lightning.runs.reading import read_runs
+from srsoup_lightning.runs.rows import ImageRow
 from srsoup_lightning.samplers import RewardError
 from tests.conftest import Channel
 from tests.runs.test_directory import make_soup
@@ -69,6 +70,11 @@ def prompts_file(folder: Path, *lines: str, name: str = "prompts.txt") -> str:
     return str(path)
 
 
+def score_length(folder: Path, out: Path, judge: Length, prompts: str = "x", **options: object) -> list[ImageRow]:
+    """Score the pictures of a folder by the length of one prompt."""
+    return score({"length": judge}, str(folder), prompts_file(folder, prompts), str(out), **options)
+
+
 def test_every_picture_gets_its_line(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "scores.jsonl"
     lines = prompts_file(folder, "x", "xx", "xxx", "xxxx")
@@ -80,7 +86,7 @@ def test_every_picture_gets_its_line(folder: Path, tmp_path: Path) -> None:
 
 
 def test_one_line_is_for_all(folder: Path, tmp_path: Path) -> None:
-    rows = score({"length": Length()}, str(folder), prompts_file(folder, "ein Hähnchen"), str(tmp_path / "o.jsonl"))
+    rows = score_length(folder, tmp_path / "o.jsonl", Length(), "ein Hähnchen")
     assert [row.rewards["length"] for row in rows] == [12.0] * 4
 
 
@@ -95,13 +101,12 @@ def test_a_run_is_scored_by_other_rewards(tmp_path: Path) -> None:
     assert all(read.picture(row).is_file() for row in read.images)
 
 
-def test_what_is_there_is_not_scored_again(folder: Path, tmp_path: Path) -> None:
-    out, lines, judge = str(tmp_path / "o.jsonl"), prompts_file(folder, "x"), Length()
-    score({"length": judge}, str(folder), lines, out)
+def test_finished_rows_are_not_scored_again(folder: Path, tmp_path: Path) -> None:
+    out, judge = tmp_path / "o.jsonl", Length()
+    score_length(folder, out, judge)
     paint(folder / "e.png", 9)
-    rows = score({"length": judge}, str(folder), lines, out)
-    assert (len(rows), judge.asked) == (5, 5)
-    score({"length": judge}, str(folder), lines, out, overwrite=True)
+    assert (len(score_length(folder, out, judge)), judge.asked) == (5, 5)
+    score_length(folder, out, judge, overwrite=True)
     assert judge.asked == 10
 
 
@@ -151,31 +156,25 @@ def test_batches_hold_one_size_in_order(folder: Path) -> None:
     assert [len(some) for some in batches(entries, 1)] == [1, 1, 1, 1]
 
 
-def spoil(folder: Path, what: str) -> tuple[str | None, str]:
-    """Break something; the prompts file to use and the message to expect."""
-    match what:
-        case "no prompts":
-            return None, "no samples.jsonl, and no prompts are given"
-        case "no such file":
-            return str(folder / "none.txt"), "no prompts file"
-        case "too many lines":
-            return prompts_file(folder, "a", "b"), "has 2 lines for 4 pictures"
-        case "no picture":
-            (folder / "x.png").write_text("no PNG")
-            return prompts_file(folder, "a"), "x.png is torn or no picture .*: remove it"
-        case "gone":
-            return prompts_file(folder, '{"image": "gone.png", "prompt": "x"}', name="p.jsonl"), "no picture .*gone.png"
-        case "no prompt":
-            return prompts_file(folder, '{"image": "a.png"}', name="p.jsonl"), "line 1 lacks 'prompt'"
-    return prompts_file(folder, "[1, 2", name="p.jsonl"), "line 1 is damaged"
+BAD_INPUT = {
+    "no prompts": (None, None, "no samples.jsonl, and no prompts are given"),
+    "no such file": ("none.txt", None, "no prompts file"),
+    "too many lines": ("p.txt", "a\nb", "has 2 lines for 4 pictures"),
+    "gone": ("p.jsonl", '{"image": "gone.png", "prompt": "x"}', "no picture .*gone.png"),
+    "no prompt": ("p.jsonl", '{"image": "a.png"}', "line 1 lacks 'prompt'"),
+    "no JSON": ("p.jsonl", "[1, 2", "line 1 is damaged"),
+    "no picture": ("p.txt", "a", "x.png is torn or no picture .*: remove it"),
+}
 
 
-@pytest.mark.parametrize(
-    "what", ["no prompts", "no such file", "too many lines", "no picture", "gone", "no prompt", "no JSON"]
-)
-def test_bad_input_is_refused_before_anything_is_scored(folder: Path, tmp_path: Path, what: str) -> None:
-    prompts, message = spoil(folder, what)
-    judge = Length()
+@pytest.mark.parametrize("kind", BAD_INPUT)
+def test_bad_input_is_refused_before_anything_is_scored(folder: Path, tmp_path: Path, kind: str) -> None:
+    name, lines, message = BAD_INPUT[kind]
+    if lines is not None:
+        (tmp_path / name).write_text(lines)
+    if kind == "no picture":
+        (folder / "x.png").write_text("no PNG")
+    judge, prompts = Length(), name and str(tmp_path / name)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         score({"length": judge}, str(folder), prompts, str(tmp_path / "o.jsonl"))
     assert "\n" not in str(caught.value)
@@ -183,21 +182,14 @@ def test_bad_input_is_refused_before_anything_is_scored(folder: Path, tmp_path: 
     assert not (tmp_path / "o.jsonl").exists()
 
 
-def test_scores_of_other_rewards_are_not_mixed(folder: Path, tmp_path: Path) -> None:
-    out, lines = str(tmp_path / "o.jsonl"), prompts_file(folder, "x")
-    score({"length": Length()}, str(folder), lines, out)
-    with pytest.raises(ValueError, match="has scores of length, not of red"):
-        score({"red": Channel(0)}, str(folder), lines, out)
-
-
 def test_a_row_that_a_crash_tore_is_made_again(folder: Path, tmp_path: Path) -> None:
-    out, lines, judge = tmp_path / "o.jsonl", prompts_file(folder, "x"), Length()
-    score({"length": judge}, str(folder), lines, str(out))
-    whole = out.read_bytes()
-    out.write_bytes(whole[:-9])
+    out, judge = tmp_path / "o.jsonl", Length()
+    score_length(folder, out, judge)
+    complete = out.read_bytes()
+    out.write_bytes(complete[:-9])
     for _ in range(2):
-        score({"length": judge}, str(folder), lines, str(out))
-        assert out.read_bytes() == whole
+        score_length(folder, out, judge)
+        assert out.read_bytes() == complete
     assert judge.asked == 5
 
 
@@ -207,11 +199,16 @@ REFUSED = {
     "retries": ({"retries": -1}, ValueError, "retries is -1"),
     "timeout": ({"timeout": 0.0}, ValueError, "timeout is 0.0"),
     "prompts": ({"prompts": "nowhere.txt"}, FileNotFoundError, "no prompts file"),
+    "other rewards": (
+        {"rewards": {"red": Channel(0)}, "overwrite": False},
+        ValueError,
+        "has scores of length, not of red",
+    ),
 }
 
 
 @pytest.mark.parametrize(("wrong", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_overwrites_nothing(
+def test_refused_arguments_overwrite_nothing(
     folder: Path, tmp_path: Path, wrong: dict, error: type[Exception], message: str
 ) -> None:
     arguments = {"rewards": {"length": Length()}, "images": str(folder), "prompts": prompts_file(folder, "x")}
@@ -219,19 +216,16 @@ def test_what_is_refused_overwrites_nothing(
     score(**arguments, out=str(out))
     before = out.read_bytes()
     with pytest.raises(error, match=message) as caught:
-        score(**arguments | wrong, out=str(out), overwrite=True)
+        score(**arguments | {"out": str(out), "overwrite": True} | wrong)
     assert "\n" not in str(caught.value)
     assert out.read_bytes() == before
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_table_that_cannot_be_written_is_found_before_anything_is_scored(
-    folder: Path, tmp_path: Path, overwrite: bool
-) -> None:
-    (tmp_path / "taken").mkdir()
+def test_a_table_that_cannot_be_written_is_found_before_anything_is_scored(folder: Path, overwrite: bool) -> None:
     judge = Length()
     with pytest.raises(IsADirectoryError):
-        score({"length": judge}, str(folder), prompts_file(folder, "x"), str(tmp_path / "taken"), overwrite=overwrite)
+        score_length(folder, folder, judge, overwrite=overwrite)
     assert judge.asked == 0
 
 
@@ -259,18 +253,10 @@ def test_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
 
 def test_from_a_config_file(folder: Path, tmp_path: Path) -> None:
     metric = {"class_path": "torchmetrics.image.TotalVariation", "init_args": {"reduction": "mean"}}
-    settings = {
-        "rewards": {
-            "red": {
-                "class_path": "rewards.FunctionReward",
-                "init_args": {"function": "tests.rewards.conftest.redness"},
-            },
-            "smooth": {"class_path": "rewards.MetricReward", "init_args": {"metric": metric}},
-        },
-        "images": str(folder),
-        "prompts": prompts_file(folder, "x"),
-        "out": str(tmp_path / "o.jsonl"),
-    }
+    red = {"class_path": "rewards.FunctionReward", "init_args": {"function": "tests.rewards.conftest.redness"}}
+    smooth = {"class_path": "rewards.MetricReward", "init_args": {"metric": metric}}
+    settings = {"rewards": {"red": red, "smooth": smooth}, "images": str(folder), "prompts": prompts_file(folder, "x")}
+    settings["out"] = str(tmp_path / "o.jsonl")
     (tmp_path / "score.yaml").write_text(yaml.safe_dump(settings))
     assert main(["score", "--config", str(tmp_path / "score.yaml"), "--batch_size", "2"]) == 0
     rows = [json.loads(line)["rewards"] for line in (tmp_path / "o.jsonl").read_text().splitlines()]
@@ -281,8 +267,7 @@ def test_from_a_config_file(folder: Path, tmp_path: Path) -> None:
 def test_a_picture_seen_before_costs_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(folder / "a.png", folder / "again.png")
     judge = Length()
-    rows = score({"length": judge}, str(folder), prompts_file(folder, "x"), str(tmp_path / "o.jsonl"))
-    assert (len(rows), judge.asked) == (5, 4)
+    assert (len(score_length(folder, tmp_path / "o.jsonl", judge)), judge.asked) == (5, 4)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "length" in line)
     assert [cell.strip() for cell in line.split("│")[-4:-1]] == ["4", "1", "0"]
 

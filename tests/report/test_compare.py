@@ -141,11 +141,16 @@ def test_seeds_are_compared_where_their_pictures_match(tmp_path: Path, pictures:
     assert found == pytest.approx([1.0, 1.0] if pictures == 1 else [])
 
 
-def test_preferences_over_rewards_that_were_not_scored_are_unknown(tmp_path: Path) -> None:
-    path = make_run(tmp_path / "run", steered(3))
-    scored = read_rows(tmp_path / "run" / "samples.jsonl")
-    write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "preference": {"other": 1.0}} for row in scored])
-    assert "utility" not in compared([path], box=BOX).runs[0].values
+@pytest.mark.parametrize(
+    "changed", [{"preference": {"other": 1.0}}, {"seed": None, "preference": None}], ids=["not scored", "null"]
+)
+def test_unknown_preferences_give_no_utility(tmp_path: Path, changed: dict) -> None:
+    path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[0])
+    table = tmp_path / "run" / "samples.jsonl"
+    write_rows(table, [row | changed for row in read_rows(table)])
+    values = compared([path], box=BOX).runs[0].values
+    assert values["pictures"] == {"a cat": [3]}
+    assert "utility" not in values
 
 
 def test_utility_is_over_the_preferences_that_all_share(tmp_path: Path) -> None:
@@ -177,11 +182,10 @@ def test_hits_failures_and_stand_ins_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rewards", [("jpeg",), ("jpeg", "clip", "colour")])
 def test_any_number_of_rewards_and_any_prompt(tmp_path: Path, rewards: tuple[str, ...]) -> None:
     prompts = ["猫 🐈\u200d⬛", 'a "cat", a dog\nand a café', ""]
-    anchors = torch.eye(len(rewards)).tolist()
-    paths = [
-        make_run(tmp_path / name, steered(strength), prompts, rewards=rewards, preferences=anchors)
-        for name, strength in (("a [bold]", 2), ("b", 1))
-    ]
+    options = {"rewards": rewards, "preferences": torch.eye(len(rewards)).tolist()}
+    if len(rewards) > 1:
+        options["cost"] = None  # the front is drawn then, and not the costs too
+    paths = [make_run(tmp_path / name, steered(k), prompts, **options) for name, k in (("a [bold]", 2), ("b", 1))]
     compare(paths, str(tmp_path / "out"), box=dict.fromkeys(rewards, (-1.0, 3.0)))
     found = rows(tmp_path / "out")
     # one reward: 3 of 4; three: the corners (2, 0, 0) with one of (3, 1, 1)-like boxes and two overlaps taken off
@@ -220,8 +224,11 @@ def test_figures_are_complete_and_the_same_again(tmp_path: Path, request: pytest
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_json_says_what_the_numbers_rest_on(tmp_path: Path) -> None:
-    path = make_run(tmp_path / "run", steered(3))
-    compare([f"ours={path}"], str(tmp_path / "out"), box=BOX)
+    """The command line asks for it."""
+    path, box = make_run(tmp_path / "run", steered(3)), json.dumps({name: list(pair) for name, pair in BOX.items()})
+    options = ["--box", box, "--common", "true", "--embedding=srsoup_lightning.pareto.thumbnails"]
+    auto_cli(compare, args=[json.dumps([f"ours={path}"]), str(tmp_path / "out"), *options])
+    assert float(rows(tmp_path / "out")["ours", "mean_jpeg"]["mean"]) == pytest.approx(2)
     told = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert told["scaling"]["source"] == "the given box"
     assert told["scaling"]["box"]["a dog"] == {"jpeg": [0, 4], "clip": [0, 4]}
@@ -239,40 +246,23 @@ def test_tables_are_there_without_matplotlib(tmp_path: Path, monkeypatch: pytest
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"comparison.csv", "comparison.json"}
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_command_line_can_ask_for_it(tmp_path: Path) -> None:
-    path, out = make_run(tmp_path / "run", steered(3)), tmp_path / "out"
-    box = json.dumps({name: list(pair) for name, pair in BOX.items()})
-    embedding = "--embedding=srsoup_lightning.pareto.thumbnails"
-    auto_cli(compare, args=[f'["{path}"]', str(out), "--box", box, "--common", "true", embedding])
-    assert float(rows(out)["run", "mean_jpeg"]["mean"]) == pytest.approx(2)
-
-
-def test_common_prompts_can_be_taken(tmp_path: Path) -> None:
-    both = make_run(tmp_path / "both", steered(3))
-    one = make_run(tmp_path / "one", steered(3), prompts=["a dog"])
-    found = compared([both, one], box=BOX, common=True)
-    assert found.runs[0].values == found.runs[1].values
-    assert len(found.runs[0].run.costs) == 2
-
-
-def test_what_cannot_be_compared_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_with_a_difference_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = make_run(tmp_path / "first", steered(3)), tmp_path / "other"
+    one = compared([first, make_run(other, steered(3), prompts=["a dog"])], box=BOX, common=True).runs
+    assert one[0].values == one[1].values
+    assert len(one[0].run.costs) == 2
     monkeypatch.setattr(module, "measured", lambda *arguments: pytest.fail("measured before all was checked"))
-    first = make_run(tmp_path / "first", steered(3))
-    other = tmp_path / "other"
     refusals = {
         "runs 'first' and 'other' have other prompts, 'first' alone has 1, one of them 'a dog'": {"prompts": ["a cat"]},
         "have other prompts, 'other' alone has 1, one of them 'a cow'": {"prompts": ["a cat", "a dog", "a cow"]},
         r"have other rewards, \['jpeg', 'clip'\] and \['jpeg', 'hps'\]": {"rewards": ["jpeg", "hps"]},
         r"have pictures of other sizes, .* 8x8 and .* 16x8": {"size": (16, 8)},
+        "have no prompt in common": {"prompts": ["a cow"]},
     }
     for message, options in refusals.items():
         with pytest.raises(ValueError, match=message) as caught:
-            compared([first, make_run(other, steered(3), **options)])
+            compared([first, make_run(other, steered(3), **options)], common="in common" in message)
         assert "\n" not in str(caught.value)
-    far = make_run(tmp_path / "far", steered(3), prompts=["a cow"])
-    with pytest.raises(ValueError, match="have no prompt in common"):
-        compared([first, far], common=True)
 
 
 @pytest.mark.parametrize(
@@ -308,15 +298,6 @@ def test_rows_that_cannot_be_compared_are_refused(tmp_path: Path, row: dict, mes
     write_rows(tmp_path / "run" / "samples.jsonl", [first, {**first, **row}])
     with pytest.raises(ValueError, match=message):
         compared([path], box=BOX)
-
-
-def test_what_is_unknown_may_be_null(tmp_path: Path) -> None:
-    path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[0])
-    scored = read_rows(tmp_path / "run" / "samples.jsonl")
-    write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "seed": None, "preference": None} for row in scored])
-    values = compared([path], box=BOX).runs[0].values
-    assert values["pictures"] == {"a cat": [3]}
-    assert "utility" not in values
 
 
 def test_misuse_is_refused_at_once(tmp_path: Path) -> None:
