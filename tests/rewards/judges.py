@@ -1,4 +1,4 @@
-"""RewardOracle on real loopback sockets: the server that ships, and rogues that do as they like."""
+"""Judges on real loopback sockets: the package's own server, and rogues that break the protocol."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def hear(connection: socket.socket) -> bytes:
 @contextlib.contextmanager
 def rogue(*acts: Act) -> Iterator[Rogue]:
     """A server that meets its n-th connection with its n-th act, and all further ones with the last."""
-    on_step = socket.create_server(("127.0.0.1", 0))
-    judge = Rogue(f"http://127.0.0.1:{on_step.getsockname()[1]}")
+    server = socket.create_server(("127.0.0.1", 0))
+    judge = Rogue(f"http://127.0.0.1:{server.getsockname()[1]}")
     connections: list[socket.socket] = []
 
     def meet(connection: socket.socket, act: Act) -> None:
@@ -92,7 +92,7 @@ def rogue(*acts: Act) -> Iterator[Rogue]:
     def listen() -> None:
         with contextlib.suppress(OSError):
             while True:
-                connection, _ = on_step.accept()
+                connection, _ = server.accept()
                 judge.times.append(time.monotonic())
                 connections.append(connection)
                 act = acts[min(len(connections), len(acts)) - 1]
@@ -102,7 +102,7 @@ def rogue(*acts: Act) -> Iterator[Rogue]:
     try:
         yield judge
     finally:
-        for open_socket in (on_step, *connections):
+        for open_socket in (server, *connections):
             with contextlib.suppress(OSError):
                 open_socket.shutdown(socket.SHUT_RDWR)
             open_socket.close()

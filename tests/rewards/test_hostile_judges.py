@@ -1,4 +1,4 @@
-"""RewardOracle that lie, stall, flood and break off: one line within the stated time, and never a wrong number."""
+"""Judges that lie, stall, flood and break off: the error is one line within the time limit, never a wrong number."""
 
 from __future__ import annotations
 
@@ -133,17 +133,17 @@ def test_nobody_listens() -> None:
 
 
 def test_a_judge_that_accepts_nobody() -> None:
-    on_step = socket.socket()
-    on_step.bind(("127.0.0.1", 0))
-    on_step.listen(0)
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen(0)
     crowd = [socket.socket() for _ in range(3)]  # they fill the queue, and whoever comes next waits in vain
     for waiting in crowd:
         waiting.setblocking(False)
-        waiting.connect_ex(on_step.getsockname())
+        waiting.connect_ex(server.getsockname())
     check_refused(
-        f"http://127.0.0.1:{on_step.getsockname()[1]}", "no connection within connect_timeout: start", timeout=9.0
+        f"http://127.0.0.1:{server.getsockname()[1]}", "no connection within connect_timeout: start", timeout=9.0
     )
-    for used in (on_step, *crowd):
+    for used in (server, *crowd):
         used.close()
 
 

@@ -1,4 +1,4 @@
-"""HTTPReward against the server that ships, over real sockets: the reward's own scores, for those who may ask."""
+"""HTTPReward against the package's own server, over real sockets: the scores of its rewards, only with the right token."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import copy
 import pickle
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,23 +55,28 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return files
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
-def test_scores_are_the_rewards_own(batch_size: int) -> None:
+@pytest.fixture(scope="module")
+def served() -> Iterator[dict[str, str | Reward]]:
+    """Rewards by name, and the address of a server that has them."""
     rewards = {"jpeg": JPEGCompressibility(), "colour": Colorfulness(), "length": Length()}
-    prompts = ["", "a", "\u00e9\U0001f980", "\ud800", 'quo"te', "line\nend", "nul\0"]
     with serving(rewards) as url:
-        for name, reward in rewards.items():
-            remote = HTTPReward(url, name, batch_size=batch_size)
-            remote.check()
-            expected = reward.score(IMAGES, prompts)
-            torch.testing.assert_close(remote.score(IMAGES, prompts), expected, rtol=0, atol=0)
+        yield {"url": url} | rewards
 
 
-def test_pixels_are_rounded_to_eight_bits() -> None:
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 64])
+@pytest.mark.parametrize("name", ["jpeg", "colour", "length"])
+def test_scores_are_the_rewards_own(served: dict, name: str, batch_size: int) -> None:
+    prompts = ["", "a", "\u00e9\U0001f980", "\ud800", 'quo"te', "line\nend", "nul\0"]
+    remote = HTTPReward(served["url"], name, batch_size=batch_size)
+    remote.check()
+    expected = served[name].score(IMAGES, prompts)
+    torch.testing.assert_close(remote.score(IMAGES, prompts), expected, rtol=0, atol=0)
+
+
+def test_pixels_are_rounded_to_eight_bits(served: dict) -> None:
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 1.001 - 5e-4
     rounded = (images * 255).round().clamp(0, 255).float() / 255
-    with serving({"length": Length()}) as url:
-        scores = HTTPReward(url, "length").score(images, ["", ""])
+    scores = HTTPReward(served["url"], "length").score(images, ["", ""])
     torch.testing.assert_close(scores, rounded[:, 0].mean((1, 2)), rtol=0, atol=1e-7)
     assert (scores - images[:, 0].mean((1, 2))).abs().max() > 1e-6
 
@@ -80,12 +86,11 @@ def test_over_ipv6() -> None:
         assert asking(url).score(IMAGES, PROMPTS).shape == (7,)
 
 
-def test_inside_a_running_event_loop() -> None:
-    async def notebook(url: str) -> Tensor:
-        return asking(url).score(IMAGES, PROMPTS)
+def test_inside_a_running_event_loop(served: dict) -> None:
+    async def notebook() -> Tensor:
+        return asking(served["url"]).score(IMAGES, PROMPTS)
 
-    with serving({"colour": Colorfulness()}) as url:
-        torch.testing.assert_close(asyncio.run(notebook(url)), Colorfulness().score(IMAGES, PROMPTS))
+    torch.testing.assert_close(asyncio.run(notebook()), Colorfulness().score(IMAGES, PROMPTS))
 
 
 def test_the_right_token_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,9 +142,9 @@ def test_tls_is_verified(authority: Authority, tmp_path: Path, monkeypatch: pyte
             asking(url.replace("127.0.0.1", "localhost"), ca_file=authority.file, **own).check()
 
 
-def test_tls_where_none_is_spoken() -> None:
-    with serving({"colour": Colorfulness()}) as url, pytest.raises(JudgeError, match=r"TLS handshake.*give http://"):
-        asking(url.replace("http:", "https:")).check()
+def test_tls_where_none_is_spoken(served: dict) -> None:
+    with pytest.raises(JudgeError, match=r"TLS handshake.*give http://"):
+        asking(served["url"].replace("http:", "https:")).check()
 
 
 def test_a_stalled_handshake_ends_in_time() -> None:

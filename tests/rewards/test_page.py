@@ -13,9 +13,9 @@ import yaml
 from jsonargparse import ArgumentParser
 
 import rewards
-from rewards import Reward
+from rewards import Colorfulness, JPEGIncompressibility, Reward
 from srsoup_lightning.cli.main import main
-from srsoup_lightning.samplers import OraclePolicy
+from srsoup_lightning.oracle import OraclePolicy
 from tests.rewards.conftest import pictures, smooth
 
 ROOT = Path(__file__).parents[2]
@@ -50,22 +50,25 @@ def test_the_python_runs() -> None:
     images, prompts = names["images"], names["prompts"]
     scores = names["clip"].score(images, prompts)
     expected = (scores.sum() + scores[0]) / 5
-    torch.testing.assert_close(names["judges"].compute()["clip"], expected)
+    torch.testing.assert_close(names["collection"].compute()["clip"], expected)
+    torch.testing.assert_close(names["colorfulness"](images), Colorfulness().score(images, prompts))
+    kilobytes = JPEGIncompressibility(quality=80).score(images, prompts)
+    torch.testing.assert_close(names["jpeg_kilobytes"](images, quality=80), kilobytes)
     red = torch.tensor([1.0, 0.0, 0.5]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     assert names["Redness"]().score(red, [""]).tolist() == [1]
 
 
 @pytest.fixture
-def judges_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's judges.py where Python finds it, and its reference where it stands."""
-    (code,) = (code for code in blocks("python") if code.startswith("# judges.py\n"))
-    (tmp_path / "judges.py").write_text(code)
+def scores_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's scores.py where Python finds it, and its reference where it stands."""
+    (code,) = (code for code in blocks("python") if code.startswith("# scores.py\n"))
+    (tmp_path / "scores.py").write_text(code)
     pictures(smooth(24, 20)[:1])[0].save(tmp_path / "reference.png")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.usefixtures("judges_file")
+@pytest.mark.usefixtures("scores_file")
 def test_the_yaml_makes_rewards_that_score() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--rewards", type=dict[str, Reward])

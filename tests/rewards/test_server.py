@@ -1,4 +1,4 @@
-"""The server against those who ask too much, too slowly, without right or all at once."""
+"""The server against clients that send too much, too slowly, without a token or all at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -138,15 +139,6 @@ def test_bodies_are_counted_as_they_come() -> None:
             assert b"413 " in hear(connection)  # though there is no end
 
 
-def test_a_body_that_drips_is_not_waited_for() -> None:
-    with serving({"colour": Colorfulness()}, limits=Limits(seconds=1)) as url, connected(url) as connection:
-        start = time.monotonic()
-        connection.sendall(head("Content-Length: 99"))
-        connection.sendall(b" ")
-        assert b"408 Request Timeout" in hear(connection)
-        assert 0.9 < time.monotonic() - start < 2
-
-
 def test_who_asks_too_often_is_told_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_judge, "_jitter", wait_none())
     with serving({"colour": Colorfulness()}, limits=Limits(requests=60)) as url:
@@ -176,37 +168,60 @@ def closed(connection: socket.socket) -> float:
     return time.monotonic() - start
 
 
-@pytest.mark.parametrize(
-    "said",
-    [b"", b"GET /v1/hea", b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"],
-    ids=["nothing", "half a head", "one request", "one request and the next one's beginning"],
-)
-def test_who_says_no_more_is_hung_up_on(said: bytes) -> None:
-    with serving({"colour": Colorfulness()}, limits=Limits(seconds=1)) as url, connected(url) as connection:
+def says_no_more(said: bytes) -> Callable[[socket.socket], None]:
+    def act(connection: socket.socket) -> None:
         connection.sendall(said)
         assert 0.8 < closed(connection) < 2
 
-
-def test_a_head_that_drips_is_not_waited_for() -> None:
-    with serving({"colour": Colorfulness()}, limits=Limits(seconds=1)) as url, connected(url) as connection:
-        start = time.monotonic()
-        with suppress(ConnectionError):
-            for byte in head("Content-Length: 99") * 10:
-                connection.sendall(bytes([byte]))
-                time.sleep(0.02)
-        assert 0.9 < time.monotonic() - start < 2
+    return act
 
 
-def test_a_body_that_nobody_wants_may_not_drip_for_ever() -> None:
-    with serving({"colour": Colorfulness()}, TOKEN, Limits(seconds=1)) as url, connected(url) as connection:
-        start = time.monotonic()
-        connection.sendall(head("Content-Length: 9999999"))
-        assert b"401 " in hear(connection)
-        with suppress(ConnectionError):
-            while time.monotonic() - start < 5:
-                connection.sendall(b" ")
-                time.sleep(0.02)
-        assert time.monotonic() - start < 2
+def drips_its_head(connection: socket.socket) -> None:
+    start = time.monotonic()
+    with suppress(ConnectionError):
+        for byte in head("Content-Length: 99") * 10:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.02)
+    assert 0.9 < time.monotonic() - start < 2
+
+
+def drips_its_body(connection: socket.socket) -> None:
+    start = time.monotonic()
+    connection.sendall(head(f"Authorization: Bearer {TOKEN}\r\nContent-Length: 99"))
+    connection.sendall(b" ")
+    assert b"408 Request Timeout" in hear(connection)
+    assert 0.9 < time.monotonic() - start < 2
+
+
+def drips_a_body_that_is_refused(connection: socket.socket) -> None:
+    start = time.monotonic()
+    connection.sendall(head("Content-Length: 9999999"))
+    assert b"401 " in hear(connection)
+    with suppress(ConnectionError):
+        while time.monotonic() - start < 5:
+            connection.sendall(b" ")
+            time.sleep(0.02)
+    assert time.monotonic() - start < 2
+
+
+SLOW_CLIENTS: dict[str, Callable[[socket.socket], None]] = {
+    "says nothing": says_no_more(b""),
+    "says half a head": says_no_more(b"GET /v1/hea"),
+    "says one request": says_no_more(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "says one request and the next one's beginning": says_no_more(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"),
+    "drips its head": drips_its_head,
+    "drips its body": drips_its_body,
+    "drips a body that is refused": drips_a_body_that_is_refused,
+}
+
+
+def test_slow_clients_are_hung_up_on() -> None:
+    """All at once on one server: each has its own second."""
+    with serving({"colour": Colorfulness()}, TOKEN, Limits(seconds=1)) as url, ExitStack() as crowd:
+        pool = crowd.enter_context(ThreadPoolExecutor(len(SLOW_CLIENTS)))
+        clients = {name: pool.submit(act, crowd.enter_context(connected(url))) for name, act in SLOW_CLIENTS.items()}
+        errors = {name: client.exception(10) for name, client in clients.items()}
+    assert not {name: error for name, error in errors.items() if error is not None}
 
 
 def test_one_address_has_half_of_the_connections() -> None:
