@@ -1,4 +1,4 @@
-"""HTTPReward against the package's own server, over real sockets: the scores of its rewards, only with the right token."""
+"""HTTPReward against the package's own server on real sockets: the scores of its rewards, only with the right token."""
 
 from __future__ import annotations
 
