@@ -34,7 +34,7 @@ MODEL: dict[str, Any] = {
             "num_inference_steps": 5,
             "candidates": 4,
             "max_batch": 64,
-            "sharing": {"class_path": "srsoup_lightning.samplers.FixedSoup"},
+            "sharing": {"class_path": "srsoup_lightning.samplers.FixedSoup", "init_args": {"start": 0, "end": 20}},
         },
     },
     "preferences": {

@@ -1,12 +1,12 @@
-"""What a plan says against formulas, and against runs of the tiny models."""
+"""Counts of a plan against formulas, and against runs of the tiny models."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from srsoup_lightning import Preferences, PromptDataModule
 from srsoup_lightning.cli.main import main
@@ -24,7 +24,7 @@ from srsoup_lightning.samplers import (
     WeightedSum,
 )
 from srsoup_lightning.samplers.rehearsal import Rates, count, probe
-from tests.cli.test_main import MODEL
+from tests.cli.test_main import write_config
 from tests.conftest import Channel, MixtureBackbone, make_module
 
 STEPS, N = 6, 4
@@ -34,7 +34,7 @@ SAMPLERS: dict[str, Sampler] = {
     "weighted sum": WeightedSum(num_inference_steps=STEPS, candidates=N),
     "soup": SRSoup(num_inference_steps=STEPS, candidates=N, sharing=FixedSoup(0, 3)),
     "pooled": SRSoup(num_inference_steps=STEPS, candidates=N, sharing=Pooled()),
-    "auto": SRSoup(num_inference_steps=STEPS, sharing=Auto()),
+    "auto": Auto(num_inference_steps=STEPS),
 }
 
 
@@ -61,7 +61,7 @@ def test_a_plan_with_the_model_s_transitions_is_what_the_run_costs(name: str) ->
     planned = count(sampler, module.preferences, model=problem.denoiser)
     assert planned.queries == ledger.queries
     assert planned.nfe == pytest.approx(ledger.nfe, rel=0.05)
-    if name not in ("auto", "best of n"):  # there, who is chosen depends on the pictures
+    if name not in ("auto", "best of n"):  # their choices depend on the pictures
         assert (planned.nfe, planned.decodes) == (ledger.nfe, ledger.decodes)
 
 
@@ -96,19 +96,31 @@ def test_a_probe_times_every_part() -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Of a model that can't be loaded and rewards that can't be made."""
-    rewards = {
-        name: {"class_path": "rewards.CLIPScore", "init_args": {"model": "no-such/clip"}} for name in ("red", "blue")
-    }
-    settings = {"model": MODEL | {"pipeline": "no-such/pipeline", "rewards": rewards}}
-    settings |= {"data": {"prompts": ["a", "b"]}, "trainer": {"default_root_dir": str(tmp_path / "run")}}
-    path = tmp_path / "unloadable.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
+    """A config of a pipeline that can't be loaded and rewards that can't be made."""
+    unloadable = {"class_path": "rewards.CLIPScore", "init_args": {"model": "no-such/clip"}}
+    return write_config(tmp_path, pipeline="no-such/pipeline", rewards=dict.fromkeys(("red", "blue"), unloadable))
+
+
+def plan(config: Path, *options: str) -> int:
+    return main(["plan", "--config", str(config), *options])
+
+
+def earlier(folder: Path, seconds: float) -> str:
+    """The directory of a run whose hundred network evaluations took some seconds."""
+    (folder / "earlier").mkdir()
+    row = {"prompt": "a", "seed": 0, "queries": {"red": 1}, "nfe": 100, "seconds": seconds, "device": "cpu"}
+    (folder / "earlier" / "ledger.jsonl").write_text(json.dumps(row) + "\n")
+    return str(folder / "earlier")
+
+
+SOUP = SRSoup(num_inference_steps=5, candidates=N, sharing=FixedSoup(0, 20))  # as in the config
+NFE = count(SOUP, Preferences.lattice(["r", "b"], 2)).nfe
+    SRSoup(num_inference_steps=5, candidates=N, sharing=FixedSoup(0, 20)), Preferences.lattice(["r", "b"], 2)
+).nfe
 
 
 def test_the_command_loads_and_writes_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "--config", str(config)]) == 0
+    assert plan(config) == 0
     shown = capsys.readouterr().out
     assert "2 soups" in shown
     # 5 steps, N = 4, soup phase 0-20 takes them all: 4 queries of each reward a step.
@@ -116,36 +128,23 @@ def test_the_command_loads_and_writes_nothing(config: Path, capsys: pytest.Captu
     assert not (config.parent / "run").exists()
 
 
-def test_the_command_reckons_with_a_run_s_seconds(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = config.parent / "other"
-    other.mkdir()
-    row = '{"prompt": "a", "seed": 0, "queries": {"red": 1}, "nfe": 100, "decodes": 1, "seconds": 2.0, "device": "cpu"}'
-    (other / "ledger.jsonl").write_text(row + "\n")
-    assert main(["plan", "--config", str(config), "--like", str(other)]) == 0
+def test_the_command_reckons_with_a_run_s_seconds_and_devices_share_whole_soups(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hour = earlier(config.parent, 360_000)  # an evaluation, and the first of two devices makes two of three soups
+    assert plan(config, "--like", hour, "--data.prompts", "[a, b, c]", "--spread_over", "2") == 0
     shown = capsys.readouterr().out
-    nfe = count(
-        SRSoup(num_inference_steps=5, candidates=4, sharing=FixedSoup()), Preferences.lattice(["r", "b"], 2)
-    ).nfe
-    assert f"20 ms a network evaluation, all else in it: {0.02 * nfe:.1f} s a soup" in shown
+    assert f"3.6e+06 ms a network evaluation, all else in it: {3_600 * NFE:,.1f} s a soup" in shown
+    assert f"{2 * NFE:,}.00 h the run on 2 devices, {4 * NFE:,} h in all" in shown
 
 
-def test_devices_share_whole_soups(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = config.parent / "other"
-    other.mkdir()
-    (other / "ledger.jsonl").write_text('{"prompt": "a", "seed": 0, "nfe": 100, "seconds": 360000.0}\n')
-    options = ["plan", "--config", str(config), "--like", str(other), "--data.prompts", "[a, b, c]"]
-    nfe = count(
-        SRSoup(num_inference_steps=5, candidates=4, sharing=FixedSoup()), Preferences.lattice(["r", "b"], 2)
-    ).nfe
-    assert main([*options, "--spread_over", "2"]) == 0  # an hour an evaluation, and the first device makes two soups
-    assert f"{2 * nfe:,}.00 h the run on 2 devices, {4 * nfe:,} h in all" in capsys.readouterr().out
-    assert main([*options, "--spread_over", "0"]) == 1
-    assert "spread_over is 0: give at least 1 device" in capsys.readouterr().err
-
-
-def test_a_run_without_soups_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "--config", str(config), "--like", str(config.parent)]) == 1
-    assert "no soups in" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--spread_over", "0"], "spread_over is 0: give at least 1 device"), (["--like", "nowhere"], "no soups in")],
+)
+def test_misuse_is_named(config: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str) -> None:
+    assert plan(config, *options) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_a_probe_loads_the_model(capsys: pytest.CaptureFixture[str]) -> None:
