@@ -115,8 +115,6 @@ def earlier(folder: Path, seconds: float) -> str:
 
 SOUP = SRSoup(num_inference_steps=5, candidates=N, sharing=FixedSoup(0, 20))  # as in the config
 NFE = count(SOUP, Preferences.lattice(["r", "b"], 2)).nfe
-    SRSoup(num_inference_steps=5, candidates=N, sharing=FixedSoup(0, 20)), Preferences.lattice(["r", "b"], 2)
-).nfe
 
 
 def test_the_command_loads_and_writes_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
