@@ -16,7 +16,10 @@ from benchmarks.reward_networks import head_weights, image_reward_weights
 from rewards import AestheticScore, HPSv2, ImageReward, Reward
 from rewards.networks.silence import silence_transformers
 from tests.rewards.conftest import BLIP, NETWORKS, PROMPTS, SIZE, WIDTH, Files, built, smooth
+from tests.rewards.test_aesthetic import WRONG as HEADS
 from tests.rewards.test_hps_file import WEIGHTS as OPEN_CLIP
+from tests.rewards.test_hps_file import WRONG as CLIPS
+from tests.rewards.test_image_reward import WRONG as BLIPS
 
 SLACK = {
     "clip": {"float64": 1e-3, "float16": 0.7, "bfloat16": 5.0},
@@ -112,5 +115,22 @@ def test_a_pickle_scores_as_the_safetensors_and_needs_its_checksum(files: Files,
         torch.testing.assert_close(scores, expected, rtol=0, atol=0)
     with pytest.raises(ValueError, match=r"is a pickle.*sha256sum"):
         make(files, pickled)
-    with pytest.raises(ValueError, match=f"has SHA-256 {checksum}, not 00"):
-        make(files, pickled, sha256="00")
+    for content, found in ((pickled, checksum), (safe, r"\w{64}")):
+        with pytest.raises(ValueError, match=f"has SHA-256 {found}, not {'0' * 64}"):
+            make(files, content, sha256="0" * 64)
+
+
+MISFITS = {
+    **{f"head: {name}": (with_head, *row) for name, row in HEADS.items()},
+    **{f"open_clip: {name}": (with_open_clip, *row) for name, row in CLIPS.items()},
+    **{f"blip: {name}": (with_blip, *row) for name, row in BLIPS.items()},
+}
+
+
+@pytest.mark.parametrize(("make", "weights", "message"), MISFITS.values(), ids=MISFITS)
+def test_files_that_do_not_fit(files: Files, tmp_path: Path, make: Callable, weights: dict, message: str) -> None:
+    file = tmp_path / "weights.pt"
+    torch.save(weights, file)
+    with pytest.raises(ValueError, match=message) as caught:
+        make(files, file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    assert "\n" not in str(caught.value)
