@@ -7,8 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
 
@@ -49,7 +50,7 @@ def predict(
 
 
 class Events:
-    """What a folder of event files holds."""
+    """Contents of a folder of event files."""
 
     def __init__(self, folder: Path) -> None:
         assert list(folder.glob("events.out.tfevents.*"))
@@ -67,10 +68,8 @@ class Events:
     def images(self, tag: str) -> dict[int, np.ndarray]:
         events = self.read.Images(tag)
         assert len({event.step for event in events}) == len(events)
-        return {
-            event.step: np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB"))
-            for event in events
-        }
+        opened = {event.step: Image.open(io.BytesIO(event.encoded_image_string)) for event in events}
+        return {step: np.asarray(image.convert("RGB")) for step, image in opened.items()}
 
     def settings(self) -> dict[str, float | str]:
         content = self.read.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
@@ -96,20 +95,18 @@ def make_patient() -> SRSoupModule:
     return make_module({"red": Channel(0), "blue": Broken(after=10_000)})
 
 
-def make_quick(**rewards: Reward) -> SRSoupModule:
+def make_quick(oracle: OraclePolicy = OraclePolicy(), **rewards: Reward) -> SRSoupModule:
     """A module whose soups take two steps."""
     rewards = rewards or {"red": Channel(0), "blue": Channel(2)}
-    sampler = WeightedSum(num_inference_steps=2, candidates=2)
-    return SRSoupModule(MixtureBackbone(), rewards, sampler, Preferences.lattice(list(rewards), 1))
+    sampler, preferences = WeightedSum(num_inference_steps=2, candidates=2), Preferences.lattice(list(rewards), 1)
+    return SRSoupModule(MixtureBackbone(), rewards, sampler, preferences, oracle=oracle)
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Logged:
     """A run of four soups with all that can be logged."""
     root, module, closeness = tmp_path_factory.mktemp("run"), make_patient(), []
-    module.step_callbacks.append(
-        lambda moment: closeness.append(moment.observation and moment.observation.closeness.clone())
-    )
+    module.step_callbacks.append(lambda m: closeness.append(m.observation and m.observation.closeness.clone()))
     soups = predict(module, root, [SampleWriter(), ParetoLogger(box=BOX)])
     assert len(module.step_callbacks) == 1
     return Logged(root, soups, closeness)
@@ -121,26 +118,21 @@ def logged(original: Logged, tmp_path: Path) -> Logged:
     return replace(original, root=shutil.copytree(original.root, tmp_path / "copy"))
 
 
-def spent_by(soups: list[Soup]) -> Iterator[Mapping[str, float]]:
-    """What the ledgers of the first one, two and so on add up to, without the time it took."""
-    for count in range(1, len(soups) + 1):
-        ledgers = [soup.ledger for soup in soups[:count]]
-        yield {
-            "queries of red": sum(ledger.queries["red"] for ledger in ledgers),
-            "queries of blue": sum(ledger.queries["blue"] for ledger in ledgers),
-            "network evaluations": sum(ledger.nfe for ledger in ledgers),
-            "decodes": sum(ledger.decodes for ledger in ledgers),
-        }
+COSTS = {
+    "queries of red": lambda ledger: ledger.queries["red"],
+    "queries of blue": lambda ledger: ledger.queries["blue"],
+    "network evaluations": lambda ledger: ledger.nfe,
+    "decodes": lambda ledger: ledger.decodes,
+    "seconds": lambda ledger: ledger.seconds,
+}
 
 
 def check_costs(folder: Path, soups: list[Soup]) -> None:
-    scalars = Events(folder).scalars()
-    for step, spent in enumerate(spent_by(soups), 1):
-        assert {name: scalars[f"cost so far/{name}"][step] for name in spent} == spent
-    assert set(scalars) == {f"cost so far/{name}" for name in [*spent, "seconds"]}
-    assert {len(values) for values in scalars.values()} == {len(soups)}
-    seconds = sum(soup.ledger.seconds for soup in soups)
-    assert scalars["cost so far/seconds"][len(soups)] == pytest.approx(seconds, rel=1e-5)
+    """Check that the costs so far are the sums of the ledgers, soup by soup."""
+    for name, values in (scalars := Events(folder).scalars()).items():
+        costs = accumulate(COSTS[name.removeprefix("cost so far/")](soup.ledger) for soup in soups)
+        assert values == pytest.approx(dict(enumerate(costs, 1)), rel=1e-5)
+    assert len(scalars) == len(COSTS)
 
 
 def test_costs_add_up_soup_by_soup(original: Logged) -> None:
@@ -173,12 +165,8 @@ def test_sheets_are_spread_over_the_run(
 class Noted(Channel):
     """A reward that keeps its answers."""
 
-    def __init__(self, channel: int) -> None:
-        super().__init__(channel)
-        self.answers: list[Tensor] = []
-
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        self.answers.append(super().score(images, prompts))
+        self.answers = [*getattr(self, "answers", []), super().score(images, prompts)]
         return self.answers[-1]
 
 
@@ -188,9 +176,7 @@ def test_curves_are_of_what_rewards_answered_at_each_step(tmp_path: Path) -> Non
     sampler = WeightedSum(num_inference_steps=4, candidates=5)
     module = SRSoupModule(MixtureBackbone(), rewards, sampler, preferences)
     told: list[tuple[int, int, int]] = []
-    module.step_callbacks.append(
-        lambda moment: told.append((moment.step, moment.ledger.nfe, moment.ledger.queries["red"]))
-    )
+    module.step_callbacks.append(lambda m: told.append((m.step, m.ledger.nfe, m.ledger.queries["red"])))
     predict(module, tmp_path, [ParetoLogger(curves=3)])
     folders = [Path(prompt_slug(prompt), str(seed)) for prompt in PROMPTS for seed in (0, 1)]
     found = [Events(tmp_path / "tensorboard" / "denoising" / folder).scalars() for folder in folders[:3]]
@@ -209,11 +195,11 @@ def test_curves_are_of_what_rewards_answered_at_each_step(tmp_path: Path) -> Non
 def _expected_curves(rewards: Mapping[str, Noted], soup: int) -> dict[str, dict[int, float]]:
     """Two trajectories ask each reward for five candidates in each step but the last; the first step's are common."""
     curves = {}
-    for name, who in (("red", ("left", "middle")), ("blue", ("middle", "right"))):
-        answers = rewards[name].answers[4 * soup : 4 * soup + 4]  # three steps and the final pictures
-        for place, preference in enumerate(who):
-            parts = [answer[:5] if len(answer) == 5 else answer[5 * place :][:5] for answer in answers[:3]]
-            curves[f"{name} of candidates/{preference}"] = {step: float(a.mean()) for step, a in enumerate(parts, 1)}
+    for name, trajectories in (("red", ("left", "middle")), ("blue", ("middle", "right"))):
+        answers = rewards[name].answers[4 * soup :][:3]  # of three steps; the final pictures come after them
+        for index, preference in enumerate(trajectories):
+            own = [answer if len(answer) == 5 else answer[5 * index :][:5] for answer in answers]
+            curves[f"{name} of candidates/{preference}"] = {step: float(a.mean()) for step, a in enumerate(own, 1)}
     return curves
 
 
@@ -354,10 +340,7 @@ def test_failures_are_counted_and_the_worst_stands_in(tmp_path: Path) -> None:
             scores = images[:, 2].mean((1, 2))
             return torch.where(scores == scores.max(), torch.nan, scores) if len(images) > 1 else scores
 
-    module = make_quick(red=Channel(0), blue=Patchy())
-    module = SRSoupModule(
-        module.backbone, dict(module.rewards), module.sampler, module.preferences, oracle=OraclePolicy("worst")
-    )
+    module = make_quick(OraclePolicy("worst"), red=Channel(0), blue=Patchy())
     soups = predict(module, tmp_path, [SampleWriter(), ParetoLogger()])
     scalars = Events(tmp_path / "tensorboard").scalars()
     failures = sum(soup.ledger.failures["blue"] for soup in soups)
