@@ -35,7 +35,7 @@ from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.samplers import Problem, RewardOracle, SRSoup
 from srsoup_lightning.samplers.rehearsal import probe
 
-SAMPLER = SRSoup(num_inference_steps=10, guidance_scale=5.0)
+SAMPLER = Auto(num_inference_steps=10, guidance_scale=5.0)
 WAYS = {
     "plain": {},
     "channels_last": {"channels_last": True},

@@ -30,8 +30,8 @@ from srsoup_lightning.samplers import Problem, SRSoup, WeightedSum
 RESULTS = Path("benchmarks/results/one_step.jsonl")
 SCALES = Path("benchmarks/results/options/unsteered.jsonl")
 WAYS: dict[str, SRSoup] = {
-    "Auto(), N = 5": SRSoup(**COMMON),
-    "Auto(), N = 11": SRSoup(**COMMON, candidates=11),
+    "Auto(), N = 5": Auto(**COMMON),
+    "Auto(), N = 11": Auto(**COMMON, candidates=11),
     "WeightedSum, N = 16": WeightedSum(**COMMON, candidates=16),
 }
 

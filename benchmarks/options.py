@@ -19,30 +19,30 @@ from srsoup_lightning.samplers import Auto, Never, Pooled, Sampler, Selection, S
 PROMPTS = ("a fox", "a bear", "a frog", "a turtle", "a duck", "a cow", "a cat", "a whale")
 POOLED = [4, 5, 5, 6]  # candidates that cost as much without a selection, where all steps are searched
 OPTIONS: dict[str, Sampler] = {
-    "Auto": SRSoup(**COMMON),
-    "power: 4": SRSoup(**COMMON, sharing=Auto(power=4)),
+    "Auto": Auto(**COMMON),
+    "power: 4": Auto(**COMMON, sharing=Pooled(power=4)),
     "no surrogate": SRSoup(**COMMON, sharing=Pooled(), candidates=Auto.candidates, selection=Selection()),
     "nothing shared, N = 3": SRSoup(
         **COMMON, sharing=Never(), candidates=3, surrogate=Surrogate(), selection=Selection()
     ),
     "no selection, N = [4, 5, 5, 6]": SRSoup(**COMMON, sharing=Pooled(), candidates=POOLED, surrogate=Surrogate()),
-    "preview: unguided": SRSoup(**COMMON, preview="unguided"),
-    "preview: reused": SRSoup(**COMMON, preview="reused"),
-    "preview_decoder: tiny-animals-preview": SRSoup(**COMMON),
-    "8 previews": SRSoup(**COMMON, surrogate=Surrogate(previews=8)),
-    "shaping: ranks": SRSoup(**COMMON, shaping="ranks"),
-    "N = 6": SRSoup(**COMMON, candidates=6),
-    "N = 6, power: 4": SRSoup(**COMMON, candidates=6, sharing=Auto(power=4)),
-    "N = 6, antithetic": SRSoup(**COMMON, candidates=6, antithetic=True),
-    "pool of 32": SRSoup(**COMMON, selection=Selection(pool=32)),
-    "start at 0.4, N = 7": SRSoup(**COMMON, candidates=7, selection=Selection(start=0.4)),
+    "preview: unguided": Auto(**COMMON, preview="unguided"),
+    "preview: reused": Auto(**COMMON, preview="reused"),
+    "preview_decoder: tiny-animals-preview": Auto(**COMMON),
+    "8 previews": Auto(**COMMON, surrogate=Surrogate(previews=8)),
+    "shaping: ranks": Auto(**COMMON, shaping="ranks"),
+    "N = 6": Auto(**COMMON, candidates=6),
+    "N = 6, power: 4": Auto(**COMMON, candidates=6, sharing=Pooled(power=4)),
+    "N = 6, antithetic": Auto(**COMMON, candidates=6, antithetic=True),
+    "pool of 32": Auto(**COMMON, selection=Selection(pool=32)),
+    "start at 0.4, N = 7": Auto(**COMMON, candidates=7, selection=Selection(start=0.4)),
     "nothing shared, no surrogate, N = 3": SRSoup(**COMMON, sharing=Never(), candidates=3, selection=Selection()),
     "no selection, no surrogate, N = [4, 5, 5, 6]": SRSoup(**COMMON, sharing=Pooled(), candidates=POOLED),
-    "all candidates asked about all, N = 3": SRSoup(**COMMON, sharing=Auto(proportional=False), candidates=3),
-    "N falls from 14 to 4, then 0": SRSoup(**COMMON, candidates=[*[0] * 4, 14, 12, 11, 9, 8, 7, 6, 6, 5, 4, *[0] * 6]),
-    "answers of one step": SRSoup(**COMMON, surrogate=Surrogate(window=1)),
-    "shaping: std": SRSoup(**COMMON, shaping="std"),
-    "32 previews": SRSoup(**COMMON, surrogate=Surrogate(previews=32)),
+    "all candidates asked about all, N = 3": Auto(**COMMON, sharing=Pooled(proportional=False), candidates=3),
+    "N falls from 14 to 4, then 0": Auto(**COMMON, candidates=[*[0] * 4, 14, 12, 11, 9, 8, 7, 6, 6, 5, 4, *[0] * 6]),
+    "answers of one step": Auto(**COMMON, surrogate=Surrogate(window=1)),
+    "shaping: std": Auto(**COMMON, shaping="std"),
+    "32 previews": Auto(**COMMON, surrogate=Surrogate(previews=32)),
 }
 # How the model is loaded, where another way than by default.
 LOADING = {"preview_decoder: tiny-animals-preview": {"preview_decoder": "tiny-animals-preview"}}

@@ -46,7 +46,7 @@ def main(out: Path = Path("benchmarks/results/overhead.json"), repeats: int = 1,
     """
     backbone, previewing = (load_backbone("tiny-animals", Loading(preview_decoder=each)) for each in (None, PREVIEW))
     methods = {
-        "SRSoup(Auto)": SRSoup(**COMMON, max_batch=max_batch),
+        "SRSoup(Auto)": Auto(**COMMON, max_batch=max_batch),
         "SRSoup(FixedSoup(0, 8))": SRSoup(**COMMON, candidates=16, sharing=FixedSoup(0, 8), max_batch=max_batch),
         "WeightedSum": WeightedSum(**COMMON, candidates=16, max_batch=max_batch),
     }
@@ -108,7 +108,7 @@ def _overhead(soup: Soup, rates: dict[str, float]) -> float:
 def make_small_soup(divisions: int, candidates: int | None) -> None:
     """Make one soup of three steps in batches of 16."""
     options = COMMON | {"num_inference_steps": 3, "max_batch": 16}
-    sampler = SRSoup(**options) if candidates is None else WeightedSum(**options, candidates=candidates)
+    sampler = Auto(**options) if candidates is None else WeightedSum(**options, candidates=candidates)
     _soup(load_backbone("tiny-animals"), sampler, divisions, 0)
 
 

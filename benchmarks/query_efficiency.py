@@ -76,8 +76,8 @@ METHODS: dict[str, Sampler] = {
     ),
     # The default, and as many as a fifth of the weighted sum's queries pay for: of N = 16 with three rewards, of N = 30
     # with two and with three.
-    **{f"Auto(), N = {n}": SRSoup(**COMMON, candidates=n) for n in (Auto.candidates, 6, 11, 14)},
-    f"Auto() with unguided previews, N = {Auto.candidates}": SRSoup(**COMMON, preview="unguided"),
+    **{f"Auto(), N = {n}": Auto(**COMMON, candidates=n) for n in (Auto.candidates, 6, 11, 14)},
+    f"Auto() with unguided previews, N = {Auto.candidates}": Auto(**COMMON, preview="unguided"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Literal
@@ -18,6 +18,7 @@ from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.oracle import Question, RewardOracle
 
 Preview = Literal["guided", "unguided", "reused"]
+AnyPreview = Preview | Literal["clean"]
 Answer = tuple[Tensor, int, "Future[Tensor]"]  # rows, column, scores
 
 
@@ -67,10 +68,7 @@ class Problem:
     def denoise(self, x: Tensor, level: int, guided: bool = True) -> Prediction:
         """Return the prediction at latents x (B, C, H, W) of level 0 ... T - 1.
 
-        Args:
-            x: Latents.
-            level: Their level.
-            guided: Apply classifier-free guidance. Without it, a latent costs one network evaluation.
+        Without classifier-free guidance, a latent costs one network evaluation.
         """
         denoise = self.denoiser.denoise if guided else self.denoiser.denoise_unguided
         self.meter.count_evaluations(len(x) * (self.denoiser.evaluations if guided else 1))
@@ -126,10 +124,15 @@ class Problem:
         """
         if asked is None:
             asked = torch.ones(len(clean), len(self.rewards), dtype=torch.bool, device=self.device)
-        return self._ask(lambda rows: clean[rows], asked, level)
+        return self.query_previews(clean, level, asked, "clean")[0]
 
     def query_previews(
-        self, x: Tensor, level: int, asked: Tensor, kind: Preview = "guided", noise: Tensor | None = None
+        self,
+        x: Tensor,
+        level: int,
+        asked: Tensor,
+        kind: AnyPreview = "guided",
+        noise: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Preview latents and ask the rewards about the previews.
 
@@ -140,7 +143,7 @@ class Problem:
             x: Latents of one level, (B, C, H, W).
             level: Their level, 0 ... T.
             asked: Rewards that each latent is asked about, bool (B, M).
-            kind: Kind of preview, see :meth:`preview`.
+            kind: Kind of preview, see :meth:`preview`. "clean" latents are their own previews.
             noise: See :meth:`preview`.
 
         Returns:
@@ -149,13 +152,32 @@ class Problem:
         Raises:
             RewardError: A reward raised or returned anything but finite numbers.
         """
-        clean = torch.empty_like(x)
+        when, ask = f"at denoising step {level}", self.oracle.asking()
+        previews = x if kind == "clean" else torch.empty_like(x)
 
-        def preview(rows: Tensor) -> Tensor:
-            clean[rows] = self.preview(x[rows], level, kind, None if noise is None else noise[rows])
-            return clean[rows]
+        def ask_about(rows: Tensor) -> list[Answer]:
+            if kind != "clean":
+                previews[rows] = self.preview(x[rows], level, kind, None if noise is None else noise[rows])
+            rows = rows[asked[rows].any(1)]
+            if not len(rows):
+                return []
+            images = self.denoiser.decode_preview(previews[rows])
+            self.ledger.decodes += len(rows)
+            answers = []
+            for column, name in enumerate(self.rewards):
+                chosen = asked[rows, column]
+                if chosen.any():
+                    question = Question(images[chosen], [self.prompt] * int(chosen.sum()), when, self.meter)
+                    answers.append((rows[chosen], column, ask(name, question)))
+            return answers
 
-        return self._ask(preview, asked, level), clean
+        scores = torch.zeros(asked.shape, dtype=torch.float32, device=self.device)
+        awaited: list[Answer] = []
+        for answers in self.batch.chunks(ask_about, torch.arange(len(asked), device=self.device)):
+            _collect(awaited, scores)  # one chunk late, so that its images were scored beside this one's network
+            awaited = answers
+        _collect(awaited, scores)
+        return self.oracle.complete(scores, asked, when), previews
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Score final images (B, 3, H, W) in [0, 1]. This is not counted as queries, because every method needs it.
@@ -206,13 +228,7 @@ class Problem:
     def rewards_of(self, clean: Tensor, level: int, names: Sequence[str] | None = None) -> Tensor:
         """Return rewards (B, M') of clean latents (B, C, H, W), with the graph, inside :meth:`graph`; counts queries.
 
-        Args:
-            clean: Clean latents.
-            level: Level of the latents that they were predicted from, for error messages.
-            names: Names of the M' rewards. None is all.
-
-        Raises:
-            RewardError: A reward raised or returned anything but finite numbers.
+        Args and errors are those of :meth:`query`, and the names of the M' rewards, where None is all.
         """
         when = f"at denoising step {level}"
         self.ledger.decodes += len(clean)
@@ -222,44 +238,16 @@ class Problem:
         return torch.stack([self.oracle.differentiable_score(name, question) for name in chosen], dim=1)
 
     def gradient(self, value: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
-        """Return the gradient of the summed values (B,) with respect to x (B, C, H, W), detached, of x's shape.
+        """Return the gradient (B, C, H, W) of each latent's value (B,) with respect to the latents x, detached.
 
         Args:
-            value: One value for each latent. It must not depend on other latents.
-            x: From :meth:`variable`.
-            retain_graph: Keep the graph for another gradient of it.
+            value: Values, each of which depends on its own latent alone.
+            x: Latents from :meth:`variable`.
+            retain_graph: Keep the graph for another gradient.
         """
         self.meter.count_gradients(len(x))
         (found,) = torch.autograd.grad(value.sum(), x, retain_graph=retain_graph)
         return found.detach()
-
-    def _ask(self, preview: Callable[[Tensor], Tensor], asked: Tensor, level: int) -> Tensor:
-        """Scores (B, M) where asked (B, M), of the clean latents that `preview` returns for some rows."""
-        when, ask = f"at denoising step {level}", self.oracle.asking()
-
-        def ask_about(rows: Tensor) -> list[Answer]:
-            wanted = asked[rows].any(1)
-            clean, rows = preview(rows)[wanted], rows[wanted]
-            if not len(rows):
-                return []
-            images = self.denoiser.decode_preview(clean)
-            self.ledger.decodes += len(rows)
-            answers = []
-            for column, name in enumerate(self.rewards):
-                chosen = asked[rows, column]
-                if chosen.any():
-                    count = int(chosen.sum())
-                    question = Question(images[chosen], [self.prompt] * count, when, self.meter)
-                    answers.append((rows[chosen], column, ask(name, question)))
-            return answers
-
-        scores = torch.zeros(asked.shape, dtype=torch.float32, device=self.device)
-        awaited: list[Answer] = []
-        for answers in self.batch.chunks(ask_about, torch.arange(len(asked), device=self.device)):
-            _collect(awaited, scores)  # one chunk late, so that its images were scored beside this one's network
-            awaited = answers
-        _collect(awaited, scores)
-        return self.oracle.complete(scores, asked, when)
 
 
 def _collect(answers: list[Answer], scores: Tensor) -> None:

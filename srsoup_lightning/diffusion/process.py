@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 BatchOption = int | Literal["auto"]
 
 LARGEST = 64  # latents, of the batches that are tried
-PROBE_SECONDS = 2.0  # longest time of a probe, but for its first call
+PROBE_SECONDS = 1.0  # longest time of a probe, beside its first call
 TOLERANCE = 0.05  # a smaller batch is taken if it is at most this much slower than the fastest one
 
 
@@ -90,7 +90,7 @@ class BatchSize:
 def fastest_batch(work: Callable[[Tensor], object], shape: tuple[int, ...], device: torch.device) -> int:
     """Measure which batch size needs the least time a latent.
 
-    Sizes 1, 2, 4 ... 64 are tried as long as the next one is expected to end within two seconds. Larger batches are
+    Sizes 1, 2, 4 ... 64 are tried as long as the next one is expected to end within a second. Larger batches are
     faster on a GPU. On a CPU, their activations outgrow its caches.
 
     Args:

@@ -125,9 +125,7 @@ class Kernel(abc.ABC):
             ValueError: `to` is a cleaner level than `level`, or `level` has no signal.
         """
         if to > level:
-            raise ValueError(
-                f"level {to} is cleaner than level {level}: renoise to a level of at most {level}"
-            )
+            raise ValueError(f"level {to} is cleaner than level {level}: renoise to a level of at most {level}")
         here, there = self.shares(level), self.shares(to)
         if here.signal == 0:
             raise ValueError(f"level {level} has no signal: its latents are noise already")
@@ -146,7 +144,8 @@ class DDIM(Kernel):
     Song et al. 2021, arXiv:2010.02502, equations 12 (mean) and 16 (sigma).
 
     Args:
-        alphas: Cumulative signal power (no unit) of the T + 1 levels, in [0, 1]. It never falls. Only the first may be 0.
+        alphas: Cumulative signal power (no unit) of the T + 1 levels, in [0, 1]. It never falls, and only the first may
+            be 0.
         eta: Share of the noise that is drawn anew, in [0, 1].
 
     Raises:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from srsoup_lightning.costs.account import Account
 from srsoup_lightning.costs.limits import budget_of
-from srsoup_lightning.oracle.policy import OraclePolicy, RewardError, with_worst
-from srsoup_lightning.oracle.wrappers import Ask, Question, Scorer, cached, counted, in_background, retrying
+from srsoup_lightning.oracle.policy import OraclePolicy, with_worst
+from srsoup_lightning.oracle.wrappers import Ask, Question, Scorer, cached, counted, in_background, not_finite, retrying
 
 
 class RewardOracle:
@@ -73,7 +73,9 @@ class RewardOracle:
             RewardError: The reward raised, took too long or returned anything but finite numbers.
             LimitError: The reward was not asked, because its budget or a limit leaves no room.
         """
-        with torch.no_grad():
+        # A reward may keep a tensor, such as the embedding of a prompt, that a later gradient needs. So none is made in the
+        # Trainer's inference mode.
+        with torch.inference_mode(False), torch.no_grad():
             return self._ask[name](question)
 
     def asking(self) -> Callable[[str, Question], Future[Tensor]]:
@@ -92,7 +94,7 @@ class RewardOracle:
             if name in turns:
                 return in_background(score_in_turn, name, question)
             answer: Future[Tensor] = Future()
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # as in `score`
                 answer.set_result(self._ask[name](question))
             return answer
 
@@ -145,6 +147,7 @@ class RewardOracle:
             LimitError: A budget or a limit leaves no room.
         """
         scores = self._counted[name](question).float()
-        if not scores.isfinite().all():
-            raise RewardError(f"reward {name!r} returned a number that is not finite {question.when}")
+        odd = scores[~scores.isfinite()]
+        if len(odd):
+            raise not_finite(name, odd[0].item(), question.when)
         return scores

@@ -120,7 +120,7 @@ def retrying(name: str, ask: Ask, policy: OraclePolicy) -> Ask:
             if error is not None and (left or policy.failing == "worst"):  # otherwise the last one is raised
                 logger.warning("%s", error)
         if policy.failing == "raise":
-            raise error or _not_finite(name, scores[missing[0]].item(), question.when)
+            raise error or not_finite(name, scores[missing[0]].item(), question.when)
         if error is not None and len(missing) > 1:  # one image may have spoiled the answer about all
             _ask_one_by_one(ask, question, missing.tolist(), scores)
         _report_failures(name, scores, question)
@@ -136,7 +136,8 @@ def _ask_one_by_one(ask: Ask, question: Question, indices: list[int], scores: Te
             scores[index] = ask(question.at([index])).detach().to(scores)[0]
 
 
-def _not_finite(name: str, score: float, when: str) -> RewardError:
+def not_finite(name: str, score: float, when: str) -> RewardError:
+    """Return the error for a score that is not finite."""
     return RewardError(
         f"reward {name!r} returned {score} {when}: score() must return finite numbers; check the reward on that "
         'picture, or let oracle.failing be "worst"'

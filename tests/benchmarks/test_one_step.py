@@ -17,7 +17,7 @@ from srsoup_lightning.samplers import Auto, BaseModel, Problem, SRSoup, Weighted
 from tests.samplers.toys import SHAPE, bind, judges, lattice, linears, run
 
 SHORT = {"num_inference_steps": 6}
-LEADER = SRSoup(**SHORT, sharing=Auto())
+LEADER = Auto(**SHORT)
 OTHERS = {"twin": LEADER, "weighted sum": WeightedSum(**SHORT, candidates=4)}
 PREFERENCES = lattice(2, 2)
 WEIGHTS = PREFERENCES.weights.roll(1, 0)  # in another order than the soup's own, which is no part of it

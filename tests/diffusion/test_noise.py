@@ -54,14 +54,14 @@ def test_draws_are_standard_normal_float32() -> None:
 
 
 def test_antithetic_draws_come_in_mirrored_pairs() -> None:
-    noise = NoiseSource("a", 0, SHAPE, antithetic=True)
+    noise = NoiseSource("a", 0, SHAPE)
     for preference in (None, [0.25, 0.75]):
-        draws = noise.candidates(6, 2, preference)
+        draws = noise.candidates(6, 2, preference, antithetic=True)
         torch.testing.assert_close(draws[1::2], -draws[::2], rtol=0, atol=0)
         assert (draws[0] - draws[2]).abs().max() > 1
 
 
 def test_an_odd_number_of_antithetic_candidates_is_refused() -> None:
     with pytest.raises(ValueError, match=r"candidates is 5, odd: .* even"):
-        NoiseSource("a", 0, SHAPE, antithetic=True).candidates(5, 0)
+        NoiseSource("a", 0, SHAPE).candidates(5, 0, antithetic=True)
     require_even(6)

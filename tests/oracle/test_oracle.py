@@ -1,7 +1,8 @@
-"""RewardOracle that fail, and judges that are never asked twice: no score is invented, lost or miscounted."""
+"""Rewards that fail, and rewards that are never asked twice: no score is invented, lost or miscounted."""
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from srsoup_lightning.costs.account import LimitError
 from srsoup_lightning.costs.ledger import Ledger
-from srsoup_lightning.oracle.policy import patient_scores, with_worst, within
+from srsoup_lightning.costs.limits import LimitError
+from srsoup_lightning.costs.meter import Meter
+from srsoup_lightning.oracle.policy import with_worst
+from srsoup_lightning.oracle.wrappers import Question, retrying, within
 from srsoup_lightning.samplers import BaseModel, BestOfN, OraclePolicy, Problem, RewardError, RewardOracle, WeightedSum
-from tests.samplers.toys import Tally, bind, judges, lattice, linears, run
+from tests.samplers.toys import Scorer, Tally, bind, lattice, linears, oracle, run
 
 STEPS = 4
 SAMPLER = WeightedSum(num_inference_steps=STEPS, candidates=5)
@@ -30,9 +33,17 @@ def level(images: Tensor, prompts: list[str]) -> Tensor:
     return images.mean((1, 2, 3))
 
 
-def asked(judge: Callable, levels: list[float], **options: object) -> tuple[Tensor, Ledger]:
-    asking, ledger = RewardOracle({"a": judge}, policy=OraclePolicy(**options)), Ledger.of(["a"])
-    return asking.score("a", pictures(levels), ["x"] * len(levels), "now", ledger), ledger
+def oracle_of(reward: Callable, *failing: str, **options: object) -> RewardOracle:
+    return RewardOracle({"a": Scorer(reward)}, OraclePolicy(*failing, **options))
+
+
+def question(images: Tensor, meter: Meter | None = None, prompts: list[str] | None = None) -> Question:
+    return Question(images, prompts or ["x"] * len(images), "now", meter or Meter(Ledger.of(["a"])))
+
+
+def asked(reward: Callable, levels: list[float], **options: object) -> tuple[Tensor, Ledger]:
+    meter = Meter(Ledger.of(["a"]))
+    return oracle_of(reward, **options).score("a", question(pictures(levels), meter)), meter.ledger
 
 
 class Flaky:
@@ -120,17 +131,19 @@ def test_the_worst_stands_for_what_is_missing_and_nothing_else_moves(values: lis
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.integers(0, 3))
 def test_a_score_is_found_if_and_only_if_retries_reach_it(failures: list[int], retries: int) -> None:
-    """Picture k fails as often as `failures` says; who asks once more than that gets its score."""
+    """Picture k fails as often as `failures` says. One more attempt than that gets its score."""
     left = torch.tensor(failures)
 
-    def ask(places: Tensor) -> Tensor:
-        ready = left[places] == 0
-        left[places] = (left[places] - 1).clamp(min=0)
-        return torch.where(ready, places.float(), torch.nan)
+    def ask(about: Question) -> Tensor:
+        indices = about.images[:, 0, 0, 0].long()
+        ready = left[indices] == 0
+        left[indices] = (left[indices] - 1).clamp(min=0)
+        return torch.where(ready, indices.float(), torch.nan)
 
-    scores = patient_scores(ask, len(failures), OraclePolicy(failing="worst", retries=retries))
-    for place, count in enumerate(failures):
-        assert (float(scores[place]) == place) is (count <= retries)
+    everything = question(pictures(list(map(float, range(len(failures))))))
+    scores = retrying("a", ask, OraclePolicy(failing="worst", retries=retries))(everything)
+    for index, count in enumerate(failures):
+        assert (float(scores[index]) == index) is (count <= retries)
 
 
 def odd(scores: Tensor) -> Tensor:
@@ -191,17 +204,17 @@ def test_where_no_picture_has_a_score_there_is_no_worst() -> None:
 @given(st.lists(st.integers(1, 5), max_size=12), st.integers(1, 20))
 def test_a_budget_is_kept_from_the_first_picture_to_the_last(batches: list[int], most: int) -> None:
     judge = Flaky(1, WAYS["nan"])
-    asking = RewardOracle({"a": judge}, policy=OraclePolicy("worst", retries=1, budgets={"a": most}))
+    asking = oracle_of(judge, "worst", retries=1, budgets={"a": most})
     seen = 0
     for number, size in enumerate(batches):
         for _ in range(2 if number == 0 else 1):  # the first call fails
             seen = seen + size if seen + size <= most else most + 1
         if seen > most:
             with pytest.raises(LimitError, match=f"oracle.budgets.a is {most}: "):
-                asking.score("a", pictures([0.5] * size), ["x"] * size, "now", Ledger.of("a"))
+                asking.score("a", question(pictures([0.5] * size)))
             assert judge.seen <= most
             return
-        asking.score("a", pictures([0.5] * size), ["x"] * size, "now", Ledger.of("a"))
+        asking.score("a", question(pictures([0.5] * size)))
         assert judge.seen == seen == asking.account.spent()["oracle.budgets.a"]
 
 
@@ -221,10 +234,9 @@ def test_a_judge_out_of_time_has_failed() -> None:
 
 
 def test_a_call_within_its_time_is_itself() -> None:
-    assert within(20, divmod, 7, 2) == (3, 1)
-    assert within(None, divmod, 7, 2) == (3, 1)
+    assert within(20, divmod)(7, 2) == (3, 1)
     with pytest.raises(TimeoutError, match="the call's own"):
-        within(20, _out_of_time)
+        within(20, _out_of_time)()
 
 
 def _out_of_time() -> None:
@@ -247,37 +259,37 @@ class Counting:
 
 def test_nothing_is_asked_twice() -> None:
     judge = Counting()
-    asking, ledger = RewardOracle({"a": judge}, policy=OraclePolicy(cached=["a"])), Ledger.of(["a"])
-    first = asking.score("a", pictures([0.1, 0.2, 0.1]), ["x", "x", "x"], "now", ledger)
-    again = asking.score("a", pictures([0.2, 0.1, 0.1]), ["x", "xx", "x"], "now", ledger)
+    asking, meter = oracle_of(judge, cached=["a"]), Meter(Ledger.of(["a"]))
+    first = asking.score("a", question(pictures([0.1, 0.2, 0.1]), meter))
+    again = asking.score("a", question(pictures([0.2, 0.1, 0.1]), meter, ["x", "xx", "x"]))
     torch.testing.assert_close(first, torch.tensor([1.1, 1.2, 1.1]))
     torch.testing.assert_close(again, torch.tensor([1.2, 2.1, 1.1]))
     assert sorted(judge.seen) == [(0.1, "x"), (0.1, "xx"), (0.2, "x")]
-    assert (ledger.queries["a"], ledger.hits["a"]) == (3, 3)
+    assert (meter.ledger.queries["a"], meter.ledger.hits["a"]) == (3, 3)
 
 
 def test_pictures_of_other_shapes_are_others() -> None:
     judge, flat = Counting(), torch.zeros(1, 3, 2, 8)
-    asking, ledger = RewardOracle({"a": judge}, policy=OraclePolicy(cached=["a"])), Ledger.of(["a"])
+    asking, meter = oracle_of(judge, cached=["a"]), Meter(Ledger.of(["a"]))
     for images in (flat, flat.view(1, 3, 4, 4), flat.view(1, 3, 2, 8)):
-        asking.score("a", images, ["x"], "now", ledger)
-    assert (ledger.queries["a"], ledger.hits["a"]) == (2, 1)
+        asking.score("a", question(images, meter))
+    assert (meter.ledger.queries["a"], meter.ledger.hits["a"]) == (2, 1)
 
 
 def test_a_failure_is_not_remembered() -> None:
     judge = Flaky(1, WAYS["nan"])
-    asking, ledger = RewardOracle({"a": judge}, policy=OraclePolicy("worst", cached=["a"])), Ledger.of(["a"])
-    answers = [asking.score("a", pictures([0.5]), ["x"], "now", ledger).item() for _ in range(3)]
+    asking, meter = oracle_of(judge, "worst", cached=["a"]), Meter(Ledger.of(["a"]))
+    answers = [asking.score("a", question(pictures([0.5]), meter)).item() for _ in range(3)]
     assert answers[0] != answers[0]
     assert answers[1:] == [0.5, 0.5]
-    assert (judge.seen, ledger.hits["a"], ledger.failures["a"]) == (2, 1, 1)
+    assert (judge.seen, meter.ledger.hits["a"], meter.ledger.failures["a"]) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("on_cpu", [(), ("a", "b")])
 def test_the_same_soup_again_asks_nothing(on_cpu: tuple[str, ...]) -> None:
     plain = run(SAMPLER, lattice(2, 3))
-    thrifty = judges(linears(2), on_cpu, OraclePolicy(cached=["a"]))
-    problems = [Problem(bind(SAMPLER), thrifty, SAMPLER.max_batch, "a lobster") for _ in range(2)]
+    thrifty = oracle(linears(2), on_cpu, OraclePolicy(cached=["a"]))
+    problems = [Problem(bind(SAMPLER), thrifty, 64, "a lobster") for _ in range(2)]
     first, second = (SAMPLER.run(problem, lattice(2, 3), "a lobster", 0) for problem in problems)
     torch.testing.assert_close(first.images, plain.images)
     assert torch.equal(first.images, second.images)
@@ -312,4 +324,13 @@ BAD = {
 @pytest.mark.parametrize(("options", "message"), BAD.values(), ids=BAD)
 def test_bad_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        RewardOracle({"a": level}, policy=OraclePolicy(**options))
+        oracle_of(level, **options)
+
+
+def test_an_oracle_is_sent_to_another_process_without_its_cache() -> None:
+    reward = Counting()
+    asking = oracle_of(reward, cached=["a"])
+    asking.score("a", question(pictures([0.5])))
+    copied = copy.deepcopy(asking)
+    assert copied.score("a", question(pictures([0.5]))).tolist() == [1.5]
+    assert (len(reward.seen), len(copied.rewards["a"].score.seen)) == (1, 2)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.denoiser import Denoiser
-from srsoup_lightning.samplers import SRSoup
+from srsoup_lightning.samplers import Auto
 from tests.conftest import Channel, MixtureBackbone, make_module
 from tests.samplers.toys import Tally, bind, lattice, linears, run
 from tests.test_module import predict
 
-SAMPLER = SRSoup(num_inference_steps=4, candidates=5, max_batch=16)
+SAMPLER = Auto(num_inference_steps=4, candidates=5, max_batch=16)
 ROOM = 5
 
 

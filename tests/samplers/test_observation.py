@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.samplers import (
+    Auto,
     BaseModel,
     BestOfN,
     FixedSoup,
@@ -106,7 +107,7 @@ def test_closeness_is_computed_once_a_step(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_with_a_surrogate_means_are_of_real_answers() -> None:
-    sampler = SRSoup(
+    sampler = Auto(
         num_inference_steps=STEPS, candidates=2, surrogate=Surrogate(previews=6, window=2), selection=Selection(4, 0.25)
     )
     moments, answers = watch(sampler)

@@ -8,8 +8,8 @@ import torch
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.transition import DDIM
 from srsoup_lightning.problem import Preview
-from srsoup_lightning.samplers import FixedSoup, Problem, SRSoup, WeightedSum
-from tests.samplers.toys import Tally, bind, oracle, lattice, linears, normal, run
+from srsoup_lightning.samplers import Auto, FixedSoup, Problem, SRSoup, WeightedSum
+from tests.samplers.toys import Tally, bind, lattice, linears, normal, oracle, run
 
 STEPS, N = 6, 4
 EVALUATIONS = 2
@@ -41,9 +41,9 @@ def test_without_guidance_the_unguided_preview_is_the_guided_one() -> None:
     assert torch.equal(guided.images, unguided.images)
 
 
-def test_the_reused_noise_is_that_of_the_candidate_s_own_supplier() -> None:
+def test_the_reused_noise_is_that_of_the_candidate_s_own_source() -> None:
     """Seen by a network that always tells the true noise of one picture, every candidate shows that picture moved."""
-    problem = Problem(bind(sampler()), oracle(linears(1)), max_batch=3)
+    problem = Problem(bind(sampler()), oracle(linears(1)), batch=3)
     x0, noise = normal(5, *problem.shape), normal(5, *problem.shape, seed=1)
     alpha = problem.kernel.alphas[2]
     x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * noise
@@ -66,7 +66,7 @@ def test_reused_noise_steers_each_trajectory_by_its_own_prediction() -> None:
 
 
 def test_reused_without_noise_is_an_error() -> None:
-    problem = Problem(bind(sampler()), oracle(linears(1)), max_batch=3)
+    problem = Problem(bind(sampler()), oracle(linears(1)), batch=3)
     with pytest.raises(ValueError, match="needs the noise"):
         problem.preview(normal(1, *problem.shape), 2, "reused")
 
@@ -92,7 +92,7 @@ def test_a_list_of_one_is_the_number_bit_for_bit() -> None:
 )
 def test_a_list_is_spread_over_the_steps(candidates: list[int], expected: list[int]) -> None:
     asking = WeightedSum(num_inference_steps=STEPS, candidates=candidates)
-    assert [asking.candidates_at(step) for step in range(STEPS - 1)] == expected
+    assert list(asking.settings(()).candidates[:-1]) == expected
     ledger = run(asking, lattice(1, 1)).ledger
     assert ledger.queries == {"a": sum(expected)}
 
@@ -109,14 +109,14 @@ def test_without_search_everyone_takes_the_same_step() -> None:
 @pytest.mark.parametrize("candidates", [[], [1], [4, 1], [-2], 0, 1])
 def test_a_search_with_less_than_two_is_refused(candidates: int | list[int]) -> None:
     with pytest.raises(ValueError, match=r"candidates is .* compares at least 2, or 0 in a list"):
-        SRSoup(candidates=candidates)
+        Auto(candidates=candidates)
 
 
 def test_odd_numbers_in_a_list_of_mirrored_candidates_are_refused() -> None:
     with pytest.raises(ValueError, match="candidates is 3, odd"):
-        SRSoup(candidates=[4, 3], antithetic=True)
+        Auto(candidates=[4, 3], antithetic=True)
 
 
 def test_an_unknown_preview_is_named() -> None:
-    with pytest.raises(ValueError, match="preview 'blurred' is unknown: choose from guided, unguided, reused"):
-        SRSoup(preview="blurred")
+    with pytest.raises(ValueError, match="preview is 'blurred': choose one of guided, unguided, reused"):
+        Auto(preview="blurred")

@@ -90,12 +90,12 @@ class Twin:
         kernel = self.denoiser.kernel
         means = torch.cat([kernel.mean(step, each, seen) for each, seen in zip(x, predictions, strict=True)])
         previews = torch.cat([prediction.x0 for prediction in predictions])
-        sigma, surrogate = kernel.sigma(step), self.sampler.surrogate_in_use
+        sigma, surrogate = kernel.sigma(step), self.sampler.surrogate
         if sigma == 0:
             return means
         counts = self.sampler.sharing.counts(N, self.weights)
         known = torch.full_like(counts, max(N, surrogate.previews)) if surrogate else counts
-        state = StepState(step, means, previews, sigma, self.weights, known)
+        state = StepState(step, STEPS, means, previews, sigma, self.weights, known)
         directions = self.directions(state, counts)
         lengths = directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         return means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
@@ -109,14 +109,14 @@ class Twin:
             state.counts,
         )
         share, directions = self.sampler.sharing.share(state), torch.zeros_like(means)
-        own, heard = self.sampler.sharing.own_noise, (weights.unsqueeze(1) * share > 0).any(0)
+        own, used = self.sampler.sharing.own_noise, (weights.unsqueeze(1) * share > 0).any(0)
         draws, clean = [], []
         for s in range(len(means)):
             draws.append(self.noise.candidates(int(known.max()), step, weights[s].tolist() if own else None))
             latents = means[s] + sigma * draws[s]
             clean.append(latents if step + 1 == STEPS else self.denoiser.denoise(latents, step + 1).x0)
         for j, score in enumerate(self.rewards):
-            raw, explained = self.known_rewards(j, score, torch.stack(clean), heard, counts[:, j] * heard[:, j])
+            raw, explained = self.known_rewards(j, score, torch.stack(clean), used, counts[:, j] * used[:, j])
             for s in range(len(means)):
                 kept = raw[s][: int(known[s, j])]
                 shaped = (
@@ -132,15 +132,15 @@ class Twin:
                         directions[p] += weights[p, j] * share[p, s, j] * shaped[k] * seen
         return directions
 
-    def known_rewards(self, j: int, score: Score, clean: Tensor, heard: Tensor, asked: Tensor) -> tuple[Tensor, float]:
+    def known_rewards(self, j: int, score: Score, clean: Tensor, used: Tensor, asked: Tensor) -> tuple[Tensor, float]:
         raw = torch.stack([score(self.denoiser.decode(each)) for each in clean])
-        if not (surrogate := self.sampler.surrogate_in_use):
+        if not (surrogate := self.sampler.surrogate):
             return raw, 1.0
         rows = [(s, k) for s in range(len(clean)) for k in range(int(asked[s]))]
         answers = torch.stack([raw[row] for row in rows]).double()
         self.memory[j].append((torch.stack([clean[row] for row in rows]), answers - answers.mean()))
         x, y = (torch.cat(each) for each in zip(*self.memory[j][-surrogate.window :], strict=True))
-        previewed = clean[heard.any(1)]
+        previewed = clean[used.any(1)]
         spread = torch.stack([(a - b).square().mean() for each in previewed for a in each for b in each]).mean()
         spread = float(spread) * clean.shape[1] / (clean.shape[1] - 1)
         predictions = []
@@ -153,9 +153,9 @@ class Twin:
                 likelihood = -len(x) / 2 * (y @ solved).log() - known.logdet() / 2
                 predictions.append((float(likelihood), joint[len(x) :, : len(x)] @ solved))
         predicted = max(predictions, key=lambda each: each[0])[1].float().view(raw.shape)
-        suppliers = [s for s in range(len(clean)) if heard[s].any()]
-        answered = [raw[s][: int(asked[s])] for s in suppliers if asked[s]]
-        explained = math.sqrt(within([predicted[s] for s in suppliers]) / within(answered))
+        sources = [s for s in range(len(clean)) if used[s].any()]
+        answered = [raw[s][: int(asked[s])] for s in sources if asked[s]]
+        explained = math.sqrt(within([predicted[s] for s in sources]) / within(answered))
         return predicted, explained
 
 
@@ -166,12 +166,12 @@ def within(groups: list[Tensor]) -> float:
 
 
 def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tensor:
-    weights, places = preferences.trajectories(sampler.sharing.anchors)
+    weights, indices = preferences.trajectories(sampler.sharing.anchors)
     slow = Twin(sampler, weights, final_alpha)
     x = torch.stack([slow.noise.start()] * len(weights))
     for step in range(STEPS):
         x = slow.step(x, step)
-    return slow.denoiser.decode(x)[places]
+    return slow.denoiser.decode(x)[indices]
 
 
 @pytest.mark.parametrize("final_alpha", [1.0, 0.95])
@@ -265,7 +265,8 @@ def test_with_own_noise_adding_a_preference_changes_nothing_for_those_who_only_l
     few = Preferences(NAMES[:2], [[1, 0], [0.25, 0.75], [0, 1]])
     more = Preferences(NAMES[:2], [[1, 0], [0.6, 0.4], [0.25, 0.75], [0, 1]])
     kept = [0, 2, 3]
-    close(run(soup(Alone()), few).images, run(soup(Alone()), more).images[kept])
+    alone = soup(Alone(), shaping="std")
+    close(run(alone, few).images, run(alone, more).images[kept])
 
 
 def test_anchors_run_though_nobody_asked_for_their_pictures() -> None:
@@ -313,10 +314,10 @@ def bill(preferences: Preferences, sharing: FixedSoup, final_alpha: float) -> tu
         if step == STEPS - 1 and final_alpha == 1:
             continue
         shared = sharing.start <= step < sharing.end
-        suppliers = 1 if step == 0 else rewards if shared else total
+        sources = 1 if step == 0 else rewards if shared else total
         queries += N * (rewards if shared or step == 0 else asked)
-        decodes += N * suppliers
-        evaluations += N * suppliers if step < STEPS - 1 else 0
+        decodes += N * sources
+        evaluations += N * sources if step < STEPS - 1 else 0
     return queries, evaluations, decodes
 
 
@@ -469,7 +470,7 @@ def test_equal_rewards_take_the_unsteered_step_along_the_first_draw(sharing: Sha
 
 def test_a_mirrored_pair_steps_along_the_better_of_its_two_draws() -> None:
     sampler = soup(Never(), candidates=2, antithetic=True, num_inference_steps=2)
-    denoiser, noise = bind(sampler), NoiseSource("a lobster", 0, SHAPE, antithetic=True)
+    denoiser, noise = bind(sampler), NoiseSource("a lobster", 0, SHAPE)
     mean, sigma = denoiser.kernel.transition(0, noise.start()[None], denoiser.denoise(noise.start()[None], 0))
     draws = noise.candidates(2, 0)
     best = linear(0)(denoiser.decode(denoiser.denoise(mean + sigma * draws, 1).x0)).argmax()
@@ -504,14 +505,17 @@ def test_a_surrogate_that_was_told_all_steers_as_the_answers_do() -> None:
     assert (predicted - told).norm() < 0.2 * (unsteered - told).norm()
 
 
-def test_what_the_user_leaves_out_is_what_suits_the_policy() -> None:
-    assert SRSoup().sharing == Auto()
-    assert SRSoup().candidates_at(0) == Auto.candidates
-    assert WeightedSum().candidates_at(0) == SRSoup(sharing=FixedSoup()).candidates_at(49) == 30
-    assert (SRSoup().surrogate_in_use, SRSoup().selection_in_use) == (Surrogate(), Selection())
-    assert SRSoup(sharing=Pooled()).surrogate_in_use is SRSoup(sharing=Pooled()).selection_in_use is None
-    assert SRSoup(surrogate=Surrogate(previews=8)).surrogate_in_use == Surrogate(previews=8)
-    assert SRSoup(selection=Selection(pool=8)).selection_in_use == Selection(pool=8)
+def test_an_option_left_out_takes_what_suits_the_policy() -> None:
+    paper, pooled = (SRSoup(sharing=policy).settings(NAMES) for policy in (FixedSoup(), Pooled()))
+    assert (paper.shapings, paper.correction) == ([Shaping("std")] * 3, "exact")
+    assert (pooled.shapings, pooled.correction) == ([Shaping("pool")] * 3, "none")
+    assert SRSoup().settings(()).candidates == WeightedSum().settings(()).candidates == (30,) * 50
+
+
+def test_auto_is_a_preset_of_the_soup() -> None:
+    expected = SRSoup(candidates=5, sharing=Pooled(), surrogate=Surrogate(), selection=Selection())
+    assert Auto().settings(NAMES) == expected.settings(NAMES)
+    assert Auto().selection == expected.selection
 
 
 def test_sharing_as_an_argument_of_the_weighted_sum_is_refused() -> None:
@@ -529,7 +533,7 @@ def test_sharing_as_an_argument_of_the_weighted_sum_is_refused() -> None:
         ({"candidates": 5, "antithetic": True}, "candidates is 5, odd: .* even"),
         ({"candidates": 4, "antithetic": True, "surrogate": Surrogate(previews=5)}, "candidates is 5, odd"),
         ({"eta": 0.0}, r"eta is 0: .* give eta in \(0, 1\] or use BaseModel"),
-        ({"shaping": "zscore"}, "'zscore' is unknown: choose from"),
+        ({"shaping": "zscore"}, "shaping is 'zscore': choose one of"),
     ],
 )
 def test_bad_arguments_are_named(options: dict, message: str) -> None:
@@ -539,11 +543,11 @@ def test_bad_arguments_are_named(options: dict, message: str) -> None:
 
 
 def test_an_unknown_correction_is_named() -> None:
-    with pytest.raises(ValueError, match="'exakt' is unknown: choose from exact, raw, none"):
+    with pytest.raises(ValueError, match="correction is 'exakt': choose one of exact, raw, none"):
         run(soup(correction="exakt"), lattice(2, 2))
 
 
-def test_suppliers_that_are_not_asked_about_a_reward_have_no_say_in_its_pooled_spread() -> None:
+def test_sources_that_are_not_asked_about_a_reward_have_no_say_in_its_pooled_spread() -> None:
     """With zeros for the answers of the corner that doesn't weigh it, the spread would shrink by half."""
     spread = []
 
