@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -35,7 +36,8 @@ from benchmarks.machine import describe
 from rewards import CLIPScore, JPEGCompressibility
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
-from srsoup_lightning.samplers import FixedSoup, Soup, SRSoup
+from srsoup_lightning.data import SoupRequest
+from srsoup_lightning.samplers import FixedSoup, OnStep, Soup, SRSoup
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
 COLOURS = 128  # of the picture, which makes it a third of its size
@@ -61,26 +63,25 @@ class Clocked(ParetoLogger):
         self.soups: list[float] = [0.0]
         self.end = 0.0
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open the files, and put a clock around the on_step."""
+    def on_run_start(self, trainer: L.Trainer, module: SRSoupModule) -> OnStep | None:
+        """Open the files, and put a clock around the logging of steps."""
         with self._clock():
-            super().on_predict_start(trainer, pl_module)
-        look = pl_module.step_callbacks.pop()
-        pl_module.step_callbacks.append(lambda moment: self._timed(look, moment))
+            on_step = super().on_run_start(trainer, module)
+        return None if on_step is None else partial(self._timed, on_step)
 
-    def on_predict_batch_start(self, *arguments: object) -> None:
+    def on_soup_start(self, request: SoupRequest) -> None:
         """Start a soup's curves."""
-        self._timed(super().on_predict_batch_start, *arguments)
+        self._timed(super().on_soup_start, request)
 
-    def on_predict_batch_end(self, *arguments: object) -> None:
+    def on_soup_end(self, trainer: L.Trainer, soup: Soup, index: int) -> None:
         """Log a soup."""
-        self._timed(super().on_predict_batch_end, *arguments)
+        self._timed(super().on_soup_end, trainer, soup, index)
         self.soups.append(0.0)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def on_run_end(self, trainer: L.Trainer, module: SRSoupModule) -> None:
         """Log the front."""
         start = time.perf_counter()
-        super().teardown(trainer, pl_module, stage)
+        super().on_run_end(trainer, module)
         self.end = time.perf_counter() - start
 
     def _timed(self, call: Callable[..., None], *arguments: object) -> None:
