@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import MISSING, fields
 from itertools import permutations
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import torch
@@ -31,10 +33,12 @@ def settings_of(name: str) -> dict:
 
 
 def quick(name: str) -> list[str]:
-    """Options that make one soup of a config in a few seconds, without a change of its parts."""
-    given = settings_of(name)["model"]["sampler"]["init_args"]
-    options = {f"--model.sampler.{part}.{key}": few for part in FEW if part in given for key, few in FEW[part].items()}
-    return [*QUICK, *(str(word) for option in options.items() for word in option)]
+    """Options that make one soup of a config in a few seconds, with every part that it has."""
+    sampler = settings_of(name)["model"]["sampler"]
+    given, kind = sampler["init_args"], locate(sampler["class_path"])
+    preset = {field.name for field in fields(kind) if field.default_factory is not MISSING}
+    few = {part: (given.get(part) or {}) | FEW[part] for part in FEW if part in preset | set(given)}
+    return [*QUICK, *(word for part in few for word in (f"--model.sampler.{part}", yaml.safe_dump(few[part])))]
 
 
 SHIPPED = [name for name in CONFIGS.names() if settings_of(name)["model"]["pipeline"] == "tiny-animals"]
