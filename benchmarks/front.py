@@ -16,9 +16,10 @@ from torch import Tensor
 from rewards import CLIPScore, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.diffusion.loading.pipeline import Loading
+from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.pareto import Hypervolume, Scale, utility
 from srsoup_lightning.pareto.scale import HIGH, LOW
-from srsoup_lightning.samplers import BaseModel, RewardOracle, Sampler, Soup
+from srsoup_lightning.samplers import BaseModel, Sampler, Soup
 
 COMMON = {"num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0}  # of every method, in every benchmark
 FIRST_UNSTEERED_SEED = 1_000

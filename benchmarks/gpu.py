@@ -32,7 +32,8 @@ from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
 from srsoup_lightning.diffusion.families.stable_diffusion_xl import StableDiffusionXL
 from srsoup_lightning.diffusion.loading.performance import tune
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
-from srsoup_lightning.samplers import Problem, RewardOracle, SRSoup
+from srsoup_lightning.oracle import RewardOracle
+from srsoup_lightning.samplers import Auto, Problem
 from srsoup_lightning.samplers.rehearsal import probe
 
 SAMPLER = Auto(num_inference_steps=10, guidance_scale=5.0)

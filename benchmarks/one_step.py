@@ -25,7 +25,7 @@ from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.pareto import Scale, utility
-from srsoup_lightning.samplers import Problem, SRSoup, WeightedSum
+from srsoup_lightning.samplers import Auto, Problem, SRSoup, WeightedSum
 
 RESULTS = Path("benchmarks/results/one_step.jsonl")
 SCALES = Path("benchmarks/results/options/unsteered.jsonl")

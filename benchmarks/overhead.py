@@ -22,7 +22,7 @@ from benchmarks.machine import describe, peak_memory
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
-from srsoup_lightning.samplers import FixedSoup, Problem, Soup, SRSoup, WeightedSum
+from srsoup_lightning.samplers import Auto, FixedSoup, Problem, Soup, SRSoup, WeightedSum
 
 PROMPT = "a lobster"
 PREVIEW = "tiny-animals-preview"

@@ -1,4 +1,4 @@
-"""Preferences between rewards: points on the simplex, validated, named and ordered."""
+"""Preferences between rewards: points on the simplex."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ class Preferences:
     """P points on the simplex over M rewards, in the order of the pictures.
 
     Args:
-        rewards: The rewards' names, the order of the last axis of every result.
-        weights: One point a preference: either a list of M numbers in the order of `rewards`, or {reward: weight},
-            where a reward left out has weight 0. As a mapping {name: point}, the names become file names.
+        rewards: Names of the rewards, in the order of the last axis of every result.
+        weights: One point for each preference: either a list of M numbers in the order of `rewards`, or {reward:
+            weight}, where a reward left out has weight 0. In a mapping {name: point}, the names become file names.
+
+    Attributes:
+        weights: (P, M) float32 on the CPU. Each row sums to 1.
+        names: Name of each preference.
 
     Raises:
-        ValueError: No rewards or points, a repeated reward, point or name, a point that names an unknown reward, has
-            the wrong length, a negative or non-finite weight, or doesn't sum to 1 (within 1e-6).
+        ValueError: There are no rewards or no points; a reward, point or name is repeated; or a point names an unknown
+            reward, has the wrong length, has a negative or non-finite weight, or does not sum to 1 (within 1e-6).
 
     Example:
         >>> Preferences(["jpeg", "clip"], [[1, 0], {"jpeg": 0.25, "clip": 0.75}]).names
@@ -43,7 +47,6 @@ class Preferences:
             raise ValueError("no preferences: give at least one point, e.g. Preferences.lattice(rewards, divisions=5)")
         rows = [self._row(point) for point in points]
         self.weights: Tensor = torch.tensor(rows, dtype=torch.float32)
-        """(P, M) float32 on the CPU, each row summing to 1."""
         self.names = list(weights) if isinstance(weights, Mapping) else [point_name(self.rewards, row) for row in rows]
         _require_distinct(self.names, rows)
 
@@ -71,17 +74,17 @@ class Preferences:
 
     @classmethod
     def lattice(cls, rewards: Sequence[str], divisions: int) -> Preferences:
-        """Every point whose weights are multiples of 1/divisions, the first reward's anchor first.
+        """Return every point whose weights are multiples of 1/divisions, the anchor of the first reward first.
 
-        ``binom(divisions + M - 1, M - 1)`` points (Das & Dennis 1998): 6 for two rewards and 5 divisions, 15 for three
-        and 4.
+        These are ``binom(divisions + M - 1, M - 1)`` points (Das & Dennis 1998): 6 for two rewards and 5 divisions, 15
+        for three and 4.
 
         Args:
-            rewards: The rewards' names.
-            divisions: Steps from one anchor to the next, at least 1.
+            rewards: Names of the rewards.
+            divisions: Number of steps from one anchor to the next, at least 1.
 
         Raises:
-            ValueError: Fewer than 1 division.
+            ValueError: There are fewer than 1 divisions.
         """
         if divisions < 1:
             raise ValueError(f"divisions is {divisions}: a lattice needs at least 1")
@@ -89,13 +92,13 @@ class Preferences:
         return cls(rewards, points)
 
     def trajectories(self, anchors: bool) -> tuple[Tensor, list[int]]:
-        """The preferences that run, and where those asked for are among them.
+        """Return the preferences of the trajectories that run.
 
         Args:
-            anchors: Put all M one-hot preferences first, asked for or not.
+            anchors: Put all M one-hot preferences first, even if nobody asked for them.
 
         Returns:
-            Weights (P', M) and, for each of the P preferences asked for, its row.
+            Weights (P', M), and for each of the P preferences of this object the index of its row.
         """
         if not anchors:
             return self.weights, list(range(len(self)))
@@ -103,20 +106,20 @@ class Preferences:
         is_corner = self.weights.amax(1) == 1
         rows = torch.cat([corners, self.weights[~is_corner]])
         mixtures = iter(range(len(corners), len(rows)))
-        places = [
+        indices = [
             int(row.argmax()) if corner else next(mixtures)
             for row, corner in zip(self.weights, is_corner.tolist(), strict=True)
         ]
-        return rows, places
+        return rows, indices
 
 
 def point_name(rewards: Sequence[str], point: Sequence[float]) -> str:
-    """What a preference is called that nobody named: each reward and its weight, 4 digits."""
+    """Return the name of a preference without one: each reward and its weight, 4 digits."""
     return "-".join(f"{reward}{weight:.4g}" for reward, weight in zip(rewards, point, strict=True))
 
 
 def _compositions(total: int, parts: int) -> Iterator[list[int]]:
-    """All ways to write `total` as `parts` ordered whole numbers, the first one falling."""
+    """Yield all ways to write `total` as `parts` ordered whole numbers, the largest first one first."""
     if parts < 2:
         yield [total]
         return

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
-from srsoup_lightning.samplers import BaseModel, RewardError, Soup
+from srsoup_lightning.oracle import RewardError
+from srsoup_lightning.samplers import BaseModel, Soup
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 
 

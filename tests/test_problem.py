@@ -13,7 +13,8 @@ from torch import Tensor
 from srsoup_lightning import Preferences
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.samplers import DSG, BestOfN, FKSteering, Problem, RewardError, WeightedSum
+from srsoup_lightning.oracle import RewardError
+from srsoup_lightning.samplers import DSG, BestOfN, FKSteering, Problem, WeightedSum
 from tests.conftest import Channel, make_module
 from tests.mixture import GaussianMixture
 from tests.samplers.toys import NAMES, SHAPE, Tally, bind, lattice, linear, linears, normal, oracle, run

@@ -9,7 +9,8 @@ from tenacity import wait_none
 import rewards.remote.client as http_judge
 from rewards import HTTPReward, JPEGCompressibility, Reward
 from srsoup_lightning import PromptDataModule, SRSoupModule
-from srsoup_lightning.samplers import OraclePolicy, RewardError, Soup
+from srsoup_lightning.oracle import OraclePolicy, RewardError
+from srsoup_lightning.samplers import Soup
 from tests.conftest import make_module, quiet_trainer
 from tests.rewards.judges import serving
 

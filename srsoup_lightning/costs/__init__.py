@@ -1,1 +1,1 @@
-"""What a soup and a run cost, and the limits that are kept."""
+"""Costs of a soup and of a run, and the limits on them."""

@@ -63,9 +63,7 @@ class Meter:
             self.ledger.seconds, self._start = self.elapsed, None
 
     @contextmanager
-    def limited(
-        self, soup: Limits, account: Account, expected: Ledger, images: Mapping[str, float]
-    ) -> Iterator[None]:
+    def limited(self, soup: Limits, account: Account, expected: Ledger, images: Mapping[str, float]) -> Iterator[None]:
         """Let nothing pass in the block that exceeds a limit.
 
         Args:

@@ -1,1 +1,1 @@
-"""What one denoising step is: transition kernels, the models that predict, and how a pipeline becomes one of them."""
+"""Denoising: transition kernels, the models that predict, and the way from a pipeline to one of them."""

@@ -60,8 +60,8 @@ def diffusion_schedule(scheduler: SchedulerMixin, steps: int, eta: float) -> Sch
 
     if "beta_start" not in scheduler.config or scheduler.config.get("use_flow_sigmas"):
         raise ValueError(
-            f"the pipeline's {type(scheduler).__name__} is of no variance-preserving diffusion: it has no betas, or has "
-            "flow times in their place. Give the pipeline a scheduler of a diffusion, such as DDIMScheduler"
+            f"the pipeline's {type(scheduler).__name__} is of no variance-preserving diffusion: it has no betas, or "
+            "has flow times in their place. Give the pipeline a scheduler of a diffusion, such as DDIMScheduler"
         )
     # Other schedulers than DDIM's have no entry for clipping, and DDIM's default clips latents to [-1, 1]. The config
     # lists the values that were defaults; with this list, from_config would replace them by DDIM's defaults.

@@ -73,8 +73,8 @@ class RewardOracle:
             RewardError: The reward raised, took too long or returned anything but finite numbers.
             LimitError: The reward was not asked, because its budget or a limit leaves no room.
         """
-        # A reward may keep a tensor, such as the embedding of a prompt, that a later gradient needs. So none is made in the
-        # Trainer's inference mode.
+        # A reward may keep a tensor, such as the embedding of a prompt, that a later gradient needs. So no tensor is
+        # made in the Trainer's inference mode.
         with torch.inference_mode(False), torch.no_grad():
             return self._ask[name](question)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import ClassVar, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class Scorer(Protocol):
     """Interface of a reward, as far as the oracle uses it; see :class:`rewards.Reward`."""
 
     is_differentiable: bool | None
-    on_cpu: bool
+    on_cpu: ClassVar[bool]
     before_repeat: Callable[[int], None]
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:

@@ -1,6 +1,5 @@
 """Samplers, one file for each method, behind one interface."""
 
-from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import OnePreference, Sampler
 from srsoup_lightning.samplers.best_of_n import BestOfN
@@ -31,11 +30,8 @@ __all__ = [
     "Observation",
     "OnStep",
     "OnePreference",
-    "OraclePolicy",
     "Pooled",
     "Problem",
-    "RewardError",
-    "RewardOracle",
     "SRSoup",
     "Sampler",
     "Selection",

@@ -13,7 +13,7 @@ from benchmarks.one_step import finish, walk
 from benchmarks.one_step_report import as_markdown, draw
 from benchmarks.query_efficiency import append_rows
 from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.samplers import Auto, BaseModel, Problem, SRSoup, WeightedSum
+from srsoup_lightning.samplers import Auto, BaseModel, Problem, WeightedSum
 from tests.samplers.toys import SHAPE, bind, judges, lattice, linears, run
 
 SHORT = {"num_inference_steps": 6}

@@ -12,10 +12,10 @@ from torch import nn
 
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupCallback, SoupProgress
+from srsoup_lightning.oracle import RewardError
 from srsoup_lightning.report.sheet import write_sheets
 from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
 from srsoup_lightning.runs.reading import read_run
-from srsoup_lightning.samplers import RewardError
 from tests.conftest import Broken, Channel, make_module, quiet_trainer
 from tests.runs.test_directory import make_soup
 

@@ -27,8 +27,9 @@ from torch import Tensor
 from rewards import Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
+from srsoup_lightning.oracle import OraclePolicy, RewardError
 from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
-from srsoup_lightning.samplers import OraclePolicy, RewardError, Soup, WeightedSum
+from srsoup_lightning.samplers import Soup, WeightedSum
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 
 BOX = {"red": (-0.5, 1.0), "blue": (-0.5, 1.5)}

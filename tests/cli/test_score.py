@@ -16,11 +16,11 @@ from torch import Tensor
 from rewards import Reward
 from srsoup_lightning.cli.main import main
 from srsoup_lightning.cli.score import score
+from srsoup_lightning.oracle import RewardError
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.pictures import batches, find_entries, load_images
 from srsoup_lightning.runs.reading import read_runs
 from srsoup_lightning.runs.rows import ImageRow
-from srsoup_lightning.samplers import RewardError
 from tests.conftest import Channel
 from tests.runs.test_directory import make_soup
 

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srsoup_lightning.costs.account import Account, LimitError, Memory, budget_of
+from srsoup_lightning.costs.account import Account, Memory
+from srsoup_lightning.costs.limits import LimitError, budget_of
 from srsoup_lightning.runs.spending import SharedCounts
 
 RED = budget_of("red")
 
 MOVES = {
-    "hold": lambda account, images: account.hold({RED: images, "unbounded": images}),
+    "hold": lambda account, images: account.hold({RED: images, "unlimited": images}),
     "pay": lambda account, images: account.pay(RED, images),
     "settle": lambda account, _: account.settle({}),
 }

@@ -17,11 +17,13 @@ from torch import Tensor
 from rewards import Reward
 from srsoup_lightning import Limits, Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter
-from srsoup_lightning.costs.account import LimitError, budget_of
+from srsoup_lightning.costs.limits import LimitError, budget_of
 from srsoup_lightning.data import SoupRequest
+from srsoup_lightning.diffusion.process import LARGEST
+from srsoup_lightning.oracle import OraclePolicy
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.spending import SharedCounts
-from srsoup_lightning.samplers import FixedSoup, OraclePolicy, Sampler, Soup, SRSoup
+from srsoup_lightning.samplers import FixedSoup, Sampler, Soup, SRSoup
 from srsoup_lightning.samplers.rehearsal import rehearse
 from tests.callbacks.test_callbacks import predict
 from tests.cli.test_main import MODEL, srsoup
@@ -84,16 +86,16 @@ def test_as_many_soups_are_made_as_fit(tmp_path: Path, options, whole: int, shor
 
 
 @pytest.mark.parametrize(
-    "bounds", [Limits(max_queries=COST.total_queries), Limits(max_nfe=COST.nfe), Limits(max_seconds=60)]
+    "limits", [Limits(max_queries=COST.total_queries), Limits(max_nfe=COST.nfe), Limits(max_seconds=60)]
 )
-def test_a_soup_that_costs_its_bound_is_made(bounds: Limits, tmp_path: Path) -> None:
-    predict(make(soup_limits=bounds), tmp_path, [SampleWriter()], ["a cat"])
+def test_a_soup_that_costs_its_limit_is_made(limits: Limits, tmp_path: Path) -> None:
+    predict(make(soup_limits=limits), tmp_path, [SampleWriter()], ["a cat"])
     assert finished(tmp_path) == 2
 
 
-@pytest.mark.parametrize("bounds", [Limits(max_queries=COST.total_queries - 1), Limits(max_nfe=COST.nfe - 1)])
-def test_a_soup_that_would_cost_more_is_not_begun(bounds: Limits, tmp_path: Path) -> None:
-    module = make(soup_limits=bounds)
+@pytest.mark.parametrize("limits", [Limits(max_queries=COST.total_queries - 1), Limits(max_nfe=COST.nfe - 1)])
+def test_a_soup_that_would_cost_more_is_not_begun(limits: Limits, tmp_path: Path) -> None:
+    module = make(soup_limits=limits)
     predict(module, tmp_path, [SampleWriter()], ["a cat"])
     assert (finished(tmp_path), module.rewards["red"].seen) == (0, 0)
 
@@ -117,22 +119,22 @@ def test_a_soup_that_asks_again_may_be_abandoned_under_way_and_leaves_nothing(tm
     assert "more were needed" in SharedCounts(RunDirectory(tmp_path).spending).read().reached
 
 
-def on_the_clock(monkeypatch: pytest.MonkeyPatch, **bounds: Limits) -> tuple[SRSoupModule, list[float]]:
+def on_the_clock(monkeypatch: pytest.MonkeyPatch, **limits: Limits) -> tuple[SRSoupModule, list[float]]:
     """A module whose denoising steps take ten seconds each, and the times of their ends."""
-    module, times = make(**bounds), [0.0]
+    module, times = make(**limits), [0.0]
     module.step_callbacks.append(lambda moment: times.append(times[-1] + 10))
-    monkeypatch.setattr("srsoup_lightning.costs.ledger.perf_counter", lambda: times[-1])
+    monkeypatch.setattr("srsoup_lightning.costs.meter.perf_counter", lambda: times[-1])
     return module, times
 
 
 @pytest.mark.parametrize(
-    ("bound", "soups", "steps"), [(25, 0, 3), (60, 1, 6), (119, 1, 6), (120, 2, 12), (1000, 2, 12)]
+    ("limit", "soups", "steps"), [(25, 0, 3), (60, 1, 6), (119, 1, 6), (120, 2, 12), (1000, 2, 12)]
 )
 def test_time_is_bounded_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: float, soups: int, steps: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, soups: int, steps: int
 ) -> None:
     """A soup of six steps is abandoned when it is too late, or not begun if there is less left than others took."""
-    module, times = on_the_clock(monkeypatch, run_limits=Limits(max_seconds=bound))
+    module, times = on_the_clock(monkeypatch, run_limits=Limits(max_seconds=limit))
     predict(module, tmp_path, [SampleWriter()], ["a cat"])
     assert (finished(tmp_path), len(times) - 1) == (soups, steps)
     assert module.account.spent() == {"run_limits.max_seconds": 10 * steps}
@@ -145,11 +147,11 @@ def test_a_soup_that_takes_too_long_is_abandoned(tmp_path: Path, monkeypatch: py
     assert (finished(tmp_path), len(times) - 1) == (0, 4)
 
 
-def test_a_raised_bound_goes_on_to_what_would_have_been_without_one(tmp_path: Path) -> None:
+def test_a_raised_limit_goes_on_to_what_would_have_been_without_one(tmp_path: Path) -> None:
     predict(make(), tmp_path / "whole", [SampleWriter()], ["a cat", "a dog"])
     for soups in (1, 1.5, 3, 10):
-        bounds = Limits(max_queries=int(soups * COST.total_queries))
-        predict(make(run_limits=bounds), tmp_path / "parts", [SampleWriter()], ["a cat", "a dog"])
+        limits = Limits(max_queries=int(soups * COST.total_queries))
+        predict(make(run_limits=limits), tmp_path / "parts", [SampleWriter()], ["a cat", "a dog"])
         assert finished(tmp_path / "parts") == min(int(soups), 4)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
@@ -207,7 +209,7 @@ def test_a_run_that_is_killed_keeps_to_its_budget(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         spent = SharedCounts(RunDirectory(root).spending).read().spent.get(RED, 0)
-        assert asked(tmp_path) <= spent <= asked(tmp_path) + SAMPLER.max_batch * (kill + 1)
+        assert asked(tmp_path) <= spent <= asked(tmp_path) + LARGEST * (kill + 1)
     go_on()
     assert most - IMAGES[RED] < asked(tmp_path) + SAMPLER.max_batch * kills
     assert asked(tmp_path) <= most
@@ -255,7 +257,7 @@ def test_from_python_the_finished_soups_come_back_and_a_line_says_why(caplog: py
         make(run_limits=Limits(max_nfe=1)).predict_step(SoupRequest("a cat", 0))
 
 
-def test_without_bounds_nothing_is_counted_in_the_directory(tmp_path: Path) -> None:
+def test_without_limits_nothing_is_counted_in_the_directory(tmp_path: Path) -> None:
     predict(make(), tmp_path, [SampleWriter()], ["a cat"])
     assert not RunDirectory(tmp_path).spending.exists()
 
@@ -277,7 +279,7 @@ def test_a_damaged_count_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["max_queries", "max_nfe", "max_seconds"])
 @pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_bad_bounds_are_refused(name: str, value: float) -> None:
+def test_bad_limits_are_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} is {value}: give a number above 0"):
         Limits(**{name: value})
 
@@ -287,7 +289,7 @@ def test_bad_bounds_are_refused(name: str, value: float) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Two prompts with two seeds, and bounds that leave room for two soups and a half."""
+    """Two prompts with two seeds, and limits that leave room for two soups and a half."""
     model = MODEL | {"soup_limits": {"max_seconds": 60.0}, "run_limits": {"max_queries": 80}}
     model |= {"oracle": {"budgets": {"red": 1000}}}
     settings = {"model": model, "data": {"prompts": ["a cat", "a dog"], "seeds": [0, 1]}}
@@ -303,7 +305,7 @@ LINE = (
 )
 
 
-def test_a_reached_bound_has_a_line_and_an_exit_code_of_its_own(
+def test_a_reached_limit_has_a_line_and_an_exit_code_of_its_own(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert srsoup(config) == 3

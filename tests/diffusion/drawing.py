@@ -17,8 +17,9 @@ from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.families import families
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
-from srsoup_lightning.samplers import BaseModel, Problem, RewardOracle
+from srsoup_lightning.samplers import BaseModel
 from tests.diffusion.pipelines import FAMILIES, make
+from tests.samplers.toys import run
 
 PROMPT, SEED, STEPS = "a cat", 3, 4
 
@@ -91,9 +92,9 @@ def bound(backbone: PipelineBackbone, way: Way, prompt: str = PROMPT, steps: int
 
 def by_sampler(backbone: PipelineBackbone, way: Way, prompt: str = PROMPT) -> Tensor:
     sampler = BaseModel(num_inference_steps=STEPS, guidance_scale=way.guidance_scale, eta=0.0)
-    oracle = RewardOracle({"mean": lambda images, prompts: images.mean((1, 2, 3))})
-    problem = Problem(bound(backbone, way, prompt), oracle, sampler.max_batch)
-    soup = sampler.run(problem, Preferences(["mean"], [[1.0]]), PROMPT, SEED)
+    rewards = {"mean": lambda images: images.mean((1, 2, 3))}
+    denoiser = bound(backbone, way, prompt)
+    soup = run(sampler, Preferences(["mean"], [[1.0]]), rewards, denoiser=denoiser, prompt=PROMPT, seed=SEED)
     assert soup.ledger.nfe == STEPS * way.evaluations
     return soup.images
 

@@ -23,11 +23,12 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
-from srsoup_lightning.samplers import Problem, RewardOracle
+from srsoup_lightning.samplers import Auto
 from tests.diffusion.conftest import CLASSIC, SCHEDULE, tiny_pipeline
 from tests.diffusion.drawing import WAYS, by_pipeline, by_sampler, shared, with_scheduler
+from tests.samplers.toys import run
 
-PROMPT, SEED, STEPS = "a cat", 3, 4
+PROMPT, STEPS = "a cat", 4
 SCHEDULERS = {
     "sd 1.5": DDIMScheduler(**CLASSIC),
     "velocity": DDIMScheduler(**CLASSIC, prediction_type="v_prediction"),
@@ -104,13 +105,13 @@ def test_the_networks_are_frozen_submodules_and_stay_in_eval_mode() -> None:
 
 def test_chunks_of_the_batch_change_nothing() -> None:
     names = ["red", "green"]
-    rewards = {name: lambda images, prompts, j=j: images[:, j].mean((1, 2)) for j, name in enumerate(names)}
-    pictures = []
-    for max_batch in (3, 64):
-        sampler = Auto(num_inference_steps=3, candidates=2, max_batch=max_batch)
-        denoiser = shared("SD").bind(PROMPT, num_inference_steps=3, guidance_scale=5.0, eta=1.0)
-        problem = Problem(denoiser, RewardOracle(rewards), max_batch)
-        pictures.append(sampler.run(problem, Preferences.lattice(names, 2), PROMPT, SEED).images)
+    rewards = {name: lambda images, j=j: images[:, j].mean((1, 2)) for j, name in enumerate(names)}
+    preferences = Preferences.lattice(names, 2)
+    denoiser = shared("SD").bind(PROMPT, num_inference_steps=3, guidance_scale=5.0, eta=1.0)
+    pictures = [
+        run(Auto(num_inference_steps=3, candidates=2, max_batch=size), preferences, rewards, denoiser=denoiser).images
+        for size in (3, 64)
+    ]
     torch.testing.assert_close(*pictures, rtol=0, atol=1e-3)
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.costs.limits import LimitError
 from srsoup_lightning.costs.meter import Meter
+from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.oracle.policy import with_worst
 from srsoup_lightning.oracle.wrappers import Question, retrying, within
-from srsoup_lightning.samplers import BaseModel, BestOfN, OraclePolicy, Problem, RewardError, RewardOracle, WeightedSum
+from srsoup_lightning.samplers import BaseModel, BestOfN, Problem, WeightedSum
 from tests.samplers.toys import Scorer, Tally, bind, lattice, linears, oracle, run
 
 STEPS = 4

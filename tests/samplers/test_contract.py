@@ -14,6 +14,7 @@ from torch import Tensor
 
 from srsoup_lightning import Preferences, samplers
 from srsoup_lightning.diffusion.transition import Prediction
+from srsoup_lightning.oracle import RewardError
 from srsoup_lightning.samplers import (
     DSG,
     AdaptiveAnchors,
@@ -26,7 +27,6 @@ from srsoup_lightning.samplers import (
     Moment,
     Pooled,
     Problem,
-    RewardError,
     Sampler,
     Selection,
     Soup,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from srsoup_lightning.oracle import OraclePolicy
 from srsoup_lightning.samplers import (
     Auto,
     BaseModel,
@@ -17,7 +18,6 @@ from srsoup_lightning.samplers import (
     FixedSoup,
     Moment,
     Never,
-    OraclePolicy,
     Pooled,
     Selection,
     Sharing,

@@ -13,7 +13,8 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
 from srsoup_lightning.diffusion.transition import Prediction
-from srsoup_lightning.samplers import OnStep, OraclePolicy, Problem, RewardOracle, Sampler, Soup
+from srsoup_lightning.oracle import OraclePolicy, RewardOracle
+from srsoup_lightning.samplers import OnStep, Problem, Sampler, Soup
 from tests.mixture import GaussianMixture
 
 SHAPE = (3, 4, 4)
