@@ -139,18 +139,10 @@ class Problem:
         Rewards on the CPU are asked about one chunk while the network previews the next one, so the images of at most
         two chunks exist at once. A latent that no reward is asked about is previewed, but not decoded.
 
-        Args:
-            x: Latents of one level, (B, C, H, W).
-            level: Their level, 0 ... T.
-            asked: Rewards that each latent is asked about, bool (B, M).
-            kind: Kind of preview, see :meth:`preview`. "clean" latents are their own previews.
-            noise: See :meth:`preview`.
+        Arguments and errors are those of :meth:`preview` and :meth:`query`. "clean" latents are their own previews.
 
         Returns:
             Scores (B, M) float32, 0 where not asked, and the previewed clean latents (B, C, H, W).
-
-        Raises:
-            RewardError: A reward raised or returned anything but finite numbers.
         """
         when, ask = f"at denoising step {level}", self.oracle.asking()
         previews = x if kind == "clean" else torch.empty_like(x)

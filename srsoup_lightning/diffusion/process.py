@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from time import perf_counter
 from typing import Literal, TypeVar
 
@@ -18,6 +18,11 @@ BatchOption = int | Literal["auto"]
 LARGEST = 64  # latents, of the batches that are tried
 PROBE_SECONDS = 1.0  # longest time of a probe, beside its first call
 TOLERANCE = 0.05  # a smaller batch is taken if it is at most this much slower than the fastest one
+
+
+def at_least(least: float, default: Result) -> Result:
+    """Return a dataclass field of a :class:`Process` whose value must be at least `least`."""
+    return field(default=default, metadata={"least": least})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +41,16 @@ class Process:
         ValueError: A number is outside its range.
     """
 
-    num_inference_steps: int = 50
+    num_inference_steps: int = at_least(1, default=50)
     guidance_scale: float = 5.0
     eta: float = 1.0
     max_batch: BatchOption = field(default="auto", metadata={"operational": True})
 
     def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is {self.num_inference_steps}: give at least 1")
+        for option in fields(self):
+            least, value = option.metadata.get("least"), getattr(self, option.name)
+            if least is not None and not value >= least:
+                raise ValueError(f"{option.name} is {value}: give at least {least}")
         if self.max_batch != "auto" and (isinstance(self.max_batch, str) or self.max_batch < 1):
             raise ValueError(f"max_batch is {self.max_batch}: give at least 1, or auto")
         if not 0 <= self.eta <= 1:

@@ -23,8 +23,17 @@ from srsoup_lightning.search.scalarise import Scalarisation, Value
 class Sampler(Process, abc.ABC):
     """Method that spends network evaluations and reward queries on pictures, one for each preference.
 
-    Arguments and errors are those of :class:`~srsoup_lightning.diffusion.process.Process`.
+    Arguments and errors are those of :class:`~srsoup_lightning.diffusion.process.Process`. A method that steers by
+    noise refuses an eta of 0.
     """
+
+    needs_noise: ClassVar[bool] = False
+    """Whether the method steers by the noise of a step, or needs it to tell copies of a latent apart."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.needs_noise and self.eta == 0:
+            raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
 
     @abc.abstractmethod
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
@@ -72,12 +81,12 @@ class Prefix(NamedTuple):
     Attributes:
         step: Number of steps done.
         x: Latents (K, C, H, W) of that level.
-        rewards: Rewards (K, M) of their previews, if the method has asked about them.
+        rewards: Rewards (K, M) of their previews at the last of these steps. Empty if the method has not asked.
     """
 
     step: int
     x: Tensor
-    rewards: Tensor | None = None
+    rewards: Tensor = torch.empty(0)
 
 
 @dataclass(frozen=True, kw_only=True)

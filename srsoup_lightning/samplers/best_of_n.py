@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
@@ -30,12 +31,7 @@ class BestOfN(Sampler):
         ValueError: A number is outside its range.
     """
 
-    pool: int = 96
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.pool < 1:
-            raise ValueError(f"pool is {self.pool}: give at least 1")
+    pool: int = at_least(1, default=96)
 
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
         """See :meth:`Sampler.sample`."""

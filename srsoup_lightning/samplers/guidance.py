@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import OnePreference, Prefix
@@ -34,37 +35,31 @@ class DSG(OnePreference):
         ValueError: An argument is outside its range, eta is 0, or the scalarisation is not linear.
     """
 
-    rate: float = 0.1
-    interval: int = 1
+    rate: float = at_least(0, default=0.1)
+    interval: int = at_least(1, default=1)
 
+    needs_noise: ClassVar[bool] = True
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.rate <= 1 or self.interval < 1:
-            raise ValueError(
-                f"rate is {self.rate}, interval {self.interval}: give a rate in [0, 1], an interval from 1"
-            )
-        if self.eta == 0 or self.scalarisation != "linear":
-            raise ValueError(
-                "DSG weighs gradients on the sphere of the noise: give eta above 0 and scalarisation linear"
-            )
+        if self.rate > 1 or self.scalarisation != "linear":
+            raise ValueError(f"rate {self.rate}, scalarisation {self.scalarisation}: give a rate in [0, 1], and linear")
 
     def search(self, problem: Problem, value: Value, noise: NoiseSource, prefix: Prefix, on_step: OnStep) -> Tensor:
         """See :meth:`OnePreference.search`."""
 
         def step(x: Tensor, index: int) -> tuple[Tensor, None]:
-            if problem.kernel.sigma(index) == 0 or index % self.interval:
-                prediction, gradient = problem.denoise(x, index), torch.zeros_like(x)
-            else:
-                prediction, gradient = self._gradient(problem, value, x, index)
+            guided = problem.kernel.sigma(index) > 0 and index % self.interval == 0
+            prediction, gradient = (
+                self._gradient(problem, value, x, index) if guided else (problem.denoise(x, index), x)
+            )
             mean, sigma = problem.kernel.transition(index, x, prediction)
             drawn = sigma * noise.step(index).unsqueeze(0)
-            if not gradient.any():
+            if not guided or not gradient.any():
                 return mean + drawn, None
             radius = gradient.numel() ** 0.5 * sigma
-            best = radius * gradient / gradient.norm()
-            mixed = drawn + self.rate * (best - drawn)
+            mixed = drawn + self.rate * (radius * gradient / gradient.norm() - drawn)
             return mean + radius * mixed / mixed.norm(), None
 
         return walk(problem, prefix.x, step, on_step, prefix.step)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import cos, pi
 from statistics import fmean
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -99,7 +99,8 @@ def cosine_schedule(steps: int, eta: float) -> DDIM:
 class _Projection:
     """Reward of the stand-in: the projection of an image on a direction."""
 
-    is_differentiable, on_cpu = True, False
+    is_differentiable: bool | None = True
+    on_cpu: ClassVar[bool] = False
 
     def __init__(self, direction: Tensor) -> None:
         self.direction = direction

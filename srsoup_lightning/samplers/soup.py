@@ -7,6 +7,7 @@ ICLR 2026.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -63,6 +64,8 @@ class SRSoup(Sampler):
     antithetic: bool = False
     preview: Preview = "guided"
 
+    needs_noise: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         counts = self._counts
@@ -75,8 +78,6 @@ class SRSoup(Sampler):
             for count in [*counts, *([self.surrogate.previews] if self.surrogate else [])]:
                 require_even(count)
         require_choice("preview", self.preview, Preview)
-        if self.eta == 0:
-            raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
         self.settings(())
 
     @property

@@ -31,7 +31,7 @@ def distinct(x: Tensor) -> tuple[Tensor, Tensor]:
 class Points(NamedTuple):
     """Distinct points that trajectories stand at, U of them."""
 
-    index: Tensor  # (P,), each trajectory's point
+    indices: Tensor  # (P,), index of each trajectory's point
     means: Tensor  # (U, C, H, W), means of the transitions
     noise: Tensor  # (U, C, H, W), predicted noise
 
@@ -56,13 +56,13 @@ class Sources(NamedTuple):
             own_noise: Whether each trajectory is a source by itself. If not, all trajectories at one point are one.
             preview_all: Whether sources count whose candidates are previewed but not asked about.
         """
-        index, means, noise = points
+        indices, means, noise = points
         if own_noise:
-            means, noise = means[index], noise[index]
+            means, noise = means[indices], noise[indices]
         else:
             merged = coefficients.new_zeros(len(coefficients), len(means), coefficients.shape[2])
-            coefficients = merged.index_add_(1, index, coefficients)
-            at = index.unsqueeze(1).expand_as(counts)
+            coefficients = merged.index_add_(1, indices, coefficients)
+            at = indices.unsqueeze(1).expand_as(counts)
             counts = counts.new_zeros(len(means), counts.shape[1]).scatter_reduce(0, at, counts, "amax")
         used = (coefficients > 0).any(0)
         counts = counts * used
