@@ -112,10 +112,7 @@ class PipelineBackbone(Backbone):
 
     @abc.abstractmethod
     def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
-        """Inputs of the network that come from the prompt: one row, or two under guidance, the negative prompt first.
-
-        A tensor of the pipeline's own must not be changed in place.
-        """
+        """Inputs of the network from the prompt: one row, or two under guidance, the negative prompt first."""
 
     @abc.abstractmethod
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:

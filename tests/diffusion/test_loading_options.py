@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
     DiffusionPipeline,
     LCMScheduler,
     ModelMixin,
@@ -78,16 +77,13 @@ def test_a_replacement_that_isn_t_one_is_named_before_the_pipeline_is_loaded(
     option: str, pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LOAD, lambda *_: pytest.fail("the pipeline was loaded"))
-    for missing in ("no-such-part", str(tmp_path / "none"), str(tmp_path)):
-        refused(str(pipeline_folder), FileNotFoundError, f"no .* '{missing}': give a folder", **{option: missing})
+    refused(str(pipeline_folder), FileNotFoundError, f"no .* '{tmp_path}': give a folder", **{option: str(tmp_path)})
+    with monkeypatch.context() as patched:  # of what can't be an id, the hub is not asked
+        patched.setattr(ModelMixin, "from_pretrained", lambda *_, **__: pytest.fail("diffusers was asked"))
+        for missing in ("no-such-part", str(tmp_path / "none"), "/no/such/part", "./no-such-part", "a/folder/deeper"):
+            refused(str(pipeline_folder), FileNotFoundError, f"no .* '{missing}': give a folder", **{option: missing})
     strange = pipeline_folder / ("unet" if option == "vae" else "vae")
     refused(str(pipeline_folder), ValueError, f"{strange}' is no [AU]\\w+: ", **{option: str(strange)})
-
-
-def test_the_hub_is_not_asked_for_what_can_t_be_its_id(pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AutoencoderKL, "from_pretrained", lambda *_, **__: pytest.fail("diffusers was asked"))
-    for missing in ("no-such-part", "/no/such/part", "./no-such-part", "a/folder/deeper"):
-        refused(str(pipeline_folder), FileNotFoundError, f"no vae '{missing}': give a folder", vae=missing)
 
 
 def test_a_network_with_holes_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
@@ -117,11 +113,6 @@ def test_stable_diffusion_3_does_without_its_t5(saved: Callable[[str], Path]) ->
 
 def test_a_pipeline_saved_without_its_t5_needs_no_word_about_it(saved: Callable[[str], Path]) -> None:
     assert load_backbone(str(saved("SD 3 without T5"))).pipeline.text_encoder_3 is None
-
-
-def test_an_unknown_component_to_leave_out_is_named(pipeline_folder: Path) -> None:
-    for unknown in ("text_encoder_3", "_class_name"):
-        refused(str(pipeline_folder), ValueError, f"omit names '{unknown}': .* scheduler, .* vae", omit=(unknown,))
 
 
 def test_a_pickle_that_is_not_loaded_is_no_reason_to_refuse(saved: Callable[[str], Path], tmp_path: Path) -> None:
@@ -162,23 +153,39 @@ def test_a_user_s_own_backbone_is_taken(pipeline_folder: Path, tmp_path: Path) -
     refused(str(folder), ValueError, "is a NextYearsPipeline, which diffusers .* doesn't have: update it", **vars(own))
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("", "can't be imported"),
-        ("OfThisFile", "can't be imported .*: give package.module.Class"),
-        (".module.Class", "can't be imported"),
-        ("no_such_package.module.Class", "can't be imported .*no_such_package"),
-        (f"{__name__}.NoSuchClass", "can't be imported .*NoSuchClass"),
-        (
-            f"{__name__}.Loading",
-            "is no PipelineBackbone: derive it from srsoup_lightning.diffusion.pipeline_backbone.PipelineBackbone",
-        ),
-        (f"{__name__}.make", "is no PipelineBackbone"),
-    ],
-)
-def test_a_backbone_that_isn_t_one_is_named(path: str, message: str, pipeline_folder: Path) -> None:
-    refused(str(pipeline_folder), ValueError, f"loading.backbone '{path}' {message}", backbone=path)
+IMPORT, HERE = "can't be imported", __name__
+BASE = "srsoup_lightning.diffusion.pipeline_backbone.PipelineBackbone"
+CLASS = "scheduler names the class {!r}: give one of diffusers'"
+WRONG: list[tuple[dict[str, object], str]] = [
+    *(({"omit": (name,)}, f"omit names '{name}': .* scheduler, .* vae") for name in ("text_encoder_3", "_class_name")),
+    *(({"omit": (name,)}, f"omit names '{name}', which no picture is drawn without") for name in ("unet", "vae")),
+    *(({"scheduler": {"_class_name": name}}, CLASS.format(name)) for name in ("LCM", "UNet2DConditionModel", 3)),
+    ({"scheduler": {"spacing": 1}}, "scheduler has no .spacing.: the entries of a DDIMScheduler are .*_spacing"),
+    *(
+        ({"backbone": path}, f"loading.backbone '{path}' {message}")
+        for path, message in {
+            "": IMPORT,
+            "OfThisFile": f"{IMPORT} .*: give package.module.Class",
+            ".module.Class": IMPORT,
+            "no_such_package.module.Class": f"{IMPORT} .*no_such_package",
+            f"{HERE}.NoSuchClass": f"{IMPORT} .*NoSuchClass",
+            f"{HERE}.Loading": f"is no PipelineBackbone: derive it from {BASE}",
+            f"{HERE}.make": "is no PipelineBackbone",
+        }.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG)
+def test_a_wrong_option_is_named_before_the_pipeline_is_loaded(
+    options: dict[str, object], message: str, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOAD, lambda *_: pytest.fail("the pipeline was loaded"))
+    refused(str(pipeline_folder), ValueError, message, **options)
+
+
+def test_a_value_that_the_scheduler_does_not_take_is_named(pipeline_folder: Path) -> None:
+    refused(str(pipeline_folder), ValueError, "makes no DDIMScheduler: wave", scheduler={"beta_schedule": "wave"})
 
 
 def test_a_variant_of_the_weights_is_loaded_where_it_is_named(
@@ -209,18 +216,6 @@ def test_another_scheduler_makes_consistency_steps(pipeline_folder: Path) -> Non
     judge.set_timesteps(4)
     assert schedule.times == tuple(judge.timesteps.tolist())
     assert isinstance(schedule.kernel, Renoising)
-
-
-def test_a_scheduler_that_isn_t_one_is_named_before_the_pipeline_is_loaded(
-    pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused(str(pipeline_folder), ValueError, "makes no DDIMScheduler: wave", scheduler={"beta_schedule": "wave"})
-    monkeypatch.setattr(LOAD, lambda *_: pytest.fail("the pipeline was loaded"))
-    for name in ("LCM", "UNet2DConditionModel", 3):
-        message = f"scheduler names the class {name!r}: give one of diffusers'"
-        refused(str(pipeline_folder), ValueError, message, scheduler={"_class_name": name})
-    message = "scheduler has no 'spacing': the entries of a DDIMScheduler are .*timestep_spacing"
-    refused(str(pipeline_folder), ValueError, message, scheduler={"spacing": "trailing"})
 
 
 def test_a_revision_of_a_hub_id_is_asked_for_of_index_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,9 +311,3 @@ def test_a_whole_pipeline_is_offloaded_from_the_device_of_the_backbone(
     monkeypatch.setattr(backbone, "encode_prompt", lambda *_: {"encoder_hidden_states": torch.zeros(1, 16, 32)})
     backbone.bind("cat", **OPTIONS)
     assert calls == [torch.device("meta")]
-
-
-@pytest.mark.parametrize("component", ["unet", "vae"])
-def test_a_component_that_no_picture_is_drawn_without_is_not_omitted(pipeline_folder: Path, component: str) -> None:
-    with pytest.raises(ValueError, match=f"omit names '{component}', which no picture is drawn without"):
-        load_backbone(str(pipeline_folder), Loading(omit=(component,)))

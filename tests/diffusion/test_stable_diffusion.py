@@ -109,7 +109,12 @@ def test_chunks_of_the_batch_change_nothing() -> None:
     preferences = Preferences.lattice(names, 2)
     denoiser = shared("SD").bind(PROMPT, num_inference_steps=3, guidance_scale=5.0, eta=1.0)
     pictures = [
-        run(Auto(num_inference_steps=3, candidates=2, max_batch=size), preferences, rewards, denoiser=denoiser).images
+        run(
+            Auto(num_inference_steps=3, candidates=4, selection=None, max_batch=size),
+            preferences,
+            rewards,
+            denoiser=denoiser,
+        ).images
         for size in (3, 64)
     ]
     torch.testing.assert_close(*pictures, rtol=0, atol=1e-3)
