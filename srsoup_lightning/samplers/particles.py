@@ -25,14 +25,13 @@ class FKSteering(OnePreference):
     K particles are scored at R steps and resampled after each, by weights ``exp(lambda max r)``. Here r is the value of
     a particle's previews so far, in standard deviations of the first ones. The best particle is returned. Preferences
     share the steps up to the first scores. Queries: ``K M`` for these, and for each preference ``K (R - 1)`` of each
-    reward with weight. Network evaluations: those of K samples for each preference, less the shared steps.
+    reward with weight. Network evaluations: those of K samples for each preference, less the shared steps. Errors
+    are those of :class:`OnePreference`.
 
     Args:
         particles: Number K of particles, at least 2.
         inverse_temperature: lambda, at least 0.
         scorings: Number R of steps whose previews are scored, at least 1. They are spread evenly up to the last step.
-
-    Errors are those of :class:`OnePreference`.
     """
 
     particles: int = at_least(2, default=4)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
+from torch.distributions import Normal
 
-from srsoup_lightning.diffusion.transition import DDIM, PredictionType, dynamic_threshold, predict
+from srsoup_lightning.diffusion.flow import FlowAncestral, FlowCPS, FlowSDE
+from srsoup_lightning.diffusion.transition import DDIM, Kernel, Prediction, PredictionType, dynamic_threshold, predict
 
 TYPES = ["epsilon", "sample", "v_prediction"]
 
@@ -119,3 +121,59 @@ def test_bad_predictions_are_refused() -> None:
         predict(x, x, 0.0, "epsilon")
     with pytest.raises(ValueError, match="'flow' is unknown: choose from epsilon, sample, v_prediction"):
         predict(x, x, 0.5, "flow")
+
+
+# Densities, forward noise and deterministic twins.
+
+KERNELS = {
+    "ddim": DDIM((0.1, 0.4, 0.9, 0.99), 0.7),
+    "ancestral": FlowAncestral((1.0, 0.7, 0.4, 0.1), 0.9),
+    "cps": FlowCPS((1.0, 0.7, 0.4, 0.1), 0.6),
+    "sde": FlowSDE((0.9, 0.7, 0.4, 0.1), 0.7),
+}
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_the_log_density_and_its_gradient_are_those_of_the_normal_distribution(kernel: Kernel) -> None:
+    x, x0, noise, z = (normal(5, 2, 3, 3, seed=seed) for seed in range(4))
+    x0.requires_grad_()
+    transition = kernel.transition(1, x, Prediction(x0, noise))
+    drawn = transition.draw(z).detach()
+    expected = Normal(transition.mean, transition.sigma).log_prob(drawn).flatten(1).mean(1)
+    torch.testing.assert_close(transition.log_prob(drawn), expected)
+    values = (transition.log_prob(drawn), expected)
+    ours, theirs = (torch.autograd.grad(value.sum(), x0, retain_graph=True)[0] for value in values)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_deterministic_step_has_no_density() -> None:
+    transition = DDIM((0.1, 1.0), 1.0).transition(0, normal(1, 2), Prediction(normal(1, 2), normal(1, 2)))
+    with pytest.raises(ValueError, match=r"sigma is 0: .* Give eta above 0, .* FlowSDE"):
+        transition.log_prob(normal(1, 2))
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_the_deterministic_twin_jumps_along_the_prediction(kernel: Kernel) -> None:
+    twin = kernel.deterministic()
+    x0, noise = normal(2, 3, seed=1), normal(2, 3, seed=2)
+    for step in range(kernel.steps):
+        signal, spread = kernel.shares(step)
+        x = signal * x0 + spread * noise
+        transition = twin.transition(step, x, Prediction(x0, noise))
+        assert transition.sigma == 0
+        torch.testing.assert_close(transition.mean, kernel.jump(step + 1, Prediction(x0, noise)))
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_renoising_keeps_the_marginals(kernel: Kernel) -> None:
+    """Of latents ``signal x0 + noise z``, it makes those of the noisier level: the same signal, the same variance."""
+    level, to = 3, 1
+    x0, count = normal(1, 1, seed=1), 200_000
+    here, there = kernel.shares(level), kernel.shares(to)
+    x = here.signal * x0 + here.noise * normal(count, 1, seed=2)
+    noisier = kernel.renoise(level, x, to, normal(count, 1, seed=3))
+    assert float(noisier.mean()) == pytest.approx(there.signal * float(x0), abs=0.01)
+    assert float(noisier.var()) == pytest.approx(there.noise**2, rel=0.02)
+    torch.testing.assert_close(kernel.renoise(level, x, level, x), x)
+    with pytest.raises(ValueError, match="level 2 is cleaner than level 1: renoise to a level of at most 1"):
+        kernel.renoise(1, x, 2, x)
