@@ -91,6 +91,8 @@ def _counts(ledgers: list[Ledger], soups: int, caption: str | None) -> Table:
         table.add_column(heading, justify="right" if heading else "left")
     rows = {literal(f"queries of {name}"): [ledger.queries[name] for ledger in ledgers] for name in ledgers[0].queries}
     rows["network evaluations"] = [ledger.nfe for ledger in ledgers]
+    if any(ledger.gradients for ledger in ledgers):
+        rows["gradient evaluations"] = [ledger.gradients for ledger in ledgers]
     rows["decodes"] = [ledger.decodes for ledger in ledgers]
     for name, counts in rows.items():
         about = "" if len(set(counts)) == 1 else "about "

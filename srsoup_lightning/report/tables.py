@@ -60,12 +60,13 @@ def cost_lines(run: Run, box: Box | None = None) -> str:
     queries = ", ".join(
         f"{count / soups:,.0f} queries of {name}{_no_queries(name, spent)}" for name, count in spent.queries.items()
     )
+    gradients = f"{spent.gradients / soups:,.0f} gradient evaluations, " if spent.gradients else ""
     directory = RunDirectory(run.root)
     source = "the box of this run's extremes" if box is None else "the given box"
     lines = [
         f"hypervolume  {mean_hypervolume(run, box):.3f}, mean over soups, in {source}",
-        f"cost a soup  {queries}, {spent.nfe / soups:,.0f} network evaluations, {spent.decodes / soups:,.0f} decodes, "
-        f"{spent.seconds / soups:.1f} s on {spent.device}",
+        f"cost a soup  {queries}, {spent.nfe / soups:,.0f} network evaluations, {gradients}"
+        f"{spent.decodes / soups:,.0f} decodes, {spent.seconds / soups:.1f} s on {spent.device}",
         f"pictures     {directory.root / 'samples'}",
         f"sheets       {directory.sheets}",
     ]
