@@ -1,10 +1,10 @@
 """What TensorBoard costs a run, and how it looks: ``python -m benchmarks.charts measure``.
 
-The demo's soups are made through a Trainer whose ParetoLogger has a clock around each of its hooks and around the
-on_step, so that the time it took is a share of the very run it took part in. The first soup is left out: it imports
-and opens what the others use. ``python -m benchmarks.charts screenshot`` makes the picture in docs/tensorboard.md, of
-two runs of 10 steps in runs/FixedSoup and runs/Auto: ``animals`` with 4 candidates and 4 steps of soup, and
-``animals_auto`` with 5 divisions, 3 candidates, 6 previews and a pool of 24.
+The demo's soups are made through a Trainer whose ParetoLogger has a clock around each of its hooks and around its
+on_step callback, so that the time it took is a share of the very run it took part in. The first soup is left out,
+because it imports and opens files for the others. ``python -m benchmarks.charts screenshot`` makes the picture in
+docs/tensorboard.md, of two runs of 10 steps in runs/FixedSoup and runs/Auto: ``animals`` with 4 candidates and 4 steps
+of soup, and ``animals_auto`` with 5 divisions, 3 candidates, 6 previews and a pool of 24.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.pipeline import Loading, load_backbone
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.samplers import Never, Problem, SRSoup, StepState
-from srsoup_lightning.search.closeness import Measure, closeness
+from srsoup_lightning.search.closeness import Measure
 
 PROMPTS = ("a fox", "a bear", "a frog", "a turtle")  # none of the benchmark's own
 PROBES = 4
@@ -64,14 +64,14 @@ def main(
 
 @dataclass(frozen=True)
 class Watched(Never):
-    """The weighted sum, with a look at where everyone stands before each step."""
+    """The weighted sum, with a callback that is given the state before each step."""
 
     look: Callable[[StepState], None]
 
-    def share(self, standing: StepState) -> Tensor:
+    def share(self, state: StepState) -> Tensor:
         """See :meth:`Sharing.share`."""
-        self.look(standing)
-        return super().share(standing)
+        self.look(state)
+        return super().share(state)
 
 
 @torch.inference_mode()
@@ -79,41 +79,41 @@ def _compare(
     backbone: Backbone, prompt: str, seed: int, steps: list[int], divisions: int, candidates: int, judged: int
 ) -> list[dict[str, float | str]]:
     """The rows of one prompt and seed; the judging candidates are drawn apart from the trajectories' own."""
-    problem = Problem(backbone.bind(prompt, **COMMON), jpeg_and_clip(), max_batch=64, prompt=prompt)
+    problem = Problem(backbone.bind(prompt, **COMMON), jpeg_and_clip(), 64, prompt)
     apart = NoiseSource(prompt, seed + 1_000_000, problem.shape)
     rows: list[dict[str, float | str]] = []
 
-    def look(standing: StepState) -> None:
-        if standing.step in steps:
-            draws = apart.candidates(judged, standing.step)
-            rows.extend(_pairs(standing, _ask(problem, standing, draws)))
+    def look(state: StepState) -> None:
+        if state.step in steps:
+            draws = apart.candidates(judged, state.step)
+            rows.extend(_pairs(state, _ask(problem, state, draws)))
 
     sampler = SRSoup(**COMMON, candidates=candidates, sharing=Watched(look))
     sampler.run(problem, Preferences.lattice(problem.rewards, divisions), prompt, seed)
     return rows
 
 
-def _ask(problem: Problem, standing: StepState, draws: Tensor) -> Tensor:
+def _ask(problem: Problem, state: StepState, draws: Tensor) -> Tensor:
     """Rewards (P, M, N) of common draws (N, *shape) at every trajectory."""
-    x = (standing.means.unsqueeze(1) + standing.sigma * draws).flatten(0, 1)
+    x = (state.means.unsqueeze(1) + state.sigma * draws).flatten(0, 1)
     everything = torch.ones(len(x), len(problem.rewards), dtype=torch.bool)
-    scores, _ = problem.query(x, standing.step + 1, everything)
-    return scores.unflatten(0, (len(standing.means), len(draws))).transpose(1, 2)
+    scores, _ = problem.query_previews(x, state.step + 1, everything)
+    return scores.unflatten(0, (len(state.means), len(draws))).transpose(1, 2)
 
 
-def _pairs(standing: StepState, answers: Tensor) -> Iterator[dict[str, float | str]]:
-    weights = standing.preferences
-    near = {measure: closeness(standing, measure) for measure in get_args(Measure)}
+def _pairs(state: StepState, answers: Tensor) -> Iterator[dict[str, float | str]]:
+    weights = state.preferences
+    near = {measure: state.closeness(measure) for measure in get_args(Measure)}
     probed = torch.stack([torch.corrcoef(answers[:, j, :PROBES]) for j in range(answers.shape[1])], dim=2)
     agreed = torch.stack([torch.corrcoef(answers[:, j]) for j in range(answers.shape[1])], dim=2)
     for p in range(len(weights)):
         for s in range(len(weights)):
             for j, reward in enumerate(("jpeg", "clip")):
                 yield {
-                    "step": standing.step,
-                    "sigma": standing.sigma,
+                    "step": state.step,
+                    "sigma": state.sigma,
                     "reward": reward,
-                    "on_step": float(weights[p, 0]),
+                    "listener": float(weights[p, 0]),
                     "supplier": float(weights[s, 0]),
                     **{f"closeness of {measure}": float(table[p, s]) for measure, table in near.items()},
                     "probe_correlation": float(probed[p, s, j]),

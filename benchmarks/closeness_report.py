@@ -41,7 +41,7 @@ def main(
         table: Where the table goes.
         figure: Where the figure goes.
     """
-    pairs = [row for row in map(json.loads, rows.read_text().splitlines()) if row["on_step"] != row["supplier"]]
+    pairs = [row for row in map(json.loads, rows.read_text().splitlines()) if row["listener"] != row["supplier"]]
     table.write_text(as_markdown(pairs) + "\n\n" + price_list(pairs) + "\n")
     drawn = Figure(figsize=(11, 3.6), layout="constrained")
     for panel, reward in zip(drawn.subplots(1, 2), ("jpeg", "clip"), strict=True):

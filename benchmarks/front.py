@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rewards import CLIPScore, JPEGCompressibility, Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
-from srsoup_lightning.diffusion.loading.pipeline import Loading
+from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.pareto import Hypervolume, Scale, utility
 from srsoup_lightning.pareto.scale import HIGH, LOW
@@ -27,12 +27,12 @@ Run = Callable[[Sampler, Sequence[str], Sequence[int]], list[Soup]]
 
 
 def jpeg_and_clip() -> RewardOracle:
-    """The two rewards of the demo, for benchmarks that work below the module."""
-    return RewardOracle({"jpeg": JPEGCompressibility().score, "clip": CLIPScore("tiny-clip").score}, on_cpu=["jpeg"])
+    """Return an oracle of the demo's two rewards, for benchmarks that work below the module."""
+    return RewardOracle({"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip")})
 
 
 def runner(pipeline: str, rewards: Mapping[str, Reward], preferences: Preferences, loading: Loading = Loading()) -> Run:
-    """A function that makes the soups of some prompts and seeds with a sampler; the model is loaded once."""
+    """Return a function that makes the soups of prompts and seeds with a sampler. The model is loaded once."""
     trainer = L.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
     module = SRSoupModule(pipeline, dict(rewards), BaseModel(), preferences, loading=loading)
 

@@ -24,8 +24,10 @@ from diffusers import (
 )
 from jsonargparse import auto_cli
 from rich.console import Console
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from rewards import Reward
 from srsoup_lightning import Preferences
 from srsoup_lightning.builtin import PIPELINES
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
@@ -107,11 +109,23 @@ def _problem(backbone: PipelineBackbone, max_batch: int) -> Problem:
         guidance_scale=SAMPLER.guidance_scale,
         eta=SAMPLER.eta,
     )
-    judges = {
-        "bright": lambda images, prompts: images.mean((1, 2, 3)),
-        "red": lambda images, prompts: images[:, 0].mean((1, 2)),
-    }
-    return Problem(denoiser, RewardOracle(judges), max_batch)
+    return Problem(denoiser, RewardOracle({"bright": Bright(), "red": Red()}), max_batch)
+
+
+class Bright(Reward):
+    """Mean of all channels."""
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """See :meth:`Reward.score`."""
+        return images.mean((1, 2, 3))
+
+
+class Red(Reward):
+    """Mean of the red channel."""
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """See :meth:`Reward.score`."""
+        return images[:, 0].mean((1, 2))
 
 
 def sd15() -> StableDiffusion:
@@ -154,10 +168,10 @@ MODELS: dict[str, Callable[[], PipelineBackbone]] = {"sd15": sd15, "sdxl": sdxl,
 
 
 def _pipeline(unet: dict[str, object], widths: tuple[int, ...], second_text_encoder: bool = False) -> DiffusionPipeline:
-    """Random weights in bfloat16; the words are those of the shipped pipeline's tokenizer."""
+    """Random weights in bfloat16, with the tokenizer of the builtin pipeline."""
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(str(PIPELINES.find("tiny-animals")), subfolder="tokenizer")
-    parts = {
+    components = {
         "vae": AutoencoderKL(
             block_out_channels=widths,
             down_block_types=("DownEncoderBlock2D",) * len(widths),
@@ -174,11 +188,11 @@ def _pipeline(unet: dict[str, object], widths: tuple[int, ...], second_text_enco
         large = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
         second = CLIPTextModelWithProjection(CLIPTextConfig(**large, projection_dim=1280))
         pipeline = StableDiffusionXLPipeline(
-            **parts, text_encoder_2=second, tokenizer_2=tokenizer, add_watermarker=False
+            **components, text_encoder_2=second, tokenizer_2=tokenizer, add_watermarker=False
         )
     else:
         unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        pipeline = StableDiffusionPipeline(**parts, **unchecked)
+        pipeline = StableDiffusionPipeline(**components, **unchecked)
     return pipeline.to(torch.bfloat16)
 
 

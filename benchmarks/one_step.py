@@ -54,8 +54,8 @@ def main(
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     setting = SETTINGS["two rewards"]
-    judges = {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip")}
-    moments = unsteered_moments(SCALES, judges, prompts, 64, Loading(dtype=dtype))
+    rewards = {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip")}
+    moments = unsteered_moments(SCALES, rewards, prompts, 64, Loading(dtype=dtype))
     backbone = load_backbone("tiny-animals", Loading(dtype=dtype))
     done = {(row["prompt"], row["seed"]) for row in read_rows(out)}
     for prompt in prompts:
@@ -72,10 +72,8 @@ def measure(
     backbone: Backbone, preferences: Preferences, scale: Scale, prompt: str, seed: int, steps: list[int]
 ) -> Iterator[dict[str, float | str]]:
     """The rows of one soup: mean gain over its preferences in all rewards weighted, and in each."""
-    problem, without_noise = (
-        Problem(backbone.bind(prompt, **COMMON | {"eta": eta}), jpeg_and_clip(), max_batch=64, prompt=prompt)
-        for eta in (COMMON["eta"], 0.0)
-    )
+    problem = Problem(backbone.bind(prompt, **COMMON), jpeg_and_clip(), 64, prompt)
+    without_noise = problem.reschedule(problem.kernel.steps, eta=0.0)
     weights, noise = preferences.weights, NoiseSource(prompt, seed, problem.shape, problem.device)
     for step, moved in walk(WAYS, problem, weights, noise, steps):
         floor = scale.standardise(finish(without_noise, moved.pop("unsteered"), step + 1))
@@ -88,23 +86,23 @@ def measure(
 def walk(
     ways: Mapping[str, SRSoup], problem: Problem, weights: Tensor, noise: NoiseSource, steps: list[int]
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Each of `steps` that is searched, and where every way and an "unsteered" step lead to, (P, C, H, W) each.
+    """Yield each of `steps` that is searched, with the latents (P, C, H, W) after it: of every way, and "unsteered".
 
-    All start where the first way's soup of preferences `weights` (P, M) stands, and know what it has learned.
+    All ways start from the latents of the first way's soup of preferences `weights` (P, M), with its surrogate.
     """
     leader, *others = ways
-    steering = ways[leader].steering(problem, weights, noise)
-    first, x = ways[leader].start(steering, lambda _: None)
+    trajectories = ways[leader].trajectories(problem, weights, noise)
+    first, x = ways[leader].start(trajectories, lambda _: None)
     for step in range(first, problem.kernel.steps):
         moved = {}
         if step in steps:
             for way in others:
-                other = ways[way].steering(problem, weights, noise)
-                other.learned = deepcopy(steering.learned)
+                other = ways[way].trajectories(problem, weights, noise)
+                other.learned = deepcopy(trajectories.learned)
                 moved[way], _ = other.step(x, step)
-            mean, sigma = problem.kernel.transition(step, x, problem.denoise(x, step))
-            moved["unsteered"] = mean + sigma * noise.step(step)
-        x, _ = steering.step(x, step)
+            transition = problem.kernel.transition(step, x, problem.denoise(x, step))
+            moved["unsteered"] = transition.draw(noise.step(step))
+        x, _ = trajectories.step(x, step)
         if moved:
             yield step, {leader: x, **moved}
 
@@ -112,7 +110,7 @@ def walk(
 def finish(problem: Problem, x: Tensor, level: int) -> Tensor:
     """Scores (P, M) of the pictures that latents x (P, C, H, W) of a level lead to, where eta is 0."""
     for step in range(level, problem.kernel.steps):
-        x, _ = problem.kernel.transition(step, x, problem.denoise(x, step))
+        x = problem.kernel.transition(step, x, problem.denoise(x, step)).mean
     scores, _ = problem.score(problem.decode(x))
     return scores.cpu()
 

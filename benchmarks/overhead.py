@@ -84,8 +84,8 @@ def _bare_rates(backbone: Backbone, previewing: Backbone, batch: int) -> dict[st
         f"decode by {PREVIEW}": _seconds(lambda: with_tiny.decode_preview(x)) / batch,
     }
     return rates | {
-        name: _seconds(lambda score=score: score(images, [PROMPT] * batch)) / batch
-        for name, score in jpeg_and_clip().rewards.items()
+        name: _seconds(lambda reward=reward: reward.score(images, [PROMPT] * batch)) / batch
+        for name, reward in jpeg_and_clip().rewards.items()
     }
 
 

@@ -116,27 +116,27 @@ def measure_methods(
 ) -> None:
     """Append the missing rows of methods by name; the other arguments are those of :func:`main`."""
     out.mkdir(parents=True, exist_ok=True)
-    judges = {name: make() for name, make in REWARDS.items()}
-    moments = unsteered_moments(out / "unsteered.jsonl", judges, prompts, unsteered, Loading(dtype=loading.dtype))
+    rewards = {name: make() for name, make in REWARDS.items()}
+    moments = unsteered_moments(out / "unsteered.jsonl", rewards, prompts, unsteered, Loading(dtype=loading.dtype))
     for name in settings:
         setting = SETTINGS[name]
-        rewards = {reward: judges[reward] for reward in setting.rewards}
-        run = runner("tiny-animals", rewards, setting.preferences, loading)
+        chosen = {reward: rewards[reward] for reward in setting.rewards}
+        run = runner("tiny-animals", chosen, setting.preferences, loading)
         scales = {prompt: scale_of(moments[prompt], setting.rewards) for prompt in prompts}
         made_with = {"setting": name, "dtype": loading.dtype, "threads": torch.get_num_threads()}
         _measure_setting(out / "soups.jsonl", run, scales, made_with, methods, seeds)
 
 
 def unsteered_moments(
-    path: Path, judges: dict[str, Reward], prompts: list[str], samples: int, loading: Loading
+    path: Path, rewards: dict[str, Reward], prompts: list[str], samples: int, loading: Loading
 ) -> dict[str, dict]:
     """Each prompt's row of moments {reward: [mean, standard deviation]}, read where known and measured where not."""
     known = {row["prompt"]: row for row in read_rows(path) if row["samples"] == samples}
-    run = runner("tiny-animals", judges, Preferences.lattice(list(judges), 1), loading)
+    run = runner("tiny-animals", rewards, Preferences.lattice(list(rewards), 1), loading)
     for prompt in prompts:
         if prompt not in known:
             scale = unsteered_scales(run, BaseModel(**COMMON), [prompt], samples)[prompt]
-            moments = dict(zip(judges, torch.stack([scale.zero, scale.unit], 1).tolist(), strict=True))
+            moments = dict(zip(rewards, torch.stack([scale.zero, scale.unit], 1).tolist(), strict=True))
             known[prompt] = {"prompt": prompt, "samples": samples, "moments": moments}
             append_rows(path, [known[prompt]])
     return known

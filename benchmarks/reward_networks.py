@@ -41,7 +41,7 @@ CHAT = (
 
 
 def save_clip(folder: Path) -> None:
-    """A CLIP of the size of ViT-B/32, and the shipped CLIP's words."""
+    """A CLIP of the size of ViT-B/32, and the builtin CLIP's words."""
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(str(CLIP_MODELS.find("tiny-clip")))
     text = {

@@ -14,7 +14,7 @@ from benchmarks.one_step_report import as_markdown, draw
 from benchmarks.query_efficiency import append_rows
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.samplers import Auto, BaseModel, Problem, WeightedSum
-from tests.samplers.toys import SHAPE, bind, judges, lattice, linears, run
+from tests.samplers.toys import SHAPE, bind, lattice, linears, oracle, run
 
 SHORT = {"num_inference_steps": 6}
 LEADER = Auto(**SHORT)
@@ -25,7 +25,7 @@ WEIGHTS = PREFERENCES.weights.roll(1, 0)  # in another order than the soup's own
 
 def problem(eta: float = 1.0) -> Problem:
     sampler = BaseModel(**SHORT, eta=eta)
-    return Problem(bind(sampler), judges(linears(2)), max_batch=64)
+    return Problem(bind(sampler), oracle(linears(2)), 64)
 
 
 def walked(steps: list[int]) -> dict[int, dict[str, torch.Tensor]]:
