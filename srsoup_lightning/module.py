@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -52,6 +53,7 @@ class SRSoupModule(L.LightningModule):
         oracle: The rewards, as samplers ask them.
         account: Account of limits and budgets.
         max_batch: Size of the batches, once the Trainer has set the module up.
+        on_max_batch: Called with the size that "auto" comes to, in the first process, before any other has the size.
         step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
 
     Raises:
@@ -84,6 +86,7 @@ class SRSoupModule(L.LightningModule):
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self.forecast = Forecast(sampler, preferences)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
+        self.on_max_batch: Callable[[int], None] | None = None
         self._batch: BatchSize | None = None
         self.step_callbacks: list[OnStep] = []
         self.strict_loading = False  # checkpoints lack frozen weights
@@ -169,6 +172,8 @@ class SRSoupModule(L.LightningModule):
                 backbone.to(self.trainer.strategy.root_device)
                 denoiser = self.problem("").denoiser
                 self.max_batch = fastest_batch(lambda x: denoiser.denoise(x, 0), denoiser.shape, denoiser.device)
+                if self.on_max_batch is not None:
+                    self.on_max_batch(self.max_batch)
             self.max_batch = self.trainer.strategy.broadcast(self.max_batch)
             self._batch = None
 

@@ -10,6 +10,7 @@ import os
 import runpy
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -40,17 +41,21 @@ def arguments(root: Path, seeds: int, processes: int = 1, strategy: str = "auto"
     return [str(root), str(seeds), str(processes), strategy, str(pause)]
 
 
-def start(command: list[str]) -> ForkServerProcess:
-    """Start the command line with these arguments, as the leader of a process group of its own."""
+def start(command: list[str], run: Callable[[list[str]], None] | None = None) -> ForkServerProcess:
+    """Start `run`, or else the command line, with these arguments, as the leader of a process group of its own."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([MODULE])
-    process = server.Process(target=_lead, args=(command,))
+    process = server.Process(target=_lead, args=(command, run or _run_module))
     process.start()
     return process
 
 
-def _lead(command: list[str]) -> None:
+def _lead(command: list[str], run: Callable[[list[str]], None]) -> None:
     os.setsid()
+    run(command)
+
+
+def _run_module(command: list[str]) -> None:
     sys.argv = ["", *command]
     runpy.run_module(MODULE, run_name="__main__", alter_sys=True)  # Lightning's ddp starts this module again
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import yaml
@@ -54,18 +55,18 @@ class SaveRunConfig(SaveConfigCallback):
             )
         if self._is_auto() and isinstance(found.max_batch, int):
             module.max_batch = self.config[MAX_BATCH] = found.max_batch
+        elif self._is_auto():
+            module.on_max_batch = partial(self._save_max_batch, trainer, module)
         super().setup(trainer, pl_module, stage)
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the ``max_batch`` that the module has found, before this process makes a soup."""
-        if self._is_auto():
-            self.config[MAX_BATCH] = cast("SRSoupModule", pl_module).max_batch
-            if trainer.is_global_zero:
-                self.save_config(trainer, pl_module, "predict")
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the config beside the results."""
         write_atomically(RunDirectory(trainer.default_root_dir).config, self._dump().encode())
+
+    def _save_max_batch(self, trainer: Trainer, module: SRSoupModule, size: int) -> None:
+        """Write the number that "auto" came to. Other processes wait for it, so that no soup is there before it."""
+        self.config[MAX_BATCH] = size
+        self.save_config(trainer, module, "predict")
 
     def _dump(self) -> str:
         return self.parser.dump(self.config, skip_none=False)

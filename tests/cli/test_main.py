@@ -15,32 +15,29 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import yaml
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from srsoup_lightning import __version__
 from srsoup_lightning.cli.commands import COMMANDS
 from srsoup_lightning.cli.main import main
 from srsoup_lightning.runs.directory import RunDirectory
+from tests.callbacks.test_callbacks import contents
+from tests.processes import start
 
-MODEL: dict[str, Any] = {
-    "pipeline": {"class_path": "tests.conftest.MixtureBackbone"},
-    "rewards": {
-        "red": {"class_path": "tests.conftest.Channel", "init_args": {"channel": 0}},
-        "blue": {"class_path": "tests.conftest.Channel", "init_args": {"channel": 2}},
-    },
-    "sampler": {
-        "class_path": "srsoup_lightning.samplers.SRSoup",
-        "init_args": {
-            "num_inference_steps": 5,
-            "candidates": 4,
-            "max_batch": 64,
-            "sharing": {"class_path": "srsoup_lightning.samplers.FixedSoup", "init_args": {"start": 0, "end": 20}},
-        },
-    },
-    "preferences": {
-        "class_path": "srsoup_lightning.Preferences.lattice",
-        "init_args": {"rewards": ["red", "blue"], "divisions": 2},
-    },
+
+def component(class_path: str, **init_args: object) -> dict[str, Any]:
+    return {"class_path": class_path, "init_args": init_args}
+
+
+CHANNEL = "tests.conftest.Channel"
+SHARING = component("srsoup_lightning.samplers.FixedSoup", start=0, end=20)
+SOUP = {"num_inference_steps": 5, "candidates": 4, "max_batch": 64, "sharing": SHARING}
+MODEL = {
+    "pipeline": component("tests.conftest.MixtureBackbone"),
+    "rewards": {name: component(CHANNEL, channel=index) for name, index in (("red", 0), ("blue", 2))},
+    "sampler": component("srsoup_lightning.samplers.SRSoup", **SOUP),
+    "preferences": component("srsoup_lightning.Preferences.lattice", rewards=["red", "blue"], divisions=2),
 }
 
 
@@ -81,8 +78,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return Finished(config, RunDirectory(config.parent / "run"), shown.getvalue())
 
 
-def event_files(root: Path) -> list[str]:
-    return sorted({path.parent.relative_to(root).as_posix() for path in root.rglob("events.out.tfevents.*")})
+def event_files(root: Path) -> set[str]:
+    return {path.parent.relative_to(root).as_posix() for path in root.rglob("events.out.tfevents.*")}
 
 
 def test_a_run_leaves_its_contract_and_charts_in_the_box_of_the_summary(finished: Finished) -> None:
@@ -91,7 +88,7 @@ def test_a_run_leaves_its_contract_and_charts_in_the_box_of_the_summary(finished
     assert len(list(run.image_rows())) == 2 * 3
     assert yaml.safe_load(run.config.read_text())["model"]["sampler"]["init_args"]["candidates"] == 6
     assert "hypervolume" in finished.shown
-    assert {"tensorboard", "tensorboard/front", "tensorboard/front/red1-blue0"} <= set(event_files(run.root))
+    assert {"tensorboard", "tensorboard/front", "tensorboard/front/red1-blue0"} <= event_files(run.root)
     events = EventAccumulator(str(run.tensorboard / "front/red1-blue0")).Reload()
     assert {"hypervolume", "utility"} <= set(events.Tags()["scalars"])
     assert len(list((run.tensorboard / "denoising").glob("*/0"))) == 1
@@ -100,14 +97,14 @@ def test_a_run_leaves_its_contract_and_charts_in_the_box_of_the_summary(finished
 def test_charts_can_be_left_out_or_put_elsewhere(config: Path) -> None:
     assert srsoup(config, "--trainer.logger", "false") == 0
     assert not event_files(config.parent)
-    logger = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger"}
-    logger["init_args"] = {"save_dir": str(config.parent / "mine"), "name": "soups", "version": "one"}
+    options = {"save_dir": str(config.parent / "mine"), "name": "soups", "version": "one"}
+    logger = component("lightning.pytorch.loggers.TensorBoardLogger", **options)
     assert srsoup(config, "--writer.overwrite", "true", "--trainer.logger", yaml.safe_dump(logger)) == 0
     assert {name.split("/")[0] for name in event_files(config.parent)} == {"mine"}
     assert "mine/soups/one/front/red1-blue0" in event_files(config.parent)
 
 
-def test_the_saved_config_makes_the_same_run_again_whatever_the_process_arguments(
+def test_the_saved_config_makes_the_same_run_again(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["pytest", "--nonsense"])
@@ -150,74 +147,61 @@ def preference(point: str) -> list[str]:
         (["--model.oracle.budgets", "{green: 9}"], "oracle.budgets names 'green', but the rewards are red, blue"),
     ],
 )
-def test_misuse_gets_one_line_before_any_sampling(
+def test_misuse_gets_one_line(
     config: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     assert srsoup(config, *options) != 0
-    captured = capsys.readouterr()
-    (line,) = captured.err.strip().splitlines()
+    (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("srsoup: error: ")
     assert message in line
     assert not RunDirectory(config.parent / "run").samples.exists()
 
 
-def test_a_second_run_into_one_directory_is_refused_and_changes_nothing(
-    finished: Finished, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = {path: path.read_bytes() for path in finished.run.root.rglob("*") if path.is_file()}
+def test_another_run_in_its_directory_changes_nothing(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(finished.run.root)
     assert srsoup(finished.config) == 1
     message = "holds a run of another config (model.sampler.init_args.candidates was 6, now 4): change it back"
     assert message in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in finished.run.root.rglob("*") if path.is_file()} == before
+    assert contents(finished.run.root) == before
 
 
-class Probe:
-    """Stands for the search of the fastest batch."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def __call__(self, *arguments: object) -> int:
-        self.asked += 1
-        return 3 + self.asked
-
-
-def test_the_batch_that_was_chosen_is_in_the_config_before_the_first_soup(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_chosen_batch_is_in_the_config_before_any_soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures depend on it to the last bit: the first part of a run decides for all."""
-    config = write_config(tmp_path)
-    run, probe, written = RunDirectory(tmp_path / "run"), Probe(), []
+    config, run, sizes, sent, written = write_config(tmp_path), RunDirectory(tmp_path / "run"), [4, 5], [], []
     options = ["--model.sampler.max_batch", "auto", "--trainer.logger", "false"]
-    real = RunDirectory.write
+    broadcast, write = SingleDeviceStrategy.broadcast, RunDirectory.write
 
-    def write(self: RunDirectory, soup: object) -> None:
-        written.append(yaml.safe_load(run.config.read_text())["model"]["sampler"]["init_args"]["max_batch"])
-        real(self, soup)
+    def saved() -> object:
+        return yaml.safe_load(run.config.read_text())["model"]["sampler"]["init_args"]["max_batch"]
 
-    monkeypatch.setattr(RunDirectory, "write", write)
-    monkeypatch.setattr("srsoup_lightning.module.fastest_batch", probe)
+    def broadcast_and_look(self: SingleDeviceStrategy, value: object, src: int = 0) -> object:
+        if type(value) is int:  # other processes get the number now, and need not wait from here on
+            sent.append((value, saved()))
+        return broadcast(self, value, src)
+
+    monkeypatch.setattr(SingleDeviceStrategy, "broadcast", broadcast_and_look)
+    monkeypatch.setattr(RunDirectory, "write", lambda *arguments: (written.append(saved()), write(*arguments)))
+    monkeypatch.setattr("srsoup_lightning.module.fastest_batch", lambda *_: sizes.pop(0))
     assert srsoup(config, *options, "--data.prompts", "[a cat]") == 0
     assert srsoup(config, *options) == 0
-    assert (written, probe.asked) == ([4, 4], 1)
+    assert (written, sent, sizes) == ([4, 4], [(4, 4)], [5])
     assert srsoup(config, *options, "--writer.overwrite", "true") == 0
-    assert (written, probe.asked) == ([4, 4, 5, 5], 2)
+    assert (written[2:], sent[1:], sizes) == ([5, 5], [(5, 5)], [])
     assert srsoup(config, *options[2:], "--data.seeds", "[0, 1]") == 0  # with the 64 of the config
-    assert (written[4:], probe.asked) == ([64, 64], 2)
+    assert written[4:] == [64, 64]
 
 
-def test_a_failing_reward_keeps_the_finished_soups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = {"class_path": "tests.conftest.Broken", "init_args": {"way": "nan", "after": 5}}
-    assert srsoup(write_config(tmp_path, rewards=MODEL["rewards"] | {"blue": broken})) == 1
+def test_a_failing_reward_keeps_the_finished_soups_and_an_interruption_is_no_crash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = MODEL["rewards"] | {"blue": component("tests.conftest.Broken", way="nan", after=5)}
+    config = write_config(tmp_path, rewards=broken)
+    assert srsoup(config) == 1
     error = capsys.readouterr().err
     assert "reward 'blue' returned nan at denoising step 1" in error
     assert "'a dog'" in error
     assert [row.prompt for row in RunDirectory(tmp_path / "run").cost_rows()] == ["a cat"]
 
-
-def test_an_interruption_is_no_crash(
-    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
     def interrupt(*_: object) -> torch.Tensor:
         raise KeyboardInterrupt
 
@@ -226,56 +210,34 @@ def test_an_interruption_is_no_crash(
     assert "interrupted" in capsys.readouterr().err
 
 
-FORKS = """
-import os, signal, sys
-import srsoup_lightning.cli.predict
-from srsoup_lightning.cli.main import main
-
-children = []
-for config in sys.argv[1:]:
-    children.append(os.fork())
-    if not children[-1]:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
-        os.dup2(os.open(f"{config}.errors", os.O_CREAT | os.O_WRONLY), sys.stderr.fileno())
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        sys.exit(main(["predict", "--config", config, "--data.seeds", str(list(range(1_000)))]))
-print(*children, flush=True)
-print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
-"""
+def predict_for_long(arguments: list[str]) -> None:
+    """Make a thousand soups for each prompt; messages go to a file beside the config."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+    os.dup2(os.open(f"{arguments[0]}.errors", os.O_CREAT | os.O_WRONLY), sys.stderr.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.exit(srsoup(Path(arguments[0]), "--data.seeds", str(list(range(1_000)))))
 
 
 def test_a_real_signal_keeps_the_finished_soups_and_says_so(tmp_path: Path) -> None:
-    """Both runs are forks of a process that has imported everything, which takes the most time."""
-    signals = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-    for stop in signals:
+    runs = {}
+    for stop, said, code in ((signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)):
         (tmp_path / stop.name).mkdir()
-    configs = [str(write_config(tmp_path / stop.name)) for stop in signals]
-    with subprocess.Popen([sys.executable, "-c", FORKS, *configs], stdout=subprocess.PIPE, text=True) as process:
-        children = [int(child) for child in process.stdout.readline().split()]
-        for stop, child in zip(signals, children, strict=True):
-            until_exists(RunDirectory(tmp_path / stop.name / "run").ledger)
-            os.kill(child, stop)
-        assert process.communicate(timeout=60)[0].split() == ["130", "143"]
-    for (stop, said), config in zip(signals.items(), configs, strict=True):
+        config = write_config(tmp_path / stop.name)
+        runs[stop, said, code] = config, start([str(config)], predict_for_long)
+    for (stop, said, code), (config, process) in runs.items():
+        run = RunDirectory(config.parent / "run")
+        deadline = time.monotonic() + 60
+        while not run.ledger.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, stop)
+        process.join(60)
+        assert process.exitcode == code
         errors = Path(f"{config}.errors").read_text()
         assert errors.splitlines()[-1].startswith(f"srsoup: error: {said}: what was finished is kept")
         assert "Traceback" not in errors
-        run = RunDirectory(tmp_path / stop.name / "run")
-        rows = list(run.image_rows())
-        assert rows
+        assert (rows := list(run.image_rows()))
         assert all((run.root / row.image).exists() for row in rows)
-
-
-def until_exists(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_unknown_configs_are_answered_by_the_known(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "--config", "animal"]) == 1
-    assert "animals" in capsys.readouterr().err
 
 
 def test_the_version_is_told_without_heavy_imports(capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,22 +249,21 @@ def test_the_version_is_told_without_heavy_imports(capsys: pytest.CaptureFixture
     assert (done.returncode, done.stderr) == (1, "\n")
 
 
-def test_help_lists_the_commands_that_errors_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == main([]) == 0
-    shown = capsys.readouterr().out
-    assert all(f"{name} {command.help}" in " ".join(shown.split()) for name, command in COMMANDS.items())
-    for mistake in ("scoer", "--nonsense"):
-        assert main([mistake]) == 2
-        assert f"no command '{mistake}': choose one of {', '.join(COMMANDS)}" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     assert capsys.readouterr().out.replace("[options] ", "").startswith(f"usage: srsoup {name} [")
 
 
-def test_options_may_stand_before_the_command(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_errors_name_the_commands_and_the_configs(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{name} {command.help}" in " ".join(shown.split()) for name, command in COMMANDS.items())
+    for mistake in ("scoer", "--nonsense"):
+        assert main([mistake]) == 2
+        assert f"no command '{mistake}': choose one of {', '.join(COMMANDS)}" in capsys.readouterr().err
+    assert main(["predict", "--config", "animal"]) == 1
+    assert "animals" in capsys.readouterr().err
     config.write_text(yaml.safe_dump({"predict": yaml.safe_load(config.read_text())}))
     assert main(["--config", str(config), "predict", "--data.prompts", "[]"]) != 0
     assert "no prompts" in capsys.readouterr().err
@@ -310,7 +271,10 @@ def test_options_may_stand_before_the_command(config: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize(("prompts", "ending"), [("[a cat]", 0), ("missing.txt", 1)])
 def test_logs_of_a_program_around_it_stay_its_own_business(config: Path, prompts: str, ending: int) -> None:
-    names = ("lightning.pytorch", "lightning.fabric", "srsoup_lightning.module")
-    before = [logging.getLogger(name).level for name in names], list(warnings.filters)
+    def state() -> tuple[list[int], list]:
+        names = ("lightning.pytorch", "lightning.fabric", "srsoup_lightning.module")
+        return [logging.getLogger(name).level for name in names], list(warnings.filters)
+
+    before = state()
     assert srsoup(config, f"--data.prompts={prompts}", "--trainer.logger=false") == ending
-    assert ([logging.getLogger(name).level for name in names], list(warnings.filters)) == before
+    assert state() == before

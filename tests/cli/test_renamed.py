@@ -17,10 +17,6 @@ AUTO = "srsoup_lightning.samplers.Auto"
 SHARING = f"model.sampler.init_args.sharing: Auto is a sampler now: write model.sampler: {{class_path: {AUTO}}}"
 
 
-def command_of(key: str) -> list[str]:
-    return ["compare", "a", "b", "--out", "c"] if key == "bounds" else ["predict"]
-
-
 def nested(key: str, value: object) -> dict:
     for name in reversed(key.split(".")):
         value = {name: value}
@@ -33,10 +29,9 @@ def refused(command: list[str], message: str, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_an_old_option_is_answered_by_the_new(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str
-) -> None:
-    command, message, config = command_of(old), f"{old} is called {new} now: rename it", tmp_path / "c.yaml"
+def test_an_old_option_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str) -> None:
+    command = ["compare", "a", "b", "--out", "c"] if old == "bounds" else ["predict"]
+    message, config = f"{old} is called {new} now: rename it", tmp_path / "c.yaml"
     for options in ([f"--{old}", "{}"], [f"--{old}.inner=1"], [f"--{old}+", "x"]):
         refused([*command, *options], message, capsys, "the command line")
     head, _, tail = old.rpartition(".")
@@ -52,7 +47,7 @@ def test_an_old_option_is_answered_by_the_new(
 
 
 @pytest.mark.parametrize("value", [AUTO, "Auto", {"class_path": AUTO}, {"class_path": "Auto", "init_args": {}}])
-def test_auto_as_a_sharing_policy_is_answered_by_the_sampler(
+def test_auto_as_a_sharing_policy_is_answered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str | dict
 ) -> None:
     config = tmp_path / "c.yaml"
@@ -63,7 +58,7 @@ def test_auto_as_a_sharing_policy_is_answered_by_the_sampler(
 
 
 @pytest.mark.parametrize("key", ["model.judging.retries", "model.sampler.init_args.sharing.class_path"])
-def test_old_options_in_the_directory_of_a_run_that_is_continued_are_named(
+def test_old_options_of_a_run_that_is_continued_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
     config, run = write_config(tmp_path, pipeline="no-such-pipeline"), RunDirectory(tmp_path / "run")

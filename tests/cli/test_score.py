@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from srsoup_lightning.runs.pictures import batches, find_entries, load_images
 from srsoup_lightning.runs.reading import read_runs
 from srsoup_lightning.runs.rows import ImageRow
 from tests.conftest import Channel
+from tests.report.runs import read_rows
 from tests.runs.test_directory import make_soup
 
 
@@ -56,23 +56,23 @@ def paint(path: Path, level: int, size: tuple[int, int] = (4, 4), mode: str = "R
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Red pictures of levels 0, 51, 102 and 255, one of them of another size and in a subfolder."""
-    place = tmp_path / "pictures"
+    pictures = tmp_path / "pictures"
     for name, level in {"a.png": 0, "b.webp": 51, "d.png": 255}.items():
-        paint(place / name, level, lossless=True)
-    paint(place / "c" / "c.bmp", 102, (6, 4))
-    (place / "notes.txt").write_text("no picture")
-    return place
+        paint(pictures / name, level, lossless=True)
+    paint(pictures / "c" / "c.bmp", 102, (6, 4))
+    (pictures / "notes.txt").write_text("no picture")
+    return pictures
 
 
-def prompts_file(folder: Path, *lines: str, name: str = "prompts.txt") -> str:
-    path = folder.parent / name
+def prompts_file(folder: Path, *lines: str) -> str:
+    path = folder.parent / "prompts.txt"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
 
 
-def score_length(folder: Path, out: Path, judge: Length, prompts: str = "x", **options: object) -> list[ImageRow]:
+def score_length(folder: Path, out: Path, length: Length, prompts: str = "x", **options: object) -> list[ImageRow]:
     """Score the pictures of a folder by the length of one prompt."""
-    return score({"length": judge}, str(folder), prompts_file(folder, prompts), str(out), **options)
+    return score({"length": length}, str(folder), prompts_file(folder, prompts), str(out), **options)
 
 
 def test_every_picture_gets_its_line(folder: Path, tmp_path: Path) -> None:
@@ -82,11 +82,8 @@ def test_every_picture_gets_its_line(folder: Path, tmp_path: Path) -> None:
     assert [row.image for row in rows] == [f"../pictures/{name}" for name in ("a.png", "b.webp", "c/c.bmp", "d.png")]
     assert [row.rewards["red"] for row in rows] == pytest.approx([0, 0.2, 0.4, 1])
     assert [row.rewards["length"] for row in rows] == [1, 2, 3, 4]
-    assert [json.loads(line) for line in out.read_text().splitlines()] == [row.to_json() for row in rows]
-
-
-def test_one_line_is_for_all(folder: Path, tmp_path: Path) -> None:
-    rows = score_length(folder, tmp_path / "o.jsonl", Length(), "ein Hähnchen")
+    assert read_rows(out) == [row.to_json() for row in rows]
+    rows = score_length(folder, tmp_path / "o.jsonl", Length(), "ein Hähnchen")  # one line is for all
     assert [row.rewards["length"] for row in rows] == [12.0] * 4
 
 
@@ -101,34 +98,40 @@ def test_a_run_is_scored_by_other_rewards(tmp_path: Path) -> None:
     assert all(read.picture(row).is_file() for row in read.images)
 
 
-def test_finished_rows_are_not_scored_again(folder: Path, tmp_path: Path) -> None:
-    out, judge = tmp_path / "o.jsonl", Length()
-    score_length(folder, out, judge)
+def test_finished_rows_are_not_scored_again_and_a_row_that_a_crash_tore_is(folder: Path, tmp_path: Path) -> None:
+    out, length = tmp_path / "o.jsonl", Length()
+    score_length(folder, out, length)
+    complete = out.read_bytes()
+    out.write_bytes(complete[:-9])
+    for _ in range(2):
+        score_length(folder, out, length)
+        assert out.read_bytes() == complete
+    assert length.asked == 5
     paint(folder / "e.png", 9)
-    assert (len(score_length(folder, out, judge)), judge.asked) == (5, 5)
-    score_length(folder, out, judge, overwrite=True)
-    assert judge.asked == 10
+    assert (len(score_length(folder, out, length)), length.asked) == (5, 6)
+    score_length(folder, out, length, overwrite=True)
+    assert length.asked == 11
 
 
 def test_a_run_under_way_gives_what_all_its_processes_have_finished(tmp_path: Path) -> None:
     for rank, seed in enumerate((0, 1)):
         RunDirectory(tmp_path, rank).write(make_soup(seed=seed))
     rewards, out = {"red": Channel(0)}, tmp_path / "o.jsonl"
-    whole = score(rewards, str(tmp_path), out=str(out))
-    assert {row.seed for row in whole} == {0, 1}
+    complete = score(rewards, str(tmp_path), out=str(out))
+    assert {row.seed for row in complete} == {0, 1}
     table = tmp_path / "samples.1.jsonl"
     table.write_bytes(table.read_bytes()[:-9] + "é".encode()[:1])  # its last row is being written, amid a letter
-    assert score(rewards, str(tmp_path), out=str(out), overwrite=True) == whole[:-1]
+    assert score(rewards, str(tmp_path), out=str(out), overwrite=True) == complete[:-1]
 
 
 def test_pictures_without_a_score_are_left_out_and_tried_again(folder: Path, tmp_path: Path) -> None:
     paint(folder / "d.png", 255, mode="L")
-    out, lines, judge = tmp_path / "o.jsonl", prompts_file(folder, "x"), Blind()
+    out, lines, blind = tmp_path / "o.jsonl", prompts_file(folder, "x"), Blind()
     with pytest.raises(RewardError, match=f"1 of 4 pictures have no score: {out} has the others"):
-        score({"blind": judge}, str(folder), lines, str(out))
+        score({"blind": blind}, str(folder), lines, str(out))
     assert len(out.read_text().splitlines()) == 3
-    judge.cured = True
-    assert [row.rewards["blind"] for row in score({"blind": judge}, str(folder), lines, str(out))][-1] == 1.0
+    blind.cured = True
+    assert [row.rewards["blind"] for row in score({"blind": blind}, str(folder), lines, str(out))][-1] == 1.0
 
 
 def test_pixels_are_what_people_see(tmp_path: Path) -> None:
@@ -156,85 +159,72 @@ def test_batches_hold_one_size_in_order(folder: Path) -> None:
     assert [len(some) for some in batches(entries, 1)] == [1, 1, 1, 1]
 
 
-BAD_INPUT = {
-    "no prompts": (None, None, "no samples.jsonl, and no prompts are given"),
-    "no such file": ("none.txt", None, "no prompts file"),
-    "too many lines": ("p.txt", "a\nb", "has 2 lines for 4 pictures"),
-    "gone": ("p.jsonl", '{"image": "gone.png", "prompt": "x"}', "no picture .*gone.png"),
-    "no prompt": ("p.jsonl", '{"image": "a.png"}', "line 1 lacks 'prompt'"),
-    "no JSON": ("p.jsonl", "[1, 2", "line 1 is damaged"),
-    "no picture": ("p.txt", "a", "x.png is torn or no picture .*: remove it"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_INPUT)
-def test_bad_input_is_refused_before_anything_is_scored(folder: Path, tmp_path: Path, kind: str) -> None:
-    name, lines, message = BAD_INPUT[kind]
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        (None, None, "no samples.jsonl, and no prompts are given"),
+        ("none.txt", None, "no prompts file"),
+        ("p.txt", "a\nb", "has 2 lines for 4 pictures"),
+        ("p.jsonl", '{"image": "gone.png", "prompt": "x"}', "no picture .*gone.png"),
+        ("p.jsonl", '{"image": "a.png"}', "line 1 lacks 'prompt'"),
+        ("p.jsonl", "[1, 2", "line 1 is damaged"),
+        ("p.txt", "a", "a.png is torn or no picture .*: remove it"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_scored(
+    folder: Path, tmp_path: Path, name: str | None, lines: str | None, message: str
+) -> None:
     if lines is not None:
         (tmp_path / name).write_text(lines)
-    if kind == "no picture":
-        (folder / "x.png").write_text("no PNG")
-    judge, prompts = Length(), name and str(tmp_path / name)
+    if "a.png is torn" in message:
+        (folder / "a.png").write_text("no PNG")
+    length, prompts, out = Length(), name and str(tmp_path / name), tmp_path / "o.jsonl"
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        score({"length": judge}, str(folder), prompts, str(tmp_path / "o.jsonl"))
+        score({"length": length}, str(folder), prompts, str(out))
     assert "\n" not in str(caught.value)
-    assert judge.asked == 0
-    assert not (tmp_path / "o.jsonl").exists()
+    assert length.asked == 0
+    assert not out.exists()
 
 
-def test_a_row_that_a_crash_tore_is_made_again(folder: Path, tmp_path: Path) -> None:
-    out, judge = tmp_path / "o.jsonl", Length()
-    score_length(folder, out, judge)
-    complete = out.read_bytes()
-    out.write_bytes(complete[:-9])
-    for _ in range(2):
-        score_length(folder, out, judge)
-        assert out.read_bytes() == complete
-    assert judge.asked == 5
-
-
-REFUSED = {
-    "no rewards": ({"rewards": {}}, ValueError, "rewards are empty"),
-    "device": ({"device": "gpu"}, ValueError, "device is 'gpu', which can't be used here"),
-    "retries": ({"retries": -1}, ValueError, "retries is -1"),
-    "timeout": ({"timeout": 0.0}, ValueError, "timeout is 0.0"),
-    "prompts": ({"prompts": "nowhere.txt"}, FileNotFoundError, "no prompts file"),
-    "other rewards": (
-        {"rewards": {"red": Channel(0)}, "overwrite": False},
-        ValueError,
-        "has scores of length, not of red",
-    ),
-}
-
-
-@pytest.mark.parametrize(("wrong", "error", "message"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"rewards": {}}, ValueError, "rewards are empty"),
+        ({"device": "gpu"}, ValueError, "device is 'gpu', which can't be used here"),
+        ({"retries": -1}, ValueError, "retries is -1"),
+        ({"timeout": 0.0}, ValueError, "timeout is 0.0"),
+        ({"prompts": "nowhere.txt"}, FileNotFoundError, "no prompts file"),
+        ({"rewards": {"red": Channel(0)}, "overwrite": False}, ValueError, "has scores of length, not of red"),
+    ],
+)
 def test_refused_arguments_overwrite_nothing(
     folder: Path, tmp_path: Path, wrong: dict, error: type[Exception], message: str
 ) -> None:
-    arguments = {"rewards": {"length": Length()}, "images": str(folder), "prompts": prompts_file(folder, "x")}
     out = tmp_path / "o.jsonl"
-    score(**arguments, out=str(out))
+    arguments = {"rewards": {"length": Length()}, "images": str(folder), "prompts": prompts_file(folder, "x")}
+    arguments["out"] = str(out)
+    score(**arguments)
     before = out.read_bytes()
     with pytest.raises(error, match=message) as caught:
-        score(**arguments | {"out": str(out), "overwrite": True} | wrong)
+        score(**arguments | {"overwrite": True} | wrong)
     assert "\n" not in str(caught.value)
     assert out.read_bytes() == before
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_table_that_cannot_be_written_is_found_before_anything_is_scored(folder: Path, overwrite: bool) -> None:
-    judge = Length()
+    length = Length()
     with pytest.raises(IsADirectoryError):
-        score_length(folder, folder, judge, overwrite=overwrite)
-    assert judge.asked == 0
+        score_length(folder, folder, length, overwrite=overwrite)
+    assert length.asked == 0
 
 
-def test_a_torn_picture_is_named_and_the_others_are_kept(folder: Path, tmp_path: Path) -> None:
-    whole = (folder / "a.png").read_bytes()
+def test_a_torn_picture_is_named(folder: Path, tmp_path: Path) -> None:
     paint(folder / "z.png", 77, (64, 64))
-    (folder / "z.png").write_bytes((folder / "z.png").read_bytes()[: len(whole) // 2 + 20])
+    torn = (folder / "a.png").stat().st_size // 2 + 20
+    (folder / "z.png").write_bytes((folder / "z.png").read_bytes()[:torn])
     with pytest.raises(ValueError, match=r"z.png is (torn|no picture)"):
-        score({"red": Channel(0)}, str(folder), prompts_file(folder, "x"), str(tmp_path / "o.jsonl"))
+        score_length(folder, tmp_path / "o.jsonl", Length())
 
 
 def test_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,13 +232,16 @@ def test_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
     command = ["score", "--rewards", rewards, "--images", str(folder), "--prompts", prompts_file(folder, "x")]
     assert main([*command, "--out", str(out)]) == 0
     assert "colour" in capsys.readouterr().out
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert rows[0]["rewards"].keys() == {"small", "colour"}
+    assert read_rows(out)[0]["rewards"].keys() == {"small", "colour"}
     assert main([*command, "--out", str(out), "--batch_size", "0"]) == 1
     assert "batch_size is 0" in capsys.readouterr().err
     assert main(["score", "--rewards", "{a: Nothing}", "--images", "x"]) == 2
-    assert main(["scoer"]) == 2
-    assert "no command 'scoer': choose one of predict, plan, score" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["score", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "Score pictures into a file" in shown
+    assert all(f"--{name}" in shown for name in ("rewards", "images", "prompts", "out", "retries", "overwrite"))
+    assert "Args:" not in shown
 
 
 def test_from_a_config_file(folder: Path, tmp_path: Path) -> None:
@@ -259,22 +252,14 @@ def test_from_a_config_file(folder: Path, tmp_path: Path) -> None:
     settings["out"] = str(tmp_path / "o.jsonl")
     (tmp_path / "score.yaml").write_text(yaml.safe_dump(settings))
     assert main(["score", "--config", str(tmp_path / "score.yaml"), "--batch_size", "2"]) == 0
-    rows = [json.loads(line)["rewards"] for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    rows = [row["rewards"] for row in read_rows(tmp_path / "o.jsonl")]
     assert [row["red"] for row in rows] == pytest.approx([0, 0.2, 0.4, 1])
     assert [row["smooth"] for row in rows] == [0, 0, 0, 0]
 
 
 def test_a_picture_seen_before_costs_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(folder / "a.png", folder / "again.png")
-    judge = Length()
-    assert (len(score_length(folder, tmp_path / "o.jsonl", judge)), judge.asked) == (5, 4)
+    length = Length()
+    assert (len(score_length(folder, tmp_path / "o.jsonl", length)), length.asked) == (5, 4)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "length" in line)
     assert [cell.strip() for cell in line.split("│")[-4:-1]] == ["4", "1", "0"]
-
-
-def test_help_names_every_argument(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["score", "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert "Score pictures into a file" in shown
-    assert all(f"--{name}" in shown for name in ("rewards", "images", "prompts", "out", "retries", "overwrite"))
-    assert "Args:" not in shown
