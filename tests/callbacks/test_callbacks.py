@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,14 @@ def contents(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-class Trained:
-    """Steps of a module that is trained."""
+class Plain(L.LightningModule):
+    """A module that is trained."""
 
     fails = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         return self.weight.sum()
@@ -56,6 +61,9 @@ class Trained:
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         if self.fails:
             raise RuntimeError("no validation")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> int:
+        return batch_idx
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD([self.weight], 0.1)
@@ -66,19 +74,10 @@ class Trained:
     val_dataloader = train_dataloader
 
 
-class Plain(Trained, L.LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def predict_step(self, batch: Any, batch_idx: int) -> int:
-        return batch_idx
-
-
-class TrainedSoups(Trained, SRSoupModule):
+class TrainedSoups(Plain, SRSoupModule):
     def __init__(self) -> None:
         soups = make_module(rewards := {"red": Channel(0), "blue": Channel(2)})
-        super().__init__(soups.backbone, rewards, soups.sampler, soups.preferences)
+        SRSoupModule.__init__(self, soups.backbone, rewards, soups.sampler, soups.preferences)
         self.weight = nn.Parameter(torch.ones(1))
 
 
@@ -129,10 +128,8 @@ class Recorder(SoupCallback):
 @pytest.mark.parametrize("fails", [False, True])
 def test_hooks_come_in_order(tmp_path: Path, fails: bool) -> None:
     recorder, module = Recorder(), make_module({"red": Channel(0), "blue": Broken(after=6 if fails else 1_000)})
-    if fails:  # six steps query five times (the last has no noise) and the final pictures once: the first soup passes
-        with pytest.raises(RewardError):
-            predict(module, tmp_path, [recorder], ["a cat"])
-    else:
+    # Six steps query five times (the last has no noise) and the final pictures once: the first soup passes.
+    with pytest.raises(RewardError) if fails else nullcontext():
         predict(module, tmp_path, [recorder], ["a cat"])
     steps = [f"step {step}" for step in range(1, 7)]
     first = ["setup", "start", "soup of seed 0", *steps, "soup 0 is done, seed 0", "soup of seed 1"]
@@ -156,9 +153,7 @@ def test_every_soup_is_written_and_a_sheet_has_a_column_a_preference_and_a_row_a
         assert {colour for _, colour in picture.getcolors(64)} <= colours
 
 
-def test_another_run_in_the_directory_is_refused_before_anything_is_sampled(
-    module: SRSoupModule, finished: RunDirectory
-) -> None:
+def test_another_run_is_refused_before_anything_is_sampled(module: SRSoupModule, finished: RunDirectory) -> None:
     before, steps = finished.samples.read_bytes(), []
     module.step_callbacks.append(steps.append)
     with pytest.raises(FileExistsError, match=r"holds prompt 'a cat', seed 0, not asked for now.*overwrite"):
@@ -186,33 +181,27 @@ def test_the_same_run_again_makes_and_draws_what_is_missing_alone(module: SRSoup
     assert len(rows) == len(set(rows)) == 8 * 6
     assert cow.is_file()
     assert {sheet: sheet.stat().st_mtime_ns > time for sheet, time in before.items()} == {cat: False, dog: True}
-
-
-def test_overwriting_leaves_nothing_of_the_old_run(module: SRSoupModule, finished: RunDirectory) -> None:
     predict(module, finished.root, [SampleWriter(overwrite=True)], ["a dog"])
     assert {row.prompt for row in finished.image_rows()} == {"a dog"}
     assert len(list((finished.root / "samples").iterdir())) == 1
 
 
-def test_the_finished_soups_stay_after_a_failure(tmp_path: Path) -> None:
-    module = make_module({"red": Channel(0), "bad": Broken(after=6)})
-    with pytest.raises(RewardError, match="'bad'"):
-        predict(module, tmp_path, [SampleWriter(), SoupProgress()], ["a cat"])
-    assert [row.seed for row in RunDirectory(tmp_path).cost_rows()] == [0]
-    assert not module.step_callbacks
-
-
-def test_the_summary_shows_table_cost_and_places(
+def test_the_summary_shows_table_cost_and_paths_and_finished_soups_stay_after_a_failure(
     module: SRSoupModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    box = {"red": (0.0, 1.0), "blue": (0.0, 1.0)}
-    predict(module, tmp_path, [SampleWriter(), SoupProgress(), RunSummary(box=box)], ["a cat", "[bold]x"])
+    run, box = RunDirectory(tmp_path / "run"), {"red": (0.0, 1.0), "blue": (0.0, 1.0)}
+    predict(module, run.root, [SampleWriter(), SoupProgress(), RunSummary(box=box)], ["a cat", "[bold]x"])
     shown = capsys.readouterr().out
-    reds = [row.rewards["red"] for row in RunDirectory(tmp_path).image_rows() if row.preference["red"] == 1]
+    reds = [row.rewards["red"] for row in run.image_rows() if row.preference["red"] == 1]
     assert f"{sum(reds) / len(reds):.3f}" in shown
     assert "12 queries of red" not in shown  # a soup costs 4 x (3 shared + 2 x 5 own) queries of each reward
     assert "52 queries of red, 52 queries of blue" in shown
-    assert str(tmp_path / "samples") in shown.replace("\n", "")
+    assert str(run.root / "samples") in shown.replace("\n", "")
+    module = make_module({"red": Channel(0), "bad": Broken(after=6)})
+    with pytest.raises(RewardError, match="'bad'"):
+        predict(module, tmp_path / "failed", [SampleWriter(), SoupProgress()], ["a cat"])
+    assert [row.seed for row in RunDirectory(tmp_path / "failed").cost_rows()] == [0]
+    assert not module.step_callbacks
 
 
 def test_a_sheet_of_many_seeds_shows_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

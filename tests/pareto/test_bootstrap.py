@@ -21,6 +21,7 @@ def test_intervals_hold_the_mean_and_vanish_where_prompts_agree() -> None:
     assert spread["mean"] == pytest.approx(5)
     assert 2 <= spread["low"] < 5 < spread["high"] <= 9
     assert interval({"x": [3.0], "y": [3.0]}) == {"mean": 3.0, "low": 3.0, "high": 3.0}
+    assert interval({"x": [1.0] * 50, "y": [5.0]}) == interval({"x": [1.0], "y": [5.0]})  # seeds of a prompt are one
 
 
 def test_an_interval_of_many_prompts_is_two_standard_errors_wide() -> None:
@@ -38,10 +39,6 @@ def test_an_interval_moves_with_its_values(values: list[float], factor: float, s
     after = interval({str(number): [factor * value + shift] for number, value in enumerate(values)})
     for end in before:
         assert after[end] == pytest.approx(factor * before[end] + shift, rel=1e-6, abs=1e-6)
-
-
-def test_seeds_of_a_prompt_count_as_one() -> None:
-    assert interval({"x": [1.0] * 50, "y": [5.0]}) == interval({"x": [1.0], "y": [5.0]})
 
 
 def test_a_ratio_is_paired_by_prompt() -> None:

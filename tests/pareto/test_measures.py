@@ -37,9 +37,11 @@ def fronts(rewards: int = 2) -> st.SearchStrategy[Tensor]:
     return points.map(lambda rows: torch.tensor(rows, dtype=torch.float64))
 
 
-def test_nondominated_points_by_hand() -> None:
+def test_nondominated_points_and_utilities_by_hand() -> None:
     points = torch.tensor([[1.0, 3.0], [2.0, 2.0], [1.0, 2.0], [3.0, 1.0], [2.0, 2.0], [0.0, 3.0]])
     assert nondominated(points).tolist() == [[1, 3], [2, 2], [3, 1]]
+    points, weights = torch.tensor([[2.0, -4.0], [1.0, 3.0]]), torch.tensor([[0.75, 0.25], [0.0, 1.0]])
+    assert utility(points, weights).tolist() == [0.5, 3.0]
 
 
 @QUICK
@@ -60,15 +62,12 @@ def test_the_published_example_where_plain_distances_mislead() -> None:
 
 
 @QUICK
-@given(fronts(3), fronts(3))
-def test_a_distance_is_the_mean_way_up_to_the_reference(points: Tensor, reference: Tensor) -> None:
+@given(fronts(3), fronts(3), fronts(3))
+def test_a_distance_is_the_mean_way_up_and_no_point_more_makes_it_longer(
+    points: Tensor, more: Tensor, reference: Tensor
+) -> None:
     ways = (reference[:, None] - points).clamp_min(0).norm(dim=2)
     assert inverted_distance(points, reference) == pytest.approx(float(ways.amin(1).mean()))
-
-
-@QUICK
-@given(fronts(), fronts(), fronts())
-def test_no_point_more_makes_a_distance_longer(points: Tensor, more: Tensor, reference: Tensor) -> None:
     joined = torch.cat([points, more])
     assert inverted_distance(joined, reference) <= inverted_distance(points, reference) + 1e-9
     assert inverted_distance(joined, nondominated(points)) == 0
@@ -84,23 +83,18 @@ def test_a_spread_is_the_diagonal_of_the_front_alone() -> None:
 
 @QUICK
 @given(fronts(3), st.permutations(range(3)), st.integers(-5, 5), st.integers(1, 4))
-def test_a_spread_knows_no_place_and_no_order(points: Tensor, order: list[int], shift: int, factor: int) -> None:
+def test_a_spread_does_not_depend_on_offset_or_order(points: Tensor, order: list[int], shift: int, factor: int) -> None:
     assert maximum_spread(factor * points[:, order] + shift) == pytest.approx(factor * maximum_spread(points))
-
-
-def test_a_utility_is_the_weighted_sum() -> None:
-    points, weights = torch.tensor([[2.0, -4.0], [1.0, 3.0]]), torch.tensor([[0.75, 0.25], [0.0, 1.0]])
-    assert utility(points, weights).tolist() == [0.5, 3.0]
 
 
 def test_rank_correlations_by_hand() -> None:
     """1 - 6 sum d^2 / n (n^2 - 1) without ties; with a tie, Pearson's correlation of 1, 2.5, 2.5, 4 and 1, 2, 3, 4."""
-    assert spearman(torch.tensor([0.0, 0.5, 1.0]), torch.tensor([-1.0, 5.0, 500.0])) == pytest.approx(1)
-    assert spearman(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([2.0, 1.0, 4.0, 3.0])) == pytest.approx(
-        1 - 24 / 60
-    )
-    tied = spearman(torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    assert tied == pytest.approx(4.5 / math.sqrt(4.5 * 5))
+    for first, second, expected in (
+        ([0.0, 0.5, 1.0], [-1.0, 5.0, 500.0], 1),
+        ([1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0], 1 - 24 / 60),
+        ([1.0, 2.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0], 4.5 / math.sqrt(4.5 * 5)),
+    ):
+        assert spearman(torch.tensor(first), torch.tensor(second)) == pytest.approx(expected)
 
 
 @QUICK
@@ -118,17 +112,12 @@ def test_a_distance_between_pictures_is_the_root_mean_square_of_their_pixels() -
     left = torch.zeros(2, 3, 8, 8)
     left[1, 0, :, :4] = 1
     assert mean_distance(thumbnails(left)) == pytest.approx(math.sqrt(1 / 6))
-
-
-def test_thumbnails_ignore_resolution_and_grain() -> None:
+    # Thumbnails ignore resolution and grain.
     coarse = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     fine = coarse.repeat_interleave(4, 2).repeat_interleave(4, 3)
     torch.testing.assert_close(thumbnails(fine), thumbnails(coarse))
-    checks = (torch.arange(256)[:, None] + torch.arange(256)) % 2
-    assert (
-        mean_distance(thumbnails(torch.stack([checks, 1 - checks]).expand(3, 2, 256, 256).transpose(0, 1).float()))
-        < 1e-6
-    )
+    checks = ((torch.arange(256)[:, None] + torch.arange(256)) % 2).float().expand(3, 256, 256)
+    assert mean_distance(thumbnails(torch.stack([checks, 1 - checks]))) < 1e-6
 
 
 @QUICK

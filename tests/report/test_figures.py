@@ -57,18 +57,16 @@ def test_four_runs_of_two_hundred_pictures_take_no_minute(tmp_path: Path) -> Non
     assert process_time() - start < 60
 
 
-def test_a_run_alone_is_drawn_in_its_rewards_own_units(tmp_path: Path) -> None:
+def test_a_run_alone_is_drawn_in_own_units_and_preferences_that_move_nothing_are_one_cross(
+    tmp_path: Path,
+) -> None:
     def tiny(prompt: str, seed: int, weights: Weights) -> list[float]:
         return [1e-5 * weights[0] + len(prompt), 200 * weights[1] + seed]
 
-    (run,) = read_runs([make_run(tmp_path / "tiny", tiny, prompts=["ab", "abcd"])])
-    (panel,) = draw_front(run).axes
+    one = make_run(tmp_path / "tiny", tiny, prompts=["ab", "abcd"])
+    other = make_run(tmp_path / "same", lambda prompt, seed, weights: [len(prompt) + seed, seed])
+    ((panel,), (same,)) = (draw_front(run).axes for run in read_runs([one, other]))
     line = panel.lines[0].get_xydata()
     np.testing.assert_allclose(line, [[3, 200.5], [3 + 5e-6, 100.5], [3 + 1e-5, 0.5]], rtol=1e-9)
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("jpeg", "clip")
-
-
-def test_preferences_that_move_nothing_are_one_cross(tmp_path: Path) -> None:
-    (run,) = read_runs([make_run(tmp_path / "same", lambda prompt, seed, weights: [len(prompt) + seed, seed])])
-    (panel,) = draw_front(run).axes
-    assert [len(line.get_xydata()) for line in panel.lines if line.get_marker() == style(0)["marker"]] == [1]
+    assert [len(line.get_xydata()) for line in same.lines if line.get_marker() == style(0)["marker"]] == [1]

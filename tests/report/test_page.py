@@ -43,11 +43,6 @@ class Elements(HTMLParser):
         self.texts.setdefault(self.inside, []).append(data)
 
 
-def policy(page: str) -> str:
-    (found,) = [at["content"] for tag, at in Elements(page).tags if at.get("http-equiv") == "Content-Security-Policy"]
-    return found
-
-
 @settings(max_examples=50)
 @given(st.lists(st.text(max_size=9) | st.sampled_from([HOSTILE, "<!--", "</SCRIPT "]), max_size=3))
 def test_data_is_ascii_without_a_less_than_and_says_the_same(value: list[str]) -> None:
@@ -57,46 +52,37 @@ def test_data_is_ascii_without_a_less_than_and_says_the_same(value: list[str]) -
     assert written.isascii()
 
 
-def test_a_number_that_json_has_no_word_for_is_refused() -> None:
+def test_a_hostile_prompt_adds_no_element_a_title_stays_text_and_no_nan_is_written() -> None:
+    prompts, harmless = [{"text": HOSTILE, "pictures": []}], Elements(render("x", EMPTY))
+    hostile = Elements(render("x", EMPTY | {"prompts": prompts}))
+    assert hostile.tags == harmless.tags
+    assert json.loads(hostile.texts["script"][0])["prompts"] == prompts
+    title = "</title><script>alert(1)</script> & $data"
+    page = Elements(render(title, EMPTY))
+    assert page.tags == harmless.tags
+    assert "".join(page.texts["title"]) == title
     with pytest.raises(ValueError, match="not JSON compliant"):
         as_script_data({"value": float("nan")})
 
 
-def test_a_hostile_prompt_adds_no_element() -> None:
-    prompts = [{"text": HOSTILE, "pictures": []}]
-    harmless, hostile = (Elements(render("x", EMPTY | {"prompts": given})) for given in ([], prompts))
-    assert hostile.tags == harmless.tags
-    assert json.loads(hostile.texts["script"][0])["prompts"] == prompts
-
-
-def test_a_hostile_title_stays_text() -> None:
-    title = "</title><script>alert(1)</script> & $data"
-    page = Elements(render(title, EMPTY))
-    assert page.tags == Elements(render("x", EMPTY)).tags
-    assert "".join(page.texts["title"]) == title
-
-
-def test_the_policy_names_exactly_the_style_and_the_script_that_are_there() -> None:
-    page = render("x", EMPTY)
-    texts = Elements(page).texts
-    hashes = {
-        tag: base64.b64encode(hashlib.sha256(texts[tag][-1].encode()).digest()).decode() for tag in ("style", "script")
-    }
-    assert policy(page) == (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes['style']}'; "
-        f"script-src 'sha256-{hashes['script']}'; base-uri 'none'; form-action 'none'"
+def test_the_policy_names_exactly_the_style_and_the_script_that_are_there_and_the_page_points_nowhere() -> None:
+    elements = Elements(page := render("x", EMPTY))
+    style, script = (
+        base64.b64encode(hashlib.sha256(elements.texts[tag][-1].encode()).digest()).decode()
+        for tag in ("style", "script")
     )
-
-
-def test_the_page_points_nowhere() -> None:
-    page = render("x", EMPTY)
+    assert [at["content"] for _, at in elements.tags if at.get("http-equiv") == "Content-Security-Policy"] == [
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        "base-uri 'none'; form-action 'none'"
+    ]
     assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg"}  # a name, never loaded
-    assert not any({"src", "href", "style"} & set(attributes) for _, attributes in Elements(page).tags)
-    assert not any(name.startswith("on") for _, attributes in Elements(page).tags for name in attributes)
+    for _, attributes in elements.tags:
+        assert not {"src", "href", "style"} & set(attributes)
+        assert not any(name.startswith("on") for name in attributes)
 
 
 @pytest.mark.parametrize("name", ["gallery.css", "gallery.html", "gallery.js"])
-def test_the_parts_can_stand_in_the_page_as_they_are(name: str) -> None:
+def test_the_assets_can_stand_in_the_page_as_they_are(name: str) -> None:
     text = (ASSETS / name).read_bytes().decode()
     assert "\r" not in text  # browsers would hash another text
     assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|\beval\b|setTimeout", text)
@@ -113,14 +99,15 @@ def saved(path: Path, pixels: np.ndarray, **options: object) -> Path:
     return path
 
 
-def embedded(embedder: Embedder, path: Path) -> np.ndarray:
-    """The pixels that a browser would see."""
+def embedded(path: Path, max_side: int = 512) -> tuple[np.ndarray, Embedder]:
+    """The pixels that a browser would see, and the embedder."""
+    embedder = Embedder(max_side)
     image = embedder.images[embedder.add(path)]
     kind, encoded = image["source"].split(",")
     assert kind == "data:image/webp;base64"
     with Image.open(BytesIO(base64.b64decode(encoded))) as picture:
         assert picture.size == (image["width"], image["height"])
-        return np.asarray(picture)
+        return np.asarray(picture), embedder
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -128,41 +115,36 @@ def test_small_pictures_keep_every_pixel(tmp_path: Path, channels: int) -> None:
     pixels = noise(EXACT_SIDE, 31, channels)
     if channels == 4:
         pixels[..., 3] |= 1  # colours that nobody can see may change
-    embedder = Embedder(512)
-    assert (embedded(embedder, saved(tmp_path / "a.png", pixels)) == pixels).all()
+    seen, embedder = embedded(saved(tmp_path / "a.png", pixels))
+    assert (seen == pixels).all()
     assert embedder.exact
 
 
 def test_large_pictures_are_compressed_and_look_alike(tmp_path: Path) -> None:
-    side = EXACT_SIDE + 1
-    ramp = np.linspace(0, 255, side, dtype=np.uint8)
+    ramp = np.linspace(0, 255, EXACT_SIDE + 1, dtype=np.uint8)
     pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 128), 2).astype(np.uint8)
-    embedder = Embedder(512)
-    seen = embedded(embedder, saved(tmp_path / "a.png", pixels)).astype(float)
-    assert 0 < np.abs(seen - pixels).mean() < 3
+    seen, embedder = embedded(saved(tmp_path / "a.png", pixels))
+    assert 0 < np.abs(seen.astype(float) - pixels).mean() < 3
     assert not embedder.exact
 
 
-def test_pictures_are_made_smaller_in_proportion_but_never_larger(tmp_path: Path) -> None:
-    large, small = saved(tmp_path / "a.png", noise(300, 150)), saved(tmp_path / "b.png", noise(20, 10))
-    assert embedded(Embedder(100), large).shape == (50, 100, 3)
-    assert embedded(Embedder(100), small).shape == (10, 20, 3)
+def test_pictures_stand_upright_and_are_made_smaller_in_proportion_but_never_larger(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was held a quarter turn to the left
+    for name, size, options, shape in (
+        ("a.png", (300, 150), {}, (50, 100, 3)),
+        ("b.png", (20, 10), {}, (10, 20, 3)),
+        ("c.jpg", (20, 10), {"exif": turned}, (20, 10, 3)),
+    ):
+        assert embedded(saved(tmp_path / name, noise(*size), **options), 100)[0].shape == shape
 
 
 def test_a_picture_is_kept_once(tmp_path: Path) -> None:
     embedder = Embedder(512)
-    paths = [saved(tmp_path / f"{name}.png", noise(8, 8)) for name in "ab"] + [saved(tmp_path / "c.png", noise(9, 8))]
+    paths = [saved(tmp_path / f"{name}.png", noise(8 + (name == "c"), 8)) for name in "abc"]
     assert [embedder.add(path) for path in [*paths, paths[0]]] == [0, 0, 1, 0]
     assert len(embedder.images) == 2
 
 
-def test_photographs_stand_upright(tmp_path: Path) -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 6  # the camera was held a quarter turn to the left
-    assert embedded(Embedder(512), saved(tmp_path / "a.jpg", noise(20, 10), exif=turned)).shape == (20, 10, 3)
-
-
 def test_the_noisiest_picture_of_64_pixels_leaves_500_of_them_below_15_megabytes(tmp_path: Path) -> None:
-    embedder = Embedder(512)
-    embedder.add(saved(tmp_path / "a.png", noise(64, 64)))
-    assert 500 * len(embedder.images[0]["source"]) < 15e6
+    assert 500 * len(embedded(saved(tmp_path / "a.png", noise(64, 64)))[1].images[0]["source"]) < 15e6

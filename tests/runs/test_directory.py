@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
 from srsoup_lightning.samplers import Soup
+from tests.report.runs import read_rows
 
 
 def make_soup(prompt: str = "a cat", seed: int = 0) -> Soup:
@@ -50,19 +50,13 @@ def test_rows_and_pictures_say_what_the_soup_said(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_row_names_the_rewards_that_gave_no_score(tmp_path: Path) -> None:
-    run, soup = RunDirectory(tmp_path), make_soup()
-    soup.failed[1, 0] = True
-    run.write(soup)
-    assert [row.to_json().get("failed") for row in run.image_rows()] == [None, ["jpeg"]]
-
-
-def test_soups_are_added_a_line_each(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path)
-    for seed in range(3):
-        run.write(make_soup(seed=seed))
-    assert [json.loads(line)["seed"] for line in run.ledger.read_text().splitlines()] == [0, 1, 2]
-    assert len(run.samples.read_text().splitlines()) == 6
+def test_soups_are_added_a_line_each_and_a_row_names_the_rewards_that_gave_no_score(tmp_path: Path) -> None:
+    run, soups = RunDirectory(tmp_path), [make_soup(seed=seed) for seed in range(3)]
+    soups[0].failed[1, 0] = True
+    for soup in soups:
+        run.write(soup)
+    assert [row["seed"] for row in read_rows(run.ledger)] == [0, 1, 2]
+    assert [row.get("failed") for row in read_rows(run.samples)] == [None, ["jpeg"], *[None] * 4]
 
 
 @settings(max_examples=50)
@@ -76,18 +70,13 @@ def test_every_prompt_has_a_folder_of_its_own_name(prompt: str) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["../../x", "/etc/passwd", "a\\..\\b", "😀", "", "a/b\n{}"])
-def test_hostile_prompts_stay_inside(tmp_path: Path, prompt: str) -> None:
+def test_hostile_prompts_stay_inside_and_clearing_removes_only_what_runs_make(tmp_path: Path, prompt: str) -> None:
     run = RunDirectory(tmp_path / "run")
     run.write(make_soup(prompt))
     assert {path.name for path in tmp_path.iterdir()} == {"run"}
     assert len(list((tmp_path / "run" / "samples").glob("*/0/*.png"))) == 2
     assert next(run.image_rows()).prompt == prompt
-
-
-def test_clearing_removes_only_what_runs_make(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path)
-    run.write(make_soup())
-    (tmp_path / "notes.txt").write_text("mine")
+    (run.root / "notes.txt").write_text("mine")
     run.clear()
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert [path.name for path in run.root.iterdir()] == ["notes.txt"]
     assert list(run.image_rows()) == []

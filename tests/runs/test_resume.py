@@ -21,6 +21,7 @@ from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import append_rows, read_rows, write_atomically
 from tests.callbacks.test_callbacks import predict
 from tests.processes import arguments, make_all, start
+from tests.report.runs import read_rows as json_rows
 from tests.runs.test_directory import make_soup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,19 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def contents(root: Path) -> dict[str, object]:
     """Everything that a run leaves, but for the time it took."""
     run = RunDirectory(root)
-    costs = sorted(
-        json.dumps({key: value for key, value in row.items() if key != "seconds"}) for row in read(run.ledger)
-    )
+    costs = sorted(json.dumps({**row, "seconds": 0}) for row in json_rows(run.ledger))
     pictures = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.png")}
     return {"rows": sorted(run.samples.read_text().splitlines()), "costs": costs, "pictures": pictures}
-
-
-def rows_of(table: Path) -> list[dict]:
-    return [row for _, row in read_rows(table)]
-
-
-def read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def check_kills(tmp_path: Path, kills: int) -> None:
@@ -73,19 +64,19 @@ def test_fifty_kills(tmp_path: Path) -> None:
 SOUPS = 4
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     samples=st.floats(0, 1), ledger=st.floats(0, 1), lost=st.sets(st.integers(0, 2 * SOUPS - 1), max_size=2),
-    parts=st.integers(1, 3),
+    processes=st.integers(1, 3),
 )  # fmt: skip
 def test_complete_soups_are_kept_and_nothing_else(
-    tmp_path_factory: pytest.TempPathFactory, samples: float, ledger: float, lost: set[int], parts: int
+    tmp_path_factory: pytest.TempPathFactory, samples: float, ledger: float, lost: set[int], processes: int
 ) -> None:
     """Tables that end anywhere, of one process or of several, and pictures that are gone."""
     root = tmp_path_factory.mktemp("run")
     soups = [make_soup(seed=seed) for seed in range(SOUPS)]
     for index, soup in enumerate(soups):
-        RunDirectory(root, rank=index % parts).write(soup)
+        RunDirectory(root, rank=index % processes).write(soup)
     first = RunDirectory(root)
     written = {(row.seed, row.image) for row in first.image_rows()}
     for table, share in ((first.samples, samples), (first.ledger, ledger)):
@@ -101,8 +92,9 @@ def test_complete_soups_are_kept_and_nothing_else(
         and not any(image in torn for other, image in written if other == seed)
     }
     assert {seed for _, seed in first.recover()} == expected
-    assert {row["seed"] for row in read(first.samples)} == {row["seed"] for row in read(first.ledger)} == expected
-    assert len(read(first.samples)) == 2 * len(expected)
+    images, costs = json_rows(first.samples), json_rows(first.ledger)
+    assert {row["seed"] for row in images} == {row["seed"] for row in costs} == expected
+    assert len(images) == 2 * len(expected)
     assert not list(root.glob("*.[0-9].jsonl"))
     before = {table: table.stat().st_mtime_ns for table in (first.samples, first.ledger)}
     first.recover()
@@ -119,27 +111,19 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
         run.recover()
 
 
-def test_a_busy_directory_is_refused_and_left_alone(module: SRSoupModule, tmp_path: Path) -> None:
-    predict(module, tmp_path, [SampleWriter()], ["a cat"])
-    before = contents(tmp_path)
-    with (
-        FileLock(RunDirectory(tmp_path).lock),
-        pytest.raises(FileExistsError, match="another process is running in"),
-    ):
-        predict(module, tmp_path, [SampleWriter(overwrite=True)], ["a cat"])
-    assert contents(tmp_path) == before
-    predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog"])
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sampled(
-    module: SRSoupModule, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("")
-    steps: list[object] = []
+def test_a_busy_or_unwritable_directory_is_refused_before_sampling(module: SRSoupModule, tmp_path: Path) -> None:
+    root, steps = tmp_path / "run", []
+    predict(module, root, [SampleWriter()], ["a cat"])
+    before = contents(root)
     module.step_callbacks.append(steps.append)
+    with FileLock(RunDirectory(root).lock), pytest.raises(FileExistsError, match="another process is running in"):
+        predict(module, root, [SampleWriter(overwrite=True)], ["a cat"])
+    assert contents(root) == before
+    (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         predict(module, tmp_path / "file" / "run", [SampleWriter()], ["a cat"])
     assert not steps
+    predict(module, root, [SampleWriter()], ["a cat", "a dog"])
 
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -156,8 +140,13 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, files: int = 0) -> None:
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-def test_rows_that_do_not_fit_on_the_disk_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_and_files_that_do_not_fit_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, real, room = tmp_path / "rows.jsonl", os.write, [5]
+
+    def rows() -> list[dict]:
+        return [row for _, row in read_rows(table)]
+
+    assert rows() == []
     append_rows(table, [{"a": 1}])
 
     def little_room(handle: int, content: bytes) -> int:
@@ -167,51 +156,36 @@ def test_rows_that_do_not_fit_on_the_disk_leave_no_trace(tmp_path: Path, monkeyp
         room[0] -= written
         return written
 
-    monkeypatch.setattr(os, "write", little_room)
-    with pytest.raises(OSError, match="No space left"):
-        append_rows(table, [{"b": 2}, {"c": 3}])
-    monkeypatch.undo()
-    assert rows_of(table) == [{"a": 1}]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", little_room)
+        with pytest.raises(OSError, match="No space left"):
+            append_rows(table, [{"b": 2}, {"c": 3}])
+    assert rows() == [{"a": 1}]
     append_rows(table, [{"d": 4}])
-    assert rows_of(table) == [{"a": 1}, {"d": 4}]
-
-
-def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "config.yaml"
-    write_atomically(path, b"old")
+    assert rows() == [{"a": 1}, {"d": 4}]
+    with table.open("a") as file:
+        file.write('{"e": 5}')  # a line that is still being written is no row
+    assert rows() == [{"a": 1}, {"d": 4}]
+    write_atomically(table, b"old")
     fill_disk(monkeypatch)
     with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, b"new")
+        write_atomically(table, b"new")
     assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"old"]
 
 
-def test_a_line_that_is_still_being_written_is_no_row(tmp_path: Path) -> None:
-    table = tmp_path / "rows.jsonl"
-    table.write_text('{"a": 1}\n{"b": 2}')
-    assert rows_of(table) == [{"a": 1}]
-    assert rows_of(tmp_path / "none.jsonl") == []
-
-
-def test_a_disk_that_fills_up_keeps_the_finished_soups(
+def test_a_disk_that_fills_up_keeps_the_finished_soups_and_a_clock_that_is_set_back_changes_nothing(
     module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill_disk(monkeypatch, files=10)  # one soup of six pictures, and a part of the next
-    with pytest.raises(OSError, match="No space left"):
-        predict(module, tmp_path / "full", [SampleWriter()], ["a cat"])
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        fill_disk(patch, files=10)  # one soup of six pictures, and a part of the next
+        with pytest.raises(OSError, match="No space left"):
+            predict(module, tmp_path / "full", [SampleWriter()], ["a cat"])
     assert [row.seed for row in RunDirectory(tmp_path / "full").cost_rows()] == [0]
-    for root in ("full", "roomy"):
-        predict(module, tmp_path / root, [SampleWriter()], ["a cat"])
-    assert contents(tmp_path / "full") == contents(tmp_path / "roomy")
-
-
-def test_a_clock_that_is_set_back_changes_nothing(
-    module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predict(module, tmp_path / "steady", [SampleWriter()], ["a cat"])
+    predict(module, tmp_path / "roomy", [SampleWriter()], ["a cat"])
     hours = itertools.count()
     monkeypatch.setattr(time, "time", lambda: -3_600.0 * next(hours))
     predict(module, tmp_path / "set back", [SampleWriter()], ["a cat"])
-    predict(module, tmp_path / "set back", [SampleWriter()], ["a cat"])
-    assert contents(tmp_path / "steady") == contents(tmp_path / "set back")
+    for root in ("full", "set back"):
+        predict(module, tmp_path / root, [SampleWriter()], ["a cat"])
+        assert contents(tmp_path / root) == contents(tmp_path / "roomy")
     assert all(row.ledger.seconds > 0 for row in RunDirectory(tmp_path / "set back").cost_rows())
