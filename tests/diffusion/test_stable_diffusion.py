@@ -110,7 +110,7 @@ def test_chunks_of_the_batch_change_nothing() -> None:
     denoiser = shared("SD").bind(PROMPT, num_inference_steps=3, guidance_scale=5.0, eta=1.0)
     pictures = [
         run(
-            Auto(num_inference_steps=3, candidates=4, selection=None, max_batch=size),
+            Auto(num_inference_steps=3, candidates=2, selection=None, max_batch=size),
             preferences,
             rewards,
             denoiser=denoiser,
