@@ -1,4 +1,4 @@
-# With only Python 3.11 and make: `make demo` and `make test` each work alone, from a clean clone.
+# `make demo` and `make test` each work alone, from a clean clone. They need only Python 3.11 and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,12 +26,12 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Train the shipped checkpoints from nothing; needs Debian's fonts-noto-color-emoji and about three hours on two cores.
+# Train the builtin checkpoints from nothing. It needs Debian's fonts-noto-color-emoji and about three hours on two cores.
 checkpoints: setup
 	$(BIN)/python -m checkpoints.recipe --workdir build/recipe
 
-# Every number in README and docs. Hours on two cores; rows that are there are not made again, so it can be stopped.
-# The last needs Debian's chromium and chromium-driver.
+# Make every number in README and docs. It takes hours on two cores. It can be stopped: finished rows are not made again.
+# The last command needs Debian's chromium and chromium-driver.
 benchmark: setup
 	$(BIN)/python -m benchmarks.query_efficiency
 	$(BIN)/python -m benchmarks.query_efficiency_report

@@ -19,42 +19,44 @@ COMMON = """
 ## Data
 Scenes drawn by `checkpoints/recipe/scenes.py` from the sprites of the font Noto Color Emoji (SIL Open Font License
 1.1): one to three animals of a kind, varied in size, place, flip and tilt, on plain, graded, striped, checked and noisy
-backgrounds of ten colours. Captions say some of it ("a lobster", "two cats on a blue striped background"). {animals}
-animals: {names}.
+backgrounds of ten colours. Captions name a part of this ("a lobster", "two cats on a blue striped background").
+There are {animals} animals: {names}.
 
 ## How it was made
-`make checkpoints`, that is `python -m checkpoints.recipe`, with the seeds and schedules that are the command's
-defaults; resumable, on CPU or GPU. tiny-clip and the autoencoder took about an hour on two shared cores of an AMD EPYC
-(Zen 4), the decoder and the UNet, side by side, an hour and a half on two shared cores of an Intel Xeon with AMX, in
-bfloat16 autocast. A rerun will not be equal to the last bit: tiny-clip saw "a octopus" where the recipe now
-says "an octopus", tiny-clip and the autoencoder were trained before AdamW was fused, the later stages started from
-their weights in fp16, and the decoder's schedule was shortened from 14,000 to 9,000 steps half way.
+By `make checkpoints`, that is `python -m checkpoints.recipe`, with the seeds and schedules that are the defaults of the
+command. It runs on a CPU or GPU, and continues where it was stopped. tiny-clip and the autoencoder took about an hour
+on two shared cores of an AMD EPYC (Zen 4). The decoder and the UNet, side by side, took an hour and a half on two
+shared cores of an Intel Xeon with AMX, in bfloat16 autocast.
+
+A rerun will not give equal weights to the last bit, for four reasons. tiny-clip saw "a octopus" where the recipe now
+says "an octopus". tiny-clip and the autoencoder were trained before AdamW was fused. The later stages started from
+their weights in fp16. The decoder's schedule was shortened from 14,000 to 9,000 steps half way.
 
 ## Licence
-The weights: Apache-2.0. The sprites they were trained on: SIL Open Font License 1.1, copyright Google.
+The weights: Apache-2.0. The sprites that they were trained on: SIL Open Font License 1.1, copyright Google.
 
-Made for demonstrations, tests and research on samplers; it knows nothing but these scenes.
+It is made for demonstrations, tests and research on samplers. It knows only these scenes.
 """
 
 CLIP_CARD = """# tiny-clip
 
-A complete `CLIPModel` of transformers for 64-pixel pictures of animals, 2.3 million parameters, the judge of prompt
-fidelity beside [tiny-animals](../tiny-animals), whose text encoder is its text tower.
+A complete `CLIPModel` of transformers for 64-pixel pictures of animals, with 2.3 million parameters. It scores the
+prompt fidelity of [tiny-animals](../tiny-animals), whose text encoder is its text tower.
 
 ```python
 CLIPScore("tiny-clip").score(images, prompts)  # rewards.CLIPScore: 100 x cosine
 ```
 
 ## Measured quality
-Zero-shot top-1 among the {animals} animals on {scenes:,} fresh scenes: **{accuracy:.1%}** (an animal is the mean of its
-captions with one, two and three of a kind).
+Zero-shot top-1 accuracy among the {animals} animals on {scenes:,} fresh scenes: **{accuracy:.1%}**. The embedding of an
+animal is the mean of its captions with one, two and three of a kind.
 """
 
 PIPELINE_CARD = """# tiny-animals
 
 A complete `StableDiffusionPipeline` of diffusers that draws 64-pixel pictures of animals: a UNet of {unet:.1f}
-million parameters that predicts the velocity of 4 x 16 x 16 latents, an AutoencoderKL of {vae:.1f} million and the
-text tower of [tiny-clip](../tiny-clip). It is small enough to steer on a laptop's CPU.
+million parameters that predicts the velocity of 4 x 16 x 16 latents, an AutoencoderKL of {vae:.1f} million, and the
+text tower of [tiny-clip](../tiny-clip). It is small enough for a search on the CPU of a laptop.
 
 ```python
 pipeline = StableDiffusionPipeline.from_pretrained("checkpoints/tiny-animals", dtype=torch.float32)
@@ -64,31 +66,31 @@ pipeline("a lobster", guidance_scale=5.0, eta=1.0).images[0]
 ![Two pictures of every animal](grid.png)
 
 ## Measured quality
-Pictures of "a <animal>", {seeds} seeds each, 50 DDIM steps with eta 1, guidance 5. tiny-clip names the animal first
-among all {animals} in **{accuracy:.1%}** of them; weakest: {weakest}. The grid shows two seeds of every animal,
-unselected.
+Measured on pictures of "a <animal>", {seeds} seeds each, 50 DDIM steps with eta 1, guidance 5. In **{accuracy:.1%}** of
+them, tiny-clip ranks the animal first among all {animals}. The weakest animals are: {weakest}. The grid shows two
+seeds of each animal, unselected.
 """
 
 PREVIEW_CARD = """# tiny-animals-preview
 
 An `AutoencoderTiny` of diffusers with a decoder of {parameters:,} parameters for the latents of
-[tiny-animals](../tiny-animals): for the pictures that only rewards see, where the pipeline's own decoder takes longer
-than they are worth. Its encoder is untrained.
+[tiny-animals](../tiny-animals). It decodes the pictures that only rewards see, and is faster than the pipeline's own
+decoder. Its encoder is untrained.
 
 ```python
 Loading(preview_decoder="tiny-animals-preview")  # srsoup_lightning.Loading, or loading.preview_decoder in a config
 ```
 
 ## Measured quality
-On latents of {scenes:,} fresh scenes, every second one a mixture of two, its pictures differ from the pipeline's by
-**{difference:.1f}** of 255 (mean absolute difference).
+Measured on latents of {scenes:,} fresh scenes, of which every second one is a mixture of two. The mean absolute
+difference of its pictures from those of the pipeline is **{difference:.1f}** of 255.
 
 ## How it was made
-Distilled from the pipeline's decoder by `python -m checkpoints.recipe`, stage `preview`, with the seed and the schedule
-that are the command's defaults.
+It was distilled from the pipeline's decoder by `python -m checkpoints.recipe`, stage `preview`, with the seed and the
+schedule that are the defaults of the command.
 
 ## Licence
-The weights: Apache-2.0. The sprites they were trained on: SIL Open Font License 1.1, copyright Google.
+The weights: Apache-2.0. The sprites that they were trained on: SIL Open Font License 1.1, copyright Google.
 """
 
 
