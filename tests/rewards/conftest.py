@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchmetrics.image import TotalVariation
 from transformers import (
+    BatchEncoding,
     CLIPConfig,
     CLIPModel,
     CLIPProcessor,
@@ -32,6 +34,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+import rewards
 from benchmarks.reward_networks import (
     CHAT,
     LETTERS,
@@ -44,25 +47,7 @@ from benchmarks.reward_networks import (
     save_siglip,
     speaker,
 )
-from rewards import (
-    AestheticScore,
-    Brightness,
-    CLIPScore,
-    Colorfulness,
-    Contrast,
-    FunctionReward,
-    HPSv2,
-    ImageReward,
-    JPEGCompressibility,
-    JPEGIncompressibility,
-    JPEGSize,
-    MetricReward,
-    PickScore,
-    Reward,
-    Sharpness,
-    Symmetry,
-    VQAScore,
-)
+from rewards import AestheticScore, CLIPScore, HPSv2, ImageReward, PickScore, Reward, VQAScore
 from tests.rewards.judges import asking, colourful_judge
 
 SIZE, LENGTH, WIDTH = 16, 8, 8
@@ -84,34 +69,28 @@ def spread(network: PreTrainedModel, std: float = 0.3) -> PreTrainedModel:
 
 
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+EYE = TOWER | {"image_size": SIZE, "patch_size": 4, "attention_dropout": 0.5}
+FRAME = {"size": {"shortest_edge": SIZE}, "crop_size": {"height": SIZE, "width": SIZE}}
 
 
 def tiny_network(tokenizer: CLIPTokenizer) -> CLIPModel:
-    text = TOWER | {
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": LENGTH,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    vision = TOWER | {"image_size": SIZE, "patch_size": 4, "attention_dropout": 0.5}
+    marks = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": LENGTH} | marks
     torch.manual_seed(0)
-    return spread(CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=WIDTH)))
+    return spread(CLIPModel(CLIPConfig(text_config=text, vision_config=EYE, projection_dim=WIDTH)))
 
 
 def save_tiny_clip(folder: Path, **processor_options: object) -> str:
     tokenizer = tiny_tokenizer()
-    options = {"size": {"shortest_edge": SIZE}, "crop_size": {"height": SIZE, "width": SIZE}} | processor_options
     tiny_network(tokenizer).save_pretrained(folder)
-    CLIPProcessor(CLIPImageProcessorPil(**options), tokenizer).save_pretrained(folder)
+    CLIPProcessor(CLIPImageProcessorPil(**FRAME | processor_options), tokenizer).save_pretrained(folder)
     return str(folder)
 
 
 def save_tiny_siglip(folder: Path, **processor_options: object) -> str:
     text = TOWER | {"vocab_size": len(SIGLIP_TOKENS), "max_position_embeddings": LENGTH}
-    vision = TOWER | {"image_size": SIZE, "patch_size": 4, "attention_dropout": 0.5}
     torch.manual_seed(0)
-    network = spread(SiglipModel(SiglipConfig(text_config=text, vision_config=vision)))
+    network = spread(SiglipModel(SiglipConfig(text_config=text, vision_config=EYE)))
     save_siglip(folder, network, **processor_options)
     return str(folder)
 
@@ -126,7 +105,6 @@ def outspoken(network: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> P
 
 
 SPEAKER = TOWER | {"max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-EYE = TOWER | {"image_size": SIZE, "patch_size": 4}
 
 
 def save_tiny_llava(folder: Path, chat_template: str | None = CHAT) -> str:
@@ -140,17 +118,6 @@ def save_tiny_llava(folder: Path, chat_template: str | None = CHAT) -> str:
     torch.manual_seed(0)
     save_llava(folder, outspoken(LlavaForConditionalGeneration(config), tokenizer), tokenizer, chat_template)
     return str(folder)
-
-
-def make_legacy(folder: str) -> None:
-    """Write the image preprocessing of a saved CLIP as it was written in 2022."""
-    legacy = {
-        "feature_extractor_type": "CLIPFeatureExtractor", "crop_size": SIZE, "size": SIZE, "resample": 3,
-        "do_center_crop": True, "do_normalize": True, "do_resize": True,
-        "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3],
-    }  # fmt: skip
-    (Path(folder) / "processor_config.json").unlink(missing_ok=True)
-    (Path(folder) / "preprocessor_config.json").write_text(json.dumps(legacy))
 
 
 class Files(NamedTuple):
@@ -185,10 +152,24 @@ def clip_folder(files: Files) -> str:
 
 @pytest.fixture(scope="session")
 def legacy_folder(clip_folder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A CLIP model with the image preprocessing of 2022."""
-    folder = str(shutil.copytree(clip_folder, tmp_path_factory.mktemp("legacy"), dirs_exist_ok=True))
-    make_legacy(folder)
-    return folder
+    """A CLIP model with its image preprocessing as it was written in 2022."""
+    legacy = {
+        "feature_extractor_type": "CLIPFeatureExtractor", "crop_size": SIZE, "size": SIZE, "resample": 3,
+        "do_center_crop": True, "do_normalize": True, "do_resize": True,
+        "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3],
+    }  # fmt: skip
+    folder = copied(clip_folder, tmp_path_factory.mktemp("legacy") / "clip", "processor_config.json")
+    (folder / "preprocessor_config.json").write_text(json.dumps(legacy))
+    return str(folder)
+
+
+def copied(folder: str, target: Path, *without: str, **changes: dict[str, object]) -> Path:
+    """A copy of a model's folder, without the files of these patterns, with changes to its JSON files by their stem."""
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*without))
+    for stem, options in changes.items():
+        file = target / f"{stem}.json"
+        file.write_text(json.dumps((json.loads(file.read_text()) if file.exists() else {}) | options))
+    return target
 
 
 def smooth(height: int, width: int, count: int = 4) -> Tensor:
@@ -207,14 +188,31 @@ def official_pixels(folder: str, images: Tensor) -> Tensor:
     return CLIPImageProcessorPil.from_pretrained(folder)(pictures(images), return_tensors="pt").pixel_values
 
 
+@cache
+def official_network(folder: str) -> CLIPModel:
+    return CLIPModel.from_pretrained(folder)
+
+
+def tokens_of(prompts: list[str]) -> BatchEncoding:
+    options = {"padding": "max_length", "truncation": True, "max_length": LENGTH, "return_tensors": "pt"}
+    return tiny_tokenizer()(prompts, **options)
+
+
 def raw_embeddings(folder: str, pixels: Tensor, prompts: list[str]) -> tuple[Tensor, Tensor]:
     """CLIPModel's embeddings, divided by their length, of pixel values and of prompts."""
-    network = CLIPModel.from_pretrained(folder)
-    tokens = tiny_tokenizer()(prompts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+    network = official_network(folder)
     with torch.no_grad():
         seen = network.get_image_features(pixel_values=pixels).pooler_output
-        read = network.get_text_features(**tokens).pooler_output
+        read = network.get_text_features(**tokens_of(prompts)).pooler_output
     return seen / seen.norm(dim=-1, keepdim=True), read / read.norm(dim=-1, keepdim=True)
+
+
+@contextmanager
+def one_line(error: type[Exception], message: str) -> Iterator[pytest.ExceptionInfo]:
+    """Expect an error with a message of one line that matches."""
+    with pytest.raises(error, match=message) as caught:
+        yield caught
+    assert "\n" not in str(caught.value)
 
 
 def check_gradient(reward: Reward) -> None:
@@ -248,18 +246,18 @@ NETWORKS: dict[str, Callable[..., Reward]] = {
     "image": lambda files, **options: ImageReward(files.blip, tokenizer=files.bert, **options),
 }
 REWARDS: dict[str, Callable[[Files], Reward]] = NETWORKS | {
-    "jpeg": lambda files: JPEGCompressibility(workers=2),
-    "jpeg incompressibility": lambda files: JPEGIncompressibility(workers=2),
-    "jpeg size": lambda files: JPEGSize(1.0, workers=2),
-    "brightness": lambda files: Brightness(),
-    "brightness target": lambda files: Brightness(target=0.6),
-    "contrast": lambda files: Contrast(),
-    "sharpness": lambda files: Sharpness(),
-    "symmetry": lambda files: Symmetry(),
-    "function": lambda files: FunctionReward("tests.rewards.conftest.redness"),
-    "differentiable function": lambda files: FunctionReward(redness, is_differentiable=True),
-    "metric": lambda files: MetricReward(TotalVariation(reduction="mean")),
-    "colorfulness": lambda files: Colorfulness(),
+    "jpeg": lambda files: rewards.JPEGCompressibility(workers=2),
+    "jpeg incompressibility": lambda files: rewards.JPEGIncompressibility(workers=2),
+    "jpeg size": lambda files: rewards.JPEGSize(1.0, workers=2),
+    "brightness": lambda files: rewards.Brightness(),
+    "brightness target": lambda files: rewards.Brightness(target=0.6),
+    "contrast": lambda files: rewards.Contrast(),
+    "sharpness": lambda files: rewards.Sharpness(),
+    "symmetry": lambda files: rewards.Symmetry(),
+    "function": lambda files: rewards.FunctionReward("tests.rewards.conftest.redness"),
+    "differentiable function": lambda files: rewards.FunctionReward(redness, is_differentiable=True),
+    "metric": lambda files: rewards.MetricReward(TotalVariation(reduction="mean")),
+    "colorfulness": lambda files: rewards.Colorfulness(),
     "http": lambda files: asking(colourful_judge(), timeout=5.0, connect_timeout=5.0),
 }
 

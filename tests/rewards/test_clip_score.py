@@ -1,81 +1,29 @@
-"""CLIPScore against CLIPModel.forward behind the official preprocessing, its gradients, and what it refuses."""
+"""CLIPScore with CLIP and with SigLIP: its range, its prompts, and the models that it and its kin refuse."""
 
 from __future__ import annotations
 
-import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import CLIPModel, CLIPProcessor
+from transformers import CLIPProcessor, Siglip2Config
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from rewards import CLIPScore
-from tests.rewards.conftest import (
-    LENGTH,
-    PROMPTS,
-    SIZE,
-    official_pixels,
-    save_tiny_clip,
-    smooth,
-    tiny_tokenizer,
-)
+from tests.rewards.conftest import PROMPTS, SIZE, Files, built, copied, one_line, pictures, smooth
 
 
-def official(folder: str, images: Tensor, prompts: list[str]) -> Tensor:
-    network = CLIPModel.from_pretrained(folder)
-    tokens = tiny_tokenizer()(prompts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
-    with torch.no_grad():
-        out = network(pixel_values=official_pixels(folder, images), **tokens)
-        return 100 * (out.logits_per_image / network.logit_scale.exp()).diagonal()
-
-
-EXACT = [(SIZE, SIZE), (SIZE, 2 * SIZE + 1), (2 * SIZE + 1, SIZE)]  # cropped at most, so no pixel is rounded
-RESIZED = [(64, 64), (50, 75), (75, 51), (12, 9)]
-
-
-@pytest.mark.parametrize("shape", EXACT + RESIZED)
-def test_the_official_formula(clip_folder: str, shape: tuple[int, int]) -> None:
-    images = smooth(*shape)
-    scores = CLIPScore(clip_folder).score(images, PROMPTS)
-    assert scores.std() > 3
-    rtol, atol = (1e-4, 1e-3) if shape in EXACT else (0, 0.5)
-    torch.testing.assert_close(scores, official(clip_folder, images, PROMPTS), rtol=rtol, atol=atol)
-
-
-def test_hard_edges_do_not_overshoot(clip_folder: str) -> None:
-    images = (smooth(48, 48) > 0.5).float()
-    scores = CLIPScore(clip_folder).score(images, PROMPTS)
-    torch.testing.assert_close(scores, official(clip_folder, images, PROMPTS), rtol=0, atol=0.5)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"size": {"height": SIZE, "width": SIZE}, "do_center_crop": False, "resample": 2},
-        {"do_resize": False},
-        {"size": {"shortest_edge": SIZE - 3}},
-        {"do_normalize": False},
-        {"do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
-    ],
-    ids=lambda options: "-".join(options),
-)
-def test_processor_options_are_honoured(tmp_path: Path, options: dict) -> None:
-    folder = save_tiny_clip(tmp_path, **options)
-    images = smooth(19, 26)
-    scores = CLIPScore(folder).score(images, PROMPTS)
-    torch.testing.assert_close(scores, official(folder, images, PROMPTS), rtol=0, atol=0.5)
-
-
-def test_scores_stay_within_100_and_reach_below_0(clip_folder: str) -> None:
-    scores = CLIPScore(clip_folder).score(torch.rand(64, 3, SIZE, SIZE), PROMPTS * 16)
+def test_scores_stay_within_100_and_reach_below_0(files: Files) -> None:
+    scores = built("clip", files).score(torch.rand(64, 3, SIZE, SIZE), PROMPTS * 16)
     assert scores.abs().max() <= 100
     assert scores.min() < 0
 
 
 def test_a_prompt_is_embedded_once(clip_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge, asked = CLIPScore(clip_folder), []
-    network = judge.networks[0]
+    reward, asked = CLIPScore(clip_folder), []
+    network = reward.networks[0]
     embed = network.get_text_features
 
     def counting(input_ids: Tensor, **options: Tensor) -> object:
@@ -85,14 +33,55 @@ def test_a_prompt_is_embedded_once(clip_folder: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(network, "get_text_features", counting)
     images = smooth(SIZE, SIZE)
     for _ in range(3):
-        judge.score(images, ["cat", "a dog", "cat", "cat"])
-    judge.score(images[:2], ["cat", "zebra"])
+        reward.score(images, ["cat", "a dog", "cat", "cat"])
+    reward.score(images[:2], ["cat", "zebra"])
     assert asked == [2, 1]
-    assert len(judge._texts) == 2
+    assert len(reward._texts) == 2
 
 
-def test_processor_saved_as_parts_or_whole(tmp_path: Path, clip_folder: str) -> None:
-    folder = Path(shutil.copytree(clip_folder, tmp_path / "parts", ignore=shutil.ignore_patterns("*processor*")))
-    CLIPProcessor.from_pretrained(clip_folder).image_processor.save_pretrained(folder)
-    images = smooth(20, 31)
-    torch.testing.assert_close(CLIPScore(folder).score(images, PROMPTS), CLIPScore(clip_folder).score(images, PROMPTS))
+def test_a_processor_saved_as_one_file_or_as_several(tmp_path: Path, files: Files) -> None:
+    folder, images = copied(files.clip, tmp_path / "several", "*processor*"), smooth(20, 31)
+    CLIPProcessor.from_pretrained(files.clip).image_processor.save_pretrained(folder)
+    expected = built("clip", files).score(images, PROMPTS)
+    torch.testing.assert_close(CLIPScore(folder).score(images, PROMPTS), expected)
+
+
+def test_pixels_of_siglip_are_those_of_the_official_processor(files: Files) -> None:
+    images = smooth(41, 23)
+    expected = SiglipImageProcessorPil.from_pretrained(files.siglip)(pictures(images), return_tensors="pt")
+    pixels = built("siglip", files)._pixels(images)
+    # One level of 255 is 2 / 255 after the division by 0.5.
+    torch.testing.assert_close(pixels, expected.pixel_values, rtol=0, atol=2.5 * 2 / 255)
+    assert pixels.shape == (4, 3, SIZE, SIZE)
+
+
+def test_padding_of_siglip_is_part_of_the_text_and_neighbours_are_not(files: Files) -> None:
+    reward, image = CLIPScore(files.siglip), smooth(SIZE, SIZE, 1)
+    alone = reward.score(image, ["cat"])
+    with_longer = CLIPScore(files.siglip).score(image.expand(2, -1, -1, -1), ["cat", "zebra in the fog"])[:1]
+    torch.testing.assert_close(alone, with_longer, rtol=1e-5, atol=1e-4)
+    with torch.no_grad():
+        tokens = reward._tokenizer(["cat"], return_tensors="pt")
+        unpadded = reward.networks[0].get_text_features(input_ids=tokens.input_ids).pooler_output
+    assert torch.cosine_similarity(unpadded, reward._embed_prompts(["cat"])).item() < 0.99
+
+
+def test_capitals_are_lowered_for_siglip_whatever_the_tokenizer_does(files: Files) -> None:
+    reward, image = CLIPScore(files.siglip), smooth(SIZE, SIZE, 1)
+    reward._tokenizer.backend_tokenizer.normalizer = None
+    first, second = reward.score(image.expand(2, -1, -1, -1), ["CAT", "cat"])
+    assert first == second
+
+
+def test_naflex_is_refused(files: Files, tmp_path: Path) -> None:
+    folder = copied(files.siglip, tmp_path / "naflex")
+    Siglip2Config().save_pretrained(folder)
+    with pytest.raises(ValueError, match="naflex is a siglip2 model: give one of type clip or siglip"):
+        CLIPScore(folder)
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_a_tokenizer_that_needs_another_package(files: Files, tmp_path: Path) -> None:
+    folder = copied(files.siglip, tmp_path / "first", tokenizer_config={"tokenizer_class": "SiglipTokenizer"})
+    with one_line(ModuleNotFoundError, r"first can't be read yet, .*SentencePiece.*pip"):
+        CLIPScore(folder)

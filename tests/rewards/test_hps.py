@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from rewards import CLIPScore, HPSv2
+from rewards import HPSv2
 from rewards.networks.clip_pixels import CLIPPixels
 from tests.rewards.conftest import PROMPTS, SIZE, Files, built, pictures, raw_embeddings, smooth
 
@@ -50,19 +50,15 @@ def test_the_papers_formula(files: Files, shape: tuple[int, int]) -> None:
         torch.testing.assert_close(scores, 100 * (looks * words).sum(-1), rtol=0, atol=slack)
 
 
-def test_squares_are_framed_as_clip_frames_them(clip_folder: str) -> None:
-    images = smooth(SIZE, SIZE)
-    torch.testing.assert_close(HPSv2(clip_folder).score(images, PROMPTS), CLIPScore(clip_folder).score(images, PROMPTS))
-    images = smooth(50, 50)
-    scores = HPSv2(clip_folder).score(images, PROMPTS)
-    torch.testing.assert_close(scores, CLIPScore(clip_folder).score(images, PROMPTS), rtol=0, atol=0.5)
-
-
-def test_cropping_on_request(clip_folder: str) -> None:
+def test_squares_are_framed_as_clip_frames_them_and_others_on_request(files: Files) -> None:
+    padding, clip = built("hps", files), built("clip", files)
+    for edge, slack in ((SIZE, {}), (50, {"rtol": 0, "atol": 0.5})):
+        images = smooth(edge, edge)
+        torch.testing.assert_close(padding.score(images, PROMPTS), clip.score(images, PROMPTS), **slack)
     images = smooth(50, 75)
-    cropped = HPSv2(clip_folder, fit="crop").score(images, PROMPTS)
-    torch.testing.assert_close(cropped, CLIPScore(clip_folder).score(images, PROMPTS), rtol=0, atol=0)
-    assert (cropped - HPSv2(clip_folder).score(images, PROMPTS)).abs().max() > 1
+    cropped = HPSv2(files.clip, fit="crop").score(images, PROMPTS)
+    torch.testing.assert_close(cropped, clip.score(images, PROMPTS), rtol=0, atol=0)
+    assert (cropped - padding.score(images, PROMPTS)).abs().max() > 1
 
 
 @settings(max_examples=50, deadline=None)
@@ -77,8 +73,3 @@ def test_nothing_of_an_image_is_lost(height: int, width: int, edge: int) -> None
         before = int(lines.int().argmax())
         after = edge - before - int(lines.sum())
         assert after - before in (0, 1)
-
-
-def test_bad_fit(clip_folder: str) -> None:
-    with pytest.raises(ValueError, match=r"fit is 'squeeze': choose one of pad, crop"):
-        HPSv2(clip_folder, fit="squeeze")

@@ -1,25 +1,19 @@
-"""Rewards with networks: precisions, autocast, long prompts, silence, and files of weights as pickles."""
+"""Rewards with networks: precisions, autocast, long prompts, silence, a fresh process, and arguments they refuse."""
 
 from __future__ import annotations
 
-import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 from transformers.utils import logging
 
-from benchmarks.reward_networks import head_weights, image_reward_weights
-from rewards import AestheticScore, HPSv2, ImageReward, Reward
+from rewards import AestheticScore, HPSv2, ImageReward, PickScore, Reward, VQAScore
 from rewards.networks.silence import silence_transformers
-from tests.rewards.conftest import BLIP, NETWORKS, PROMPTS, SIZE, WIDTH, Files, built, smooth
-from tests.rewards.test_aesthetic import WRONG as HEADS
-from tests.rewards.test_hps_file import WEIGHTS as OPEN_CLIP
-from tests.rewards.test_hps_file import WRONG as CLIPS
-from tests.rewards.test_image_reward import WRONG as BLIPS
+from tests.rewards.conftest import NETWORKS, PROMPTS, SIZE, Files, built, one_line, smooth
 
 SLACK = {
     "clip": {"float64": 1e-3, "float16": 0.7, "bfloat16": 5.0},
@@ -82,55 +76,72 @@ def test_loading_leaves_the_verbosity_alone(network_reward: Reward) -> None:
     assert logging.get_verbosity() == logging.WARNING
 
 
-def with_head(files: Files, file: Path, **options: str) -> Reward:
-    return AestheticScore(files.clip, head=file, **options)
+CODE = """
+import sys, time, torchmetrics
+before, start = set(sys.modules), time.process_time()
+import rewards
+print(time.process_time() - start, *{name.partition(".")[0] for name in set(sys.modules) - before})
+import torch
+from rewards import *
+clip, head, siglip, blip, bert, llava = sys.argv[1:]
+loaded = [kind(clip) for kind in (CLIPScore, PickScore, HPSv2)] + [AestheticScore(clip, head=head)]
+loaded += [CLIPScore(siglip), ImageReward(blip, tokenizer=bert), VQAScore(llava)]
+for reward in loaded:
+    reward.score(torch.rand(1, 3, 20, 20), ["cat"])
+"""
+HEAVY = {"transformers", "diffusers", "lightning", "srsoup_lightning", "httpx2", "anyio", "tenacity", "fastapi"}
 
 
-def with_open_clip(files: Files, file: Path, **options: str) -> Reward:
-    return HPSv2(file, processor=files.clip, **options)
+def test_the_import_is_light_and_loading_is_silent_in_a_fresh_process(files: Files) -> None:
+    done = subprocess.run([sys.executable, "-c", CODE, *files], check=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    (line,) = done.stdout.splitlines()
+    seconds, *names = line.split()
+    assert not HEAVY & set(names)
+    assert float(seconds) < 0.5
 
 
-def with_blip(files: Files, file: Path, **options: str) -> Reward:
-    return ImageReward(file, tokenizer=files.bert, **options)
+def rows(names: str, message: str, **options: str) -> list[tuple[Callable[[Files], Reward], str]]:
+    """A row for each of the rewards of these names."""
+    return [(lambda files, name=name: NETWORKS[name](files, **options), message) for name in names.split()]
 
 
-WEIGHT_FILES: dict[str, tuple[Callable[..., Reward], dict[str, Tensor], str]] = {
-    "aesthetic": (with_head, head_weights(WIDTH), "head.pth"),
-    "hps": (with_open_clip, OPEN_CLIP, "HPS.pt"),
-    "hps with notes": (with_open_clip, OPEN_CLIP, "HPS.pt"),
-    "image": (with_blip, image_reward_weights(BLIP), "ImageReward.pt"),
-}
+VALUES: list[tuple[Callable[[Files], Reward], str]] = [
+    *rows("clip siglip pick hps aesthetic vqa image", "dtype is 'int8'.*float32, bfloat16", dtype="int8"),
+    *rows("clip siglip pick hps aesthetic vqa", "revision is 'v1', but .*leave the revision out", revision="v1"),
+    *rows("clip siglip pick hps", "processor_revision is 'v1' without", processor_revision="v1"),
+    *rows("aesthetic", r"linearMSE\.safetensors is a file .* no revision 'v1': leave that out", head_revision="v1"),
+    *rows("hps", "fit is 'squeeze': choose one of pad, crop", fit="squeeze"),
+    *rows("hps", "sha256 is for a file, but model is .*: leave it out", sha256="00"),
+    *rows("vqa", r"template is 'Is it a cat\?': write \{prompt\} where", template="Is it a cat?"),
+    *rows("vqa", "answer is 'Certainly', no single token of .*llava", answer="Certainly"),
+    *rows("vqa", r"answer is '\?', no single token", answer="?"),
+    (lambda files: PickScore(files.siglip), "is a siglip model: give one of type clip"),
+    (lambda files: HPSv2(files.siglip), "is a siglip model: give one of type clip"),
+    (lambda files: VQAScore(files.clip), "is a clip model: give one that answers questions"),
+    (lambda f: ImageReward(f.blip, tokenizer=f.clip), r"has \d+ tokens and the network 15: give BERT's tokenizer"),
+    (lambda files: ImageReward("nowhere.pt", tokenizer=files.bert, dtype="int8"), "dtype is 'int8'"),
+]
+NO_WEIGHTS = "no file of weights '{}'.*give a local .safetensors, .pth or .pt"
+ABSENT: list[tuple[Callable[[Files], Reward], str]] = [
+    (lambda files: VQAScore("nowhere"), "no model 'nowhere'"),
+    (lambda files: ImageReward("nowhere.pt", tokenizer="nowhere"), "no model 'nowhere'"),
+    (lambda files: ImageReward(files.blip, tokenizer=Path(files.blip).parent), "lacks its tokenizer"),
+    (lambda files: ImageReward("nowhere.pt", tokenizer=files.bert), NO_WEIGHTS.format("nowhere.pt")),
+    (lambda files: HPSv2("nowhere.pt", processor=files.clip, sha256="00"), NO_WEIGHTS.format("nowhere.pt")),
+    *[
+        (lambda files, head=head: AestheticScore(files.clip, head=head), NO_WEIGHTS.format(head))
+        for head in ("head.safetensors", "./a/b/c.pth", "/no/such/file.pth", "one/two.pth")
+    ],
+]
 
 
-@pytest.mark.parametrize("name", WEIGHT_FILES)
-def test_a_pickle_scores_as_the_safetensors_and_needs_its_checksum(files: Files, tmp_path: Path, name: str) -> None:
-    make, weights, file = WEIGHT_FILES[name]
-    safe, pickled = tmp_path / "weights.safetensors", tmp_path / file
-    save_file(weights, safe)
-    torch.save({"epoch": 3, "name": "x", "state_dict": weights} if "notes" in name else weights, pickled)
-    checksum, images = hashlib.sha256(pickled.read_bytes()).hexdigest(), smooth(20, 30)
-    expected = make(files, safe).score(images, PROMPTS)
-    for spelling in (checksum, checksum.upper()):
-        scores = make(files, pickled, sha256=spelling).score(images, PROMPTS)
-        torch.testing.assert_close(scores, expected, rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"is a pickle.*sha256sum"):
-        make(files, pickled)
-    for content, found in ((pickled, checksum), (safe, r"\w{64}")):
-        with pytest.raises(ValueError, match=f"has SHA-256 {found}, not {'0' * 64}"):
-            make(files, content, sha256="0" * 64)
-
-
-MISFITS = {
-    **{f"head: {name}": (with_head, *row) for name, row in HEADS.items()},
-    **{f"open_clip: {name}": (with_open_clip, *row) for name, row in CLIPS.items()},
-    **{f"blip: {name}": (with_blip, *row) for name, row in BLIPS.items()},
-}
-
-
-@pytest.mark.parametrize(("make", "weights", "message"), MISFITS.values(), ids=MISFITS)
-def test_files_that_do_not_fit(files: Files, tmp_path: Path, make: Callable, weights: dict, message: str) -> None:
-    file = tmp_path / "weights.pt"
-    torch.save(weights, file)
-    with pytest.raises(ValueError, match=message) as caught:
-        make(files, file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("error", "make", "message"),
+    [*((ValueError, *row) for row in VALUES), *((FileNotFoundError, *row) for row in ABSENT)],
+)
+def test_arguments_that_are_refused(
+    files: Files, error: type[Exception], make: Callable[[Files], Reward], message: str
+) -> None:
+    with one_line(error, message):
+        make(files)

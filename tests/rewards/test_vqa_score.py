@@ -1,9 +1,8 @@
-"""VQAScore of three families against their own forward pass, image by image and without padding; what it refuses."""
+"""VQAScore of three families against their own forward pass, image by image and without padding."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +32,9 @@ from tests.rewards.conftest import (
     SIZE,
     SPEAKER,
     Files,
+    built,
+    copied,
+    one_line,
     outspoken,
     pictures,
     save_tiny_llava,
@@ -121,18 +123,16 @@ def test_the_papers_formula(family: Family, shape: tuple[int, int]) -> None:
 
 
 def test_padding_is_on_the_left_whatever_the_tokenizer_says(files: Files, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(files.llava, tmp_path / "right"))
-    options = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(options | {"padding_side": "right", "pad_token": None}))
-    images = smooth(SIZE, SIZE)
-    expected = VQAScore(files.llava).score(images, PROMPTS)
+    right = {"padding_side": "right", "pad_token": None}
+    folder, images = copied(files.llava, tmp_path / "right", tokenizer_config=right), smooth(SIZE, SIZE)
+    expected = built("vqa", files).score(images, PROMPTS)
     torch.testing.assert_close(VQAScore(folder).score(images, PROMPTS), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_the_network_reads(files: Files) -> None:
-    judge = VQAScore(files.llava)
-    (ids,) = judge._encode(pictures(smooth(SIZE, SIZE, 1)), ["a {cat}"])["input_ids"]
-    text = judge._processor.tokenizer.decode(ids).replace("<image>" * 16, "<image>")
+def test_text_that_the_network_reads(files: Files) -> None:
+    reward = built("vqa", files)
+    (ids,) = reward._encode(pictures(smooth(SIZE, SIZE, 1)), ["a {cat}"])["input_ids"]
+    text = reward._processor.tokenizer.decode(ids).replace("<image>" * 16, "<image>")
     assert text.startswith("<s>user <image> <unk>oes this figure show ")
     assert "cat" in text
     assert text.endswith("lease answer yes or no<unk> assistant")
@@ -147,66 +147,43 @@ def test_yes_and_no_share_the_probability(files: Files) -> None:
 
 
 def test_pixels_are_rounded_to_8_bits(files: Files) -> None:
-    judge, images = VQAScore(files.llava), smooth(SIZE, SIZE)
+    reward, images = built("vqa", files), smooth(SIZE, SIZE)
     shifted = (images + 0.4 / 255).clamp(0, 1)
-    torch.testing.assert_close(judge.score(shifted, PROMPTS), judge.score(images, PROMPTS), rtol=0, atol=0)
+    torch.testing.assert_close(reward.score(shifted, PROMPTS), reward.score(images, PROMPTS), rtol=0, atol=0)
 
 
-def test_sampling_settings_of_the_model_are_not_heard(files: Files, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(files.llava, tmp_path / "hot"))
-    settings = {"do_sample": True, "temperature": 9.0, "top_k": 1, "suppress_tokens": [33, 34]}
-    (folder / "generation_config.json").write_text(json.dumps(settings))
-    images = smooth(SIZE, SIZE)
-    expected = VQAScore(files.llava).score(images, PROMPTS)
+def test_sampling_settings_of_the_model_are_ignored(files: Files, tmp_path: Path) -> None:
+    hot = {"do_sample": True, "temperature": 9.0, "top_k": 1, "suppress_tokens": [33, 34]}
+    folder, images = (
+        copied(files.llava, tmp_path / "hot", "generation_config.json", generation_config=hot),
+        smooth(SIZE, SIZE),
+    )
+    expected = built("vqa", files).score(images, PROMPTS)
     torch.testing.assert_close(VQAScore(folder).score(images, PROMPTS), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"template": "Is it a cat?"}, r"template is 'Is it a cat\?': write \{prompt\} where"),
-        ({"answer": "Certainly"}, "answer is 'Certainly', no single token of .*llava"),
-        ({"answer": "?"}, r"answer is '\?', no single token"),
-        ({"dtype": "int8"}, "dtype is 'int8'"),
-        ({"revision": "v1"}, "revision is 'v1'"),
-    ],
-)
-def test_bad_arguments(files: Files, options: dict[str, str], message: str) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
-        VQAScore(files.llava, **options)
-    assert "\n" not in str(caught.value)
-
-
-def test_models_that_answer_nothing_are_refused(files: Files, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a clip model: give one that answers questions"):
-        VQAScore(files.clip)
-    with pytest.raises(FileNotFoundError, match="no model 'nowhere'"):
-        VQAScore("nowhere")
-    bare = shutil.copytree(files.llava, tmp_path / "bare", ignore=shutil.ignore_patterns("*processor*", "*token*"))
-    with pytest.raises(FileNotFoundError, match="bare lacks its tokenizer") as caught:
-        VQAScore(bare)
-    assert "\n" not in str(caught.value)
+def test_a_model_without_its_tokenizer(files: Files, tmp_path: Path) -> None:
+    with one_line(FileNotFoundError, "bare lacks its tokenizer"):
+        VQAScore(copied(files.llava, tmp_path / "bare", "*processor*", "*token*"))
 
 
 def test_unknown_code_is_not_run(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(shutil.copytree(files.llava, tmp_path / "foreign"))
+    folder = copied(files.llava, tmp_path / "foreign", "config.json")
     monkeypatch.chdir(tmp_path)
     (folder / "code.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Config: pass\n")
     config = {"model_type": "foreign", "auto_map": {"AutoConfig": "code.Config"}}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="foreign is no model that this transformers knows") as caught:
+    with one_line(ValueError, "foreign is no model that this transformers knows"):
         VQAScore(folder)
-    assert "\n" not in str(caught.value)
     assert not Path("ran").exists()
 
 
 @pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is installed")
 def test_a_processor_that_needs_torchvision(files: Files, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(files.llava, tmp_path / "qwen"))
-    options = json.loads((folder / "processor_config.json").read_text())
-    video = {"video_processor": {"video_processor_type": "Qwen2VLVideoProcessor"}}
-    changed = options | video | {"processor_class": "Qwen2VLProcessor"}
-    (folder / "processor_config.json").write_text(json.dumps(changed))
-    with pytest.raises(ModuleNotFoundError, match=r"qwen can't be read yet, .*[Tt]orchvision.*pip") as caught:
+    video = {
+        "video_processor": {"video_processor_type": "Qwen2VLVideoProcessor"},
+        "processor_class": "Qwen2VLProcessor",
+    }
+    folder = copied(files.llava, tmp_path / "qwen", processor_config=video)
+    with one_line(ModuleNotFoundError, r"qwen can't be read yet, .*[Tt]orchvision.*pip"):
         VQAScore(folder)
-    assert "\n" not in str(caught.value)
