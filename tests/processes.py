@@ -16,7 +16,6 @@ from pathlib import Path
 
 from srsoup_lightning import PromptDataModule
 from srsoup_lightning.callbacks import SampleWriter
-from srsoup_lightning.samplers.result import Moment
 from tests.conftest import Channel, make_module, quiet_trainer
 
 PROMPTS = ["a cat", "a dog / with ünicode"]
@@ -26,12 +25,9 @@ MODULE = "tests.processes"
 def make_all(root: Path, seeds: int, processes: int = 1, strategy: str = "auto", pause: float = 0.0) -> None:
     """Make the soups of both prompts and so many seeds, with a pause of so many seconds in every denoising step."""
 
-    def rest(moment: Moment) -> None:
-        time.sleep(pause)
-
     module = make_module({"red": Channel(0), "blue": Channel(2)})
     if pause:
-        module.step_callbacks.append(rest)
+        module.step_callbacks.append(lambda moment: time.sleep(pause))
     trainer = quiet_trainer(devices=processes, strategy=strategy, default_root_dir=root, callbacks=[SampleWriter()])
     trainer.predict(module, PromptDataModule(PROMPTS, list(range(seeds))), return_predictions=False)
 
@@ -44,7 +40,7 @@ def arguments(root: Path, seeds: int, processes: int = 1, strategy: str = "auto"
 def start(command: list[str], run: Callable[[list[str]], None] | None = None) -> ForkServerProcess:
     """Start `run`, or else the command line, with these arguments, as the leader of a process group of its own."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([MODULE])
+    server.set_forkserver_preload([MODULE, "srsoup_lightning.cli.predict"])
     process = server.Process(target=_lead, args=(command, run or _run_module))
     process.start()
     return process

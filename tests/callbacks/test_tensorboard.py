@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from itertools import accumulate
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 import lightning as L
 import numpy as np
@@ -28,12 +27,13 @@ from rewards import Reward
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
 from srsoup_lightning.oracle import OraclePolicy, RewardError
+from srsoup_lightning.pareto import hypervolume
 from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
 from srsoup_lightning.samplers import Soup, WeightedSum
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
+from tests.processes import start
 
 BOX = {"red": (-0.5, 1.0), "blue": (-0.5, 1.5)}
-ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ["a lobster", "a snail"]
 
 
@@ -72,23 +72,19 @@ class Events:
         opened = {event.step: Image.open(io.BytesIO(event.encoded_image_string)) for event in events}
         return {step: np.asarray(image.convert("RGB")) for step, image in opened.items()}
 
-    def settings(self) -> dict[str, float | str]:
+    def hparams(self) -> dict[str, float | str]:
         content = self.read.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
         values = metadata.parse_session_start_info_plugin_data(content).hparams
         return {name: getattr(value, value.WhichOneof("kind")) for name, value in values.items()}
 
 
-@dataclass
-class Logged:
+class Logged(NamedTuple):
     """A finished run, its soups, and the closeness of the trajectories at each of its steps."""
 
     root: Path
+    board: Path
     soups: list[Soup]
     closeness: list[Tensor | None]
-
-    @property
-    def board(self) -> Path:
-        return self.root / "tensorboard"
 
 
 def make_patient() -> SRSoupModule:
@@ -110,21 +106,13 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Logged:
     module.step_callbacks.append(lambda m: closeness.append(m.observation and m.observation.closeness.clone()))
     soups = predict(module, root, [SampleWriter(), ParetoLogger(box=BOX)])
     assert len(module.step_callbacks) == 1
-    return Logged(root, soups, closeness)
-
-
-@pytest.fixture
-def logged(original: Logged, tmp_path: Path) -> Logged:
-    """A copy of that run."""
-    return replace(original, root=shutil.copytree(original.root, tmp_path / "copy"))
+    return Logged(root, root / "tensorboard", soups, closeness)
 
 
 COSTS = {
-    "queries of red": lambda ledger: ledger.queries["red"],
-    "queries of blue": lambda ledger: ledger.queries["blue"],
-    "network evaluations": lambda ledger: ledger.nfe,
-    "decodes": lambda ledger: ledger.decodes,
-    "seconds": lambda ledger: ledger.seconds,
+    **{f"queries of {name}": lambda ledger, name=name: ledger.queries[name] for name in ("red", "blue")},
+    "network evaluations": attrgetter("nfe"),
+    **{name: attrgetter(name) for name in ("decodes", "seconds")},
 }
 
 
@@ -136,11 +124,8 @@ def check_costs(folder: Path, soups: list[Soup]) -> None:
     assert len(scalars) == len(COSTS)
 
 
-def test_costs_add_up_soup_by_soup(original: Logged) -> None:
+def test_costs_add_up_soup_by_soup_and_a_sheet_shows_every_picture_of_a_soup(original: Logged) -> None:
     check_costs(original.board, original.soups)
-
-
-def test_a_sheet_shows_every_picture_of_a_soup(original: Logged) -> None:
     sheets = Events(original.board).images("pictures")
     assert list(sheets) == [1, 2, 3, 4]
     for soup, sheet in zip(original.soups, sheets.values(), strict=True):
@@ -210,22 +195,14 @@ def test_closeness_falls_from_one_between_lowest_and_highest(original: Logged) -
         pairs = [float(near[p, q]) for p in range(6) for q in range(p)]
         for tag, value in (("mean of all pairs", fmean(pairs)), ("lowest", min(pairs)), ("highest", max(pairs))):
             assert curves[f"closeness/{tag}"][step] == pytest.approx(value, rel=1e-5)
-    assert curves["closeness/lowest"][1] == 1 > curves["closeness/lowest"][5]
-    assert list(curves["closeness/lowest"]) == [1, 2, 3, 4, 5]  # the sixth step has no noise to search
+    assert list(lowest := curves["closeness/lowest"]) == [1, 2, 3, 4, 5]  # the sixth step has no noise to search
+    assert lowest[1] == 1 > lowest[5]
 
 
-def test_sessions_hold_weights_settings_and_mean_rewards(original: Logged) -> None:
-    soups, volumes = original.soups, []
-    for soup in soups:
-        scaled = sorted(
-            ((red + 0.5) / 1.5, (blue + 0.5) / 2) for red, blue in soup.rewards.tolist() if min(red, blue) > -0.5
-        )
-        edge, volume = 0.0, 0.0
-        for red, blue in reversed(scaled):  # from the right, each adds what rises above those before it
-            volume += red * max(0.0, blue - edge)
-            edge = max(edge, blue)
-        volumes.append(volume)
-    folder = original.board / "front"
+def test_hparams_hold_weights_settings_and_mean_rewards(original: Logged) -> None:
+    soups, folder = original.soups, original.board / "front"
+    scaled = [(soup.rewards.double() + 0.5) / torch.tensor([1.5, 2.0]) for soup in soups]
+    volume = fmean(hypervolume(points, torch.zeros(2, dtype=torch.float64)) for points in scaled)
     for p, name in enumerate(soups[0].preference_names):
         events = Events(folder / name)
         red, blue = (fmean(float(soup.rewards[p, j]) for soup in soups) for j in (0, 1))
@@ -234,16 +211,16 @@ def test_sessions_hold_weights_settings_and_mean_rewards(original: Logged) -> No
             "reward/red": {4: pytest.approx(red)},
             "reward/blue": {4: pytest.approx(blue)},
             "utility": {4: pytest.approx(weights[0] * (red + 0.5) / 1.5 + weights[1] * (blue + 0.5) / 2)},
-            "hypervolume": {4: pytest.approx(fmean(volumes))},
+            "hypervolume": {4: pytest.approx(volume)},
             "cost a soup/queries": {4: fmean(soup.ledger.total_queries for soup in soups)},
             "cost a soup/network evaluations": {4: fmean(soup.ledger.nfe for soup in soups)},
         }
-        settings = events.settings()
-        assert (settings["weight/red"], settings["weight/blue"]) == pytest.approx(tuple(weights), abs=1e-6)
-        assert settings["method"] == "SRSoup FixedSoup"
-        assert settings["with/sharing"] == "FixedSoup(start=0, end=3)"
-        assert (settings["with/candidates"], settings["with/num_inference_steps"]) == (4, 6)
-        assert "with/antithetic" not in settings
+        hparams = events.hparams()
+        assert (hparams["weight/red"], hparams["weight/blue"]) == pytest.approx(tuple(weights), abs=1e-6)
+        options = {"sharing": "FixedSoup(start=0, end=3)", "candidates": 4, "num_inference_steps": 6}
+        expected = {"method": "SRSoup FixedSoup"} | {f"with/{name}": value for name, value in options.items()}
+        assert hparams | expected == hparams
+        assert "with/antithetic" not in hparams
     assert len(list(folder.glob("*/events*"))) == 6
     assert Events(folder).images("front")[4].shape[2] == 3
 
@@ -291,42 +268,37 @@ def test_a_resumed_run_counts_on(original: Logged, tmp_path: Path) -> None:
             assert list(curve) == [1, 2, 3, 4, 5]
 
 
-def test_a_soup_that_was_lost_and_made_again_counts_once(logged: Logged) -> None:
-    *_, row = RunDirectory(logged.root).image_rows()
-    (logged.root / row.image).unlink()
-    predict(make_patient(), logged.root, [SampleWriter(), ParetoLogger(box=BOX)])
-    assert [list(values) for values in Events(logged.board).scalars().values()] == [[1, 2, 3, 4]] * 5
-
-
-def test_overwriting_leaves_nothing_of_the_old_charts(logged: Logged) -> None:
-    soups = predict(make_quick(), logged.root, [SampleWriter(overwrite=True), ParetoLogger()], ["a cow"])
-    check_costs(logged.board, soups)
-    assert not (logged.board / "denoising" / prompt_slug(PROMPTS[0])).exists()
+def test_a_soup_made_again_counts_once_and_overwriting_leaves_no_old_chart(original: Logged, tmp_path: Path) -> None:
+    root = shutil.copytree(original.root, tmp_path / "copy")
+    *_, row = RunDirectory(root).image_rows()
+    (root / row.image).unlink()
+    predict(make_patient(), root, [SampleWriter(), ParetoLogger(box=BOX)])
+    assert [list(values) for values in Events(root / "tensorboard").scalars().values()] == [[1, 2, 3, 4]] * 5
+    soups = predict(make_quick(), root, [SampleWriter(overwrite=True), ParetoLogger()], ["a cow"])
+    check_costs(root / "tensorboard", soups)
+    assert not (root / "tensorboard" / "denoising" / prompt_slug(PROMPTS[0])).exists()
 
 
 def test_soups_of_other_processes_count_in_the_end(tmp_path: Path) -> None:
     (other,) = predict(make_quick(), tmp_path / "other", [], ["a cow"], loggers=False)[:1]
-
-    class OtherProcess(L.Callback):
-        def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-            RunDirectory(tmp_path, rank=1).write(other)
-
-    ours = predict(make_quick(), tmp_path, [SampleWriter(), OtherProcess(), ParetoLogger()])
+    callback = L.Callback()
+    callback.on_predict_end = lambda *_: RunDirectory(tmp_path, rank=1).write(other)
+    ours = predict(make_quick(), tmp_path, [SampleWriter(), callback, ParetoLogger()])
     check_costs(tmp_path / "tensorboard", [*ours, other])
     reds = Events(tmp_path / "tensorboard" / "front" / "red1-blue0").scalars()["reward/red"]
     assert reds == {5: pytest.approx(fmean(float(soup.rewards[0, 0]) for soup in [*ours, other]))}
 
 
-def make_in_two_processes(root: Path) -> None:
-    predict(make_patient(), root, [SampleWriter(), ParetoLogger(box=BOX)], devices=2, strategy="ddp_fork")
+def make_in_two_processes(arguments: list[str]) -> None:
+    callbacks = [SampleWriter(), ParetoLogger(box=BOX)]
+    predict(make_patient(), Path(*arguments), callbacks, devices=2, strategy="ddp_fork")
 
 
 @pytest.mark.slow
 def test_of_two_processes_the_first_logs(original: Logged, tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from tests.callbacks.test_tensorboard import make_in_two_processes\n"
-    code += "make_in_two_processes(Path(sys.argv[1]))"
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = start([str(tmp_path)], make_in_two_processes)
+    process.join()
+    assert process.exitcode == 0
     boards = (original.board, tmp_path / "tensorboard")
     one, two = (Events(board).scalars()["cost so far/network evaluations"] for board in boards)
     assert two == {step: one[step] for step in (1, 2, 4)}  # two of its own, and all in the end
@@ -353,13 +325,12 @@ def test_failures_are_counted_and_the_worst_stands_in(tmp_path: Path) -> None:
     assert Events(tmp_path / "tensorboard" / "front" / "red0-blue1").scalars()["reward/blue"][4] == pytest.approx(blue)
 
 
-@pytest.mark.parametrize("kind", ["none", "another"])
-def test_without_tensorboard_among_the_loggers_nothing_happens(tmp_path: Path, kind: str) -> None:
-    module, heard = make_quick(), []
-    module.step_callbacks.append(lambda _: heard.append(len(module.step_callbacks)))
-    loggers = False if kind == "none" else CSVLogger(tmp_path, "csv")
-    predict(module, tmp_path, [SampleWriter(), ParetoLogger()], loggers=loggers)
-    assert set(heard) == {1}
+@pytest.mark.parametrize("csv", [False, True])
+def test_without_tensorboard_among_the_loggers_nothing_happens(tmp_path: Path, csv: bool) -> None:
+    module, counts = make_quick(), set()
+    module.step_callbacks.append(lambda _: counts.add(len(module.step_callbacks)))
+    predict(module, tmp_path, [SampleWriter(), ParetoLogger()], loggers=csv and CSVLogger(tmp_path, "csv"))
+    assert counts == {1}
     assert not list(tmp_path.rglob("events*"))
 
 
@@ -372,9 +343,14 @@ def test_one_callback_serves_runs_one_after_another_wherever_tensorboard_is_amon
     assert len(list((tmp_path / "mine").rglob("front/*/events*"))) == 2
 
 
-def test_without_matplotlib_and_box_the_figure_and_the_measures_of_fronts_are_left_out(
+def test_figure_and_measures_of_fronts_are_left_out_without_matplotlib_box_or_a_second_reward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    soups = predict(make_quick(red=Channel(0)), tmp_path / "one", [ParetoLogger(box={"red": (0.0, 1.0)})])
+    folder = tmp_path / "one" / "tensorboard" / "front"
+    assert not Events(folder).read.Tags()["images"]
+    red = fmean(float(soup.rewards[0, 0]) for soup in soups)
+    assert Events(folder / "red1").scalars()["utility"][4] == pytest.approx(red)
     monkeypatch.setattr("srsoup_lightning.callbacks.event_files.find_spec", lambda name: None)
     predict(make_quick(), tmp_path, [ParetoLogger()])
     (record,) = (record for record in caplog.records if "matplotlib" in record.message)
@@ -385,21 +361,10 @@ def test_without_matplotlib_and_box_the_figure_and_the_measures_of_fronts_are_le
         assert not {"utility", "hypervolume"} & set(Events(folder).scalars())
 
 
-def test_one_reward_has_sessions_and_no_front(tmp_path: Path) -> None:
-    soups = predict(make_quick(red=Channel(0)), tmp_path, [ParetoLogger(box={"red": (0.0, 1.0)})])
-    folder = tmp_path / "tensorboard" / "front"
-    assert not Events(folder).read.Tags()["images"]
-    red = fmean(float(soup.rewards[0, 0]) for soup in soups)
-    assert Events(folder / "red1").scalars()["utility"][4] == pytest.approx(red)
-
-
-@pytest.mark.parametrize("options", [{"sheets": -1}, {"curves": -2}])
-def test_negative_numbers_are_named(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"is -\d: give 0 or more"):
-        ParetoLogger(**options)
-
-
-def test_a_box_that_leaves_out_a_reward_is_refused_before_anything_is_sampled(tmp_path: Path) -> None:
+def test_options_that_cannot_be_are_refused_before_anything_is_sampled(tmp_path: Path) -> None:
+    for options in ({"sheets": -1}, {"curves": -2}):
+        with pytest.raises(ValueError, match=r"is -\d: give 0 or more"):
+            ParetoLogger(**options)
     with pytest.raises(ValueError, match="box leaves out"):
         predict(make_quick(), tmp_path, [ParetoLogger(box={"red": (0.0, 1.0)})])
     assert not list(tmp_path.rglob("front"))

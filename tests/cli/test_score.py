@@ -98,9 +98,14 @@ def test_a_run_is_scored_by_other_rewards(tmp_path: Path) -> None:
     assert all(read.picture(row).is_file() for row in read.images)
 
 
-def test_finished_rows_are_not_scored_again_and_a_row_that_a_crash_tore_is(folder: Path, tmp_path: Path) -> None:
+def test_finished_rows_and_pictures_seen_before_cost_nothing_and_a_row_that_a_crash_tore_is_made_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, length = tmp_path / "o.jsonl", Length()
-    score_length(folder, out, length)
+    shutil.copy(folder / "d.png", folder / "again.png")
+    assert (len(score_length(folder, out, length)), length.asked) == (5, 4)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "length" in line)
+    assert [cell.strip() for cell in line.split("│")[-4:-1]] == ["4", "1", "0"]
     complete = out.read_bytes()
     out.write_bytes(complete[:-9])
     for _ in range(2):
@@ -108,7 +113,7 @@ def test_finished_rows_are_not_scored_again_and_a_row_that_a_crash_tore_is(folde
         assert out.read_bytes() == complete
     assert length.asked == 5
     paint(folder / "e.png", 9)
-    assert (len(score_length(folder, out, length)), length.asked) == (5, 6)
+    assert (len(score_length(folder, out, length)), length.asked) == (6, 6)
     score_length(folder, out, length, overwrite=True)
     assert length.asked == 11
 
@@ -255,11 +260,3 @@ def test_from_a_config_file(folder: Path, tmp_path: Path) -> None:
     rows = [row["rewards"] for row in read_rows(tmp_path / "o.jsonl")]
     assert [row["red"] for row in rows] == pytest.approx([0, 0.2, 0.4, 1])
     assert [row["smooth"] for row in rows] == [0, 0, 0, 0]
-
-
-def test_a_picture_seen_before_costs_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy(folder / "a.png", folder / "again.png")
-    length = Length()
-    assert (len(score_length(folder, tmp_path / "o.jsonl", length)), length.asked) == (5, 4)
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "length" in line)
-    assert [cell.strip() for cell in line.split("│")[-4:-1]] == ["4", "1", "0"]

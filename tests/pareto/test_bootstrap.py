@@ -54,7 +54,7 @@ def test_resamples_are_the_same_at_every_call() -> None:
 
 
 @pytest.mark.parametrize("values", [{}, {"x": []}, {"x": [math.nan]}, {"x": [1.0], "y": [math.inf]}])
-def test_what_has_no_mean_is_refused(values: dict[str, list[float]]) -> None:
+def test_values_without_a_mean_are_refused(values: dict[str, list[float]]) -> None:
     with pytest.raises(ValueError, match="at least one"):
         interval(values)
     with pytest.raises(ValueError, match="at least one"):

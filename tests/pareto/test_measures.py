@@ -168,6 +168,6 @@ def test_metrics_are_means_over_fronts() -> None:
         (lambda: Utility().compute(), "Utility has seen no front"),
     ],
 )
-def test_what_has_no_measure_is_refused(act: object, message: str) -> None:
+def test_points_without_a_measure_are_refused(act: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         act()

@@ -18,7 +18,6 @@ from srsoup_lightning.cli import compare as command
 from srsoup_lightning.cli.compare import compare
 from srsoup_lightning.report import compare as module
 from srsoup_lightning.report.compare import compared
-from srsoup_lightning.report.comparison import Comparison
 from tests.report.runs import LINE, Weights, change_first_row, make_run, read_rows, write_rows
 
 HEAD = "run,measure,mean,low,high,prompts,difference,difference_low,difference_high"
@@ -35,11 +34,6 @@ def unsteered(prompt: str, seed: int, weights: Weights) -> list[float]:
     return [2.0 * seed, 2.0 - 2.0 * seed]
 
 
-def compared_runs(root: Path, **strengths: float) -> Comparison:
-    """Compare runs that are steered by these strengths, in the box."""
-    return compared([make_run(root / name, steered(strength)) for name, strength in strengths.items()], box=BOX)
-
-
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables alone, in a tenth of the time."""
@@ -52,10 +46,7 @@ def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
     save = Figure.savefig
 
     def savefig(figure: Figure, path: Path, **options: object) -> None:
-        if path.suffix == ".svg":
-            save(figure, path, **options)
-        else:
-            path.touch()
+        save(figure, path, **options) if path.suffix == ".svg" else path.touch()
 
     monkeypatch.setattr(Figure, "savefig", savefig)
 
@@ -77,20 +68,16 @@ def test_measures_are_those_found_by_hand(tmp_path: Path) -> None:
 
     # cat: (3, 0), (1.5, 1.5), (0, 3) of a box of 4 by 4, of which the ends have no area; dog: one more in each
     assert mean("strong", "hypervolume") == pytest.approx((1.5 * 1.5 + 4 * 1 + 2.5 * 1.5 + 1 * 1.5) / 16 / 2)
-    assert mean("strong", "igd_plus") == 0
+    exact = {"igd_plus": 0, "seed_diversity": 0, "queries": 50, "nfe": 100, "seconds": 2}
+    assert {measure: mean("strong", measure) for measure in exact} == exact
+    close = {"spread": 3 / 4, "utility": ((3 + 1.5 + 3) / 3 + 0.5) / 4, "monotonicity_jpeg": 1, "mean_clip": 2}
+    assert {measure: mean("strong", measure) for measure in close} == pytest.approx(close)
     assert mean("weak", "igd_plus") == pytest.approx((2 + 2**0.5 + 2) / 3 / 4)
-    assert mean("strong", "spread") == pytest.approx(3 / 4)
-    assert mean("strong", "utility") == pytest.approx(((3 + 1.5 + 3) / 3 + 0.5) / 4)
-    assert mean("strong", "monotonicity_jpeg") == pytest.approx(1)
-    assert mean("strong", "mean_clip") == pytest.approx(2)
     assert mean("strong", "diversity") == pytest.approx((127 + 128 + 255) / 255 / 3, abs=1e-3)
-    assert mean("strong", "seed_diversity") == 0
-    assert (mean("strong", "queries"), mean("strong", "nfe"), mean("strong", "seconds")) == (50, 100, 2)
-    assert found["strong", "utility"]["prompts"] == "2"
-    assert found["strong", "utility"]["difference"] == ""
-    assert float(found["weak", "utility"]["difference"]) == pytest.approx(-(2 + 1 + 2) / 3 / 4)
-    ends = [float(found["weak", "utility"][f"difference_{end}"]) for end in ("low", "high")]
-    assert ends == pytest.approx([-5 / 3 / 4] * 2)  # each prompt differs by as much, though utilities don't agree
+    assert (found["strong", "utility"]["prompts"], found["strong", "utility"]["difference"]) == ("2", "")
+    # each prompt differs by as much, though utilities don't agree
+    for column in ("difference", "difference_low", "difference_high"):
+        assert float(found["weak", "utility"][column]) == pytest.approx(-(2 + 1 + 2) / 3 / 4)
     assert ("strong", "hits") not in found
 
 
@@ -109,45 +96,45 @@ def test_a_baseline_gives_the_unit_and_the_box_of_each_prompt(tmp_path: Path) ->
 
 
 def test_without_a_baseline_the_box_is_that_of_all_extremes(tmp_path: Path) -> None:
-    boxed = compared_runs(tmp_path, strong=3, weak=1)
-    found = compared([str(run.run.root) for run in boxed.runs])
+    paths = [make_run(tmp_path / name, steered(strength)) for name, strength in (("strong", 3), ("weak", 1))]
+    found, boxed = compared(paths), compared(paths, box=BOX)
     assert list(found.units.corners().values()) == [{"jpeg": [0, 4], "clip": [0, 4]}] * 2
     assert [run.values for run in found.runs] == [run.values for run in boxed.runs]
 
 
 def test_pictures_from_elsewhere_have_no_utility(tmp_path: Path) -> None:
-    ours = make_run(tmp_path / "ours", steered(3))
-    theirs = make_run(tmp_path / "theirs", steered(1), seeds=(0,))
+    path, _ = make_run(tmp_path / "ours", steered(3)), make_run(tmp_path / "theirs", steered(1), seeds=(0,))
     table = tmp_path / "theirs" / "theirs.jsonl"
-    scored = read_rows(tmp_path / "theirs" / "samples.jsonl")
+    scored = read_rows(table.with_name("samples.jsonl"))
     write_rows(table, [{key: row[key] for key in ("prompt", "image", "rewards")} for row in scored])
-    ours, theirs = compared([ours, str(table)], box=BOX).runs
+    ours, theirs = compared([path, str(table)], box=BOX).runs
     assert {"hypervolume", "igd_plus", "spread", "diversity"} <= set(theirs.values)
     assert not {"utility", "monotonicity_jpeg", "queries", "seed_diversity"} & set(theirs.values)
     assert "utility" in ours.values
     assert theirs.values["hypervolume"]["a cat"] == [pytest.approx(0.25 / 16)]
 
 
-@pytest.mark.parametrize("pictures", [1, 2])
-def test_seeds_are_compared_where_their_pictures_match(tmp_path: Path, pictures: int) -> None:
+def rewrite(run: str, change: object) -> None:
+    """Change every row of samples.jsonl."""
+    table = Path(run) / "samples.jsonl"
+    write_rows(table, [row | change(row) for row in read_rows(table)])
+
+
+@pytest.mark.parametrize(("pictures", "expected"), [(1, [1, 1]), (2, [])])
+def test_seeds_are_compared_where_their_pictures_match(tmp_path: Path, pictures: int, expected: list[float]) -> None:
     """Black at seed 0 and white at seed 1; of two pictures a seed without preferences, nobody knows which match."""
-    make_run(tmp_path / "run", steered(3), preferences=LINE[:pictures])
-    scored = read_rows(tmp_path / "run" / "samples.jsonl")
-    for row in scored:
+    path = make_run(tmp_path / "run", steered(3), preferences=LINE[:pictures])
+    for row in read_rows(tmp_path / "run" / "samples.jsonl"):
         Image.new("RGB", (8, 8), (255 * row["seed"],) * 3).save(tmp_path / "run" / row["image"])
-    write_rows(tmp_path / "run" / "samples.jsonl", [{**row, "preference": {}} for row in scored])
-    values = compared([str(tmp_path / "run")], box=BOX).runs[0].values
+    rewrite(path, lambda row: {"preference": {}})
+    values = compared([path], box=BOX).runs[0].values
     found = [distance for distances in values.get("seed_diversity", {}).values() for distance in distances]
-    assert found == pytest.approx([1.0, 1.0] if pictures == 1 else [])
+    assert found == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    "changed", [{"preference": {"other": 1.0}}, {"seed": None, "preference": None}], ids=["not scored", "null"]
-)
+@pytest.mark.parametrize("changed", [{"preference": {"other": 1.0}}, {"seed": None, "preference": None}])
 def test_unknown_preferences_give_no_utility(tmp_path: Path, changed: dict) -> None:
-    path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[0])
-    table = tmp_path / "run" / "samples.jsonl"
-    write_rows(table, [row | changed for row in read_rows(table)])
+    rewrite(path := make_run(tmp_path, steered(3), prompts=["a cat"], seeds=[0]), lambda row: changed)
     values = compared([path], box=BOX).runs[0].values
     assert values["pictures"] == {"a cat": [3]}
     assert "utility" not in values
@@ -200,8 +187,8 @@ def test_a_single_picture_and_prompt_has_no_interval(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[7], preferences=[(0.5, 0.5)])
     compare([path], str(tmp_path / "out"), box=BOX)
     found = rows(tmp_path / "out")
-    assert float(found["run", "hypervolume"]["mean"]) == pytest.approx(1.5 * 1.5 / 16)
-    assert (found["run", "hypervolume"]["low"], found["run", "hypervolume"]["high"]) == ("", "")
+    volume = found["run", "hypervolume"]
+    assert (float(volume["mean"]), volume["low"], volume["high"]) == (pytest.approx(1.5 * 1.5 / 16), "", "")
     assert ("run", "diversity") not in found
     assert "one prompt" in json.loads((tmp_path / "out" / "comparison.json").read_text())["notes"][0]
 
@@ -239,11 +226,17 @@ def test_the_json_says_what_the_numbers_rest_on(tmp_path: Path) -> None:
     assert {"srsoup-lightning", "torch", "moocore"} <= set(told["versions"])
 
 
-def test_tables_are_there_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_need_no_matplotlib_and_misuse_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'srsoup-lightning\[report\]'"):
         compare([make_run(tmp_path / "run", steered(3))], str(tmp_path / "out"))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"comparison.csv", "comparison.json"}
+    with pytest.raises(ValueError, match="no runs: give at least one"):
+        compared([])
+    with pytest.raises(NotADirectoryError, match=r"out is .*csv, a file: give a folder"):
+        compare([], str(tmp_path / "out" / "comparison.csv"))
 
 
 def test_runs_with_a_difference_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,54 +259,35 @@ def test_runs_with_a_difference_are_refused(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "rewards", "message"),
     [
-        ({"baseline": "run", "box": BOX}, "baseline is 'run' and there is a box too"),
-        ({"baseline": "base"}, r"baseline 'base' is none of the runs: name one of \['run'\]"),
-        ({"baseline": "run"}, "baseline 'run' has 1 different pictures of 'a cat'"),
-        ({"box": {"jpeg": (0.0, 1.0)}}, r"box leaves out \['clip'\]: give \[low, high\] for each of"),
-        ({"box": {**BOX, "hps": (0.0, 1.0)}}, "and no other"),
-        ({"box": {**BOX, "clip": (1.0, 1.0)}}, r"box of clip is \[1.0, 1.0\]"),
-        ({"box": {**BOX, "clip": (0.0, float("nan"))}}, "box of clip is"),
-        ({}, "all pictures of all runs have jpeg 2: give --box"),
+        ({"baseline": "run", "box": BOX}, {}, "baseline is 'run' and there is a box too"),
+        ({"baseline": "base"}, {}, r"baseline 'base' is none of the runs: name one of \['run'\]"),
+        ({"baseline": "run"}, {}, "baseline 'run' has 1 different pictures of 'a cat'"),
+        ({"box": {"jpeg": (0.0, 1.0)}}, {}, r"box leaves out \['clip'\]: give \[low, high\] for each of"),
+        ({"box": {**BOX, "hps": (0.0, 1.0)}}, {}, "and no other"),
+        ({"box": {**BOX, "clip": (1.0, 1.0)}}, {}, r"box of clip is \[1.0, 1.0\]"),
+        ({"box": {**BOX, "clip": (0.0, float("nan"))}}, {}, "box of clip is"),
+        ({}, {}, "all pictures of all runs have jpeg 2: give --box"),
+        ({"box": BOX}, {"jpeg": 1.0, "clip": float("nan")}, "line 2 is damaged .NaN is no JSON.: delete that line"),
+        ({"box": BOX}, {"jpeg": 1.0, "clip": None}, "line 2 has clip None: give a finite number"),
+        ({"box": BOX}, {"jpeg": 1.0}, r"line 2 has the rewards \['jpeg'\] and line 1 \['jpeg', 'clip'\]"),
     ],
 )
-def test_units_that_cannot_be_are_refused(tmp_path: Path, options: dict, message: str) -> None:
-    path = make_run(tmp_path / "run", lambda *_: [2.0, 2.0], seeds=[0])
+def test_units_and_rows_that_cannot_be_are_refused(tmp_path: Path, options: dict, rewards: dict, message: str) -> None:
+    path, table = make_run(tmp_path / "run", lambda *_: [2.0, 2.0], seeds=[0]), tmp_path / "run" / "samples.jsonl"
+    if rewards:
+        first = read_rows(table)[0]
+        write_rows(table, [first, first | {"rewards": rewards}])
     with pytest.raises(ValueError, match=message):
         compared([path], **options)
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"rewards": {"jpeg": 1.0, "clip": float("nan")}}, "line 2 is damaged .NaN is no JSON.: delete that line"),
-        ({"rewards": {"jpeg": 1.0, "clip": None}}, "line 2 has clip None: give a finite number"),
-        ({"rewards": {"jpeg": 1.0}}, r"line 2 has the rewards \['jpeg'\] and line 1 \['jpeg', 'clip'\]"),
-    ],
-)
-def test_rows_that_cannot_be_compared_are_refused(tmp_path: Path, row: dict, message: str) -> None:
-    path = make_run(tmp_path / "run", steered(3))
-    first = read_rows(tmp_path / "run" / "samples.jsonl")[0]
-    write_rows(tmp_path / "run" / "samples.jsonl", [first, {**first, **row}])
-    with pytest.raises(ValueError, match=message):
-        compared([path], box=BOX)
-
-
-def test_misuse_is_refused_at_once(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("mine")
-    with pytest.raises(ValueError, match="no runs: give at least one"):
-        compared([])
-    with pytest.raises(NotADirectoryError, match=r"out is .*, a file: give a folder"):
-        compare([], str(tmp_path / "out"))
-
-
 def test_a_run_under_way_shows_the_finished_soups_of_all_its_processes(tmp_path: Path) -> None:
     complete, under_way = (make_run(tmp_path / name, steered(2)) for name in ("complete", "under way"))
-    for name in ("samples", "ledger"):
-        table = Path(under_way) / f"{name}.jsonl"
+    for table in (Path(under_way) / "samples.jsonl", Path(under_way) / "ledger.jsonl"):
         lines = table.read_text().splitlines(keepends=True)
         table.write_text("".join([*lines[: len(lines) // 2], '{"prompt": "a c']))
-        table.with_name(f"{name}.1.jsonl").write_text("".join(lines[len(lines) // 2 :]))
+        table.with_name(f"{table.stem}.1.jsonl").write_text("".join(lines[len(lines) // 2 :]))
     one, other = compared([complete, under_way], box=BOX).runs
     assert one.values == other.values
