@@ -77,18 +77,14 @@ def module() -> SRSoupModule:
     return make_module({"red": Channel(0), "blue": Channel(2)})
 
 
-def make_module(rewards: dict[str, Reward]) -> SRSoupModule:
-    """SRSoupModule over the mixture with a lattice of six preferences between two rewards."""
+def make_module(rewards: dict[str, Reward], **options: object) -> SRSoupModule:
+    """SRSoupModule over the mixture with a lattice of six preferences between two rewards, and further options."""
     sampler = SRSoup(num_inference_steps=6, candidates=4, sharing=FixedSoup(0, 3))
-    return SRSoupModule(MixtureBackbone(), rewards, sampler, Preferences.lattice(list(rewards), 5))
+    return SRSoupModule(MixtureBackbone(), rewards, sampler, Preferences.lattice(list(rewards), 5), **options)
 
 
 def quiet_trainer(**options: object) -> L.Trainer:
     """A Trainer that shows and keeps nothing of its own, with further options of Lightning's."""
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
+    shown = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    quiet = dict.fromkeys(shown, False)
     return L.Trainer(accelerator="cpu", **quiet | options)

@@ -1,4 +1,4 @@
-"""What ships is what its model cards say, in the formats of diffusers and transformers."""
+"""The checkpoints agree with their model cards and have the formats of diffusers and transformers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, CLIPModel, CLIPTextModel
 
 from rewards import CLIPScore
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
@@ -27,12 +27,9 @@ def prompts_of(names: list[str]) -> list[str]:
     return [f"an {name}" if name[0] in "aeiou" else f"a {name}" for name in names]
 
 
-def test_the_papers_animals_are_among_them() -> None:
+def test_they_know_the_papers_animals_are_small_and_hold_no_pickle() -> None:
     assert {"hippopotamus", "snail", "leopard", "crocodile", "lobster", "octopus"} <= set(animals())
     assert 24 <= len(animals()) <= 48
-
-
-def test_they_are_small_and_hold_no_pickle() -> None:
     files = [path for folder in (PIPELINE, CLIP, PREVIEW) for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 25_000_000
     assert not [path for path in files if path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
@@ -54,8 +51,6 @@ def test_an_unknown_word_has_tokens(folder: Path) -> None:
 
 
 def test_the_text_encoder_is_tiny_clips_text_tower() -> None:
-    from transformers import CLIPModel, CLIPTextModel
-
     tower = CLIPModel.from_pretrained(CLIP).text_model.state_dict()
     encoder = CLIPTextModel.from_pretrained(PIPELINE / "text_encoder").state_dict()
     assert all(torch.equal(encoder[name.removeprefix("text_model.")], value) for name, value in tower.items())
@@ -64,13 +59,11 @@ def test_the_text_encoder_is_tiny_clips_text_tower() -> None:
 @pytest.mark.long
 def test_pictures_show_the_animal_that_was_asked_for() -> None:
     names = ["lobster", "frog", "zebra", "bird", "fox", "pig"]
-    judge = CLIPScore("tiny-clip")
-    module = SRSoupModule(
-        "tiny-animals", {"clip": judge}, BaseModel(num_inference_steps=8), Preferences(["clip"], [[1]])
-    )
+    reward, sampler = CLIPScore("tiny-clip"), BaseModel(num_inference_steps=8)
+    module = SRSoupModule("tiny-animals", {"clip": reward}, sampler, Preferences(["clip"], [[1]]))
     soups = quiet_trainer().predict(module, PromptDataModule(prompts_of(names), [0, 1]))
     texts = prompts_of(animals())
-    scores = torch.stack([judge.score(soup.images.expand(len(texts), -1, -1, -1), texts) for soup in soups])
+    scores = torch.stack([reward.score(soup.images.expand(len(texts), -1, -1, -1), texts) for soup in soups])
     named = [animals()[index] for index in scores.argmax(1)]
     asked = [name for name in names for _ in range(2)]
     assert sum(a == b for a, b in zip(named, asked, strict=True)) >= 0.75 * len(asked)

@@ -20,6 +20,11 @@ def test_a_file_has_a_prompt_a_line(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_text("a cat \n\nun éléphant\n", encoding="utf-8")
     assert requests(PromptDataModule(str(path))) == [("a cat", 0), ("un éléphant", 0)]
+    path.write_text("\n")
+    with pytest.raises(ValueError, match=r"no prompts in .*prompts\.txt"):
+        PromptDataModule(str(path))
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.txt.*list of prompts"):
+        PromptDataModule("nowhere.txt")
 
 
 @pytest.mark.parametrize(
@@ -35,14 +40,3 @@ def test_a_file_has_a_prompt_a_line(tmp_path: Path) -> None:
 def test_what_makes_no_soups_is_refused(prompts: list[str], seeds: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PromptDataModule(prompts, seeds)
-
-
-def test_a_missing_file_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.txt.*list of prompts"):
-        PromptDataModule("nowhere.txt")
-
-
-def test_an_empty_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(ValueError, match=r"no prompts in .*empty\.txt"):
-        PromptDataModule(str(tmp_path / "empty.txt"))

@@ -43,27 +43,24 @@ def test_a_training_that_was_stopped_goes_on_from_its_last_epoch(
     step = AutoencoderTraining.training_step
     monkeypatch.setattr(AutoencoderTraining, "training_step", lambda *given: batches.append(0) or step(*given))
 
-    def train(folder: Path, *parts: int) -> dict[str, torch.Tensor]:
-        for steps in parts:
+    def train(folder: Path, *ends: int) -> dict[str, torch.Tensor]:
+        for steps in ends:
             torch.manual_seed(0)
             autoencoder = build_autoencoder()
             module = AutoencoderTraining(autoencoder, learning_rate=0.0, steps=4, folder=folder)
             fit(module, TensorDataset(PICTURES), folder, steps=steps, batch_size=4, seed=0)
         return torch.load(folder / "last.ckpt", weights_only=False)
 
-    whole, parts = train(tmp_path / "whole", 4), train(tmp_path / "parts", 2, 4)
-    assert whole["global_step"] == parts["global_step"] == 4
-    assert whole["epoch"] == parts["epoch"]
-    assert len(batches) == 4 + 4  # begun anew, the second part would have taken four
+    once, twice = train(tmp_path / "once", 4), train(tmp_path / "twice", 2, 4)
+    assert once["global_step"] == twice["global_step"] == 4
+    assert once["epoch"] == twice["epoch"]
+    assert len(batches) == 4 + 4  # from the beginning, the second training would have taken four
 
 
-def test_each_stage_has_a_method_and_a_place() -> None:
+def test_each_stage_has_a_method_and_a_folder_and_unknown_ones_are_named() -> None:
     recipe = Recipe(Path("work"), Path("font"), 0, {})
     assert all(callable(getattr(recipe, stage)) for stage in STAGES)
     assert recipe.model("clip") == Path("work/clip/model")
-
-
-def test_unknown_stages_are_named() -> None:
     with pytest.raises(ValueError, match=r"unknown stages \['vae'\]: choose from clip, autoencoder, decoder"):
         main(stages=["vae"])
 
@@ -74,9 +71,8 @@ def test_a_preview_decoder_learns_what_the_autoencoder_makes_of_latents_and_thei
     teacher.register_to_config(scaling_factor=0.5)
     data = decoded_latents(teacher, PICTURES, seed=0)
     latents, images = (each.float() for each in data.tensors)
-    means = torch.cat(
-        [teacher.encode(each / 127.5 - 1).latent_dist.mean for each in PICTURES.float().split(1)]
-    ).detach()
+    scaled = (PICTURES.float() / 127.5 - 1).split(1)
+    means = torch.cat([teacher.encode(each).latent_dist.mean for each in scaled]).detach()
     torch.testing.assert_close(latents[::2] / 0.5, means[::2], rtol=1e-2, atol=1e-2)
     between = (latents[1::2] / 0.5 - means[1::2]) / (means[::2] - means[1::2])  # the share of the neighbour
     assert all(0 <= each.median() <= 1 and (each - each.median()).abs().median() < 0.05 for each in between)

@@ -1,4 +1,4 @@
-"""A whole run with a judge behind HTTP that fails now and then, or for good."""
+"""A run with a reward behind HTTP that fails now and then, or for good."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tenacity import wait_none
 
 import rewards.remote.client as http_judge
 from rewards import HTTPReward, JPEGCompressibility, Reward
-from srsoup_lightning import PromptDataModule, SRSoupModule
+from srsoup_lightning import PromptDataModule
 from srsoup_lightning.oracle import OraclePolicy, RewardError
 from srsoup_lightning.samplers import Soup
 from tests.conftest import make_module, quiet_trainer
@@ -31,7 +31,7 @@ class Moody(JPEGCompressibility):
 
 
 class Rounded(Reward):
-    """What a judge behind HTTP sees."""
+    """The same reward in this process."""
 
     def score(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
         return JPEGCompressibility(workers=1).score(images, prompts)
@@ -70,12 +70,11 @@ def test_what_is_sent_again_counts_against_a_budget() -> None:
     """The judge sees as many pictures as its budget allows at most, those of failed attempts too."""
     judge, most = Moody(every=3), 90
     with serving({"jpeg": judge}) as url:
-        module = make_module({"size": HTTPReward(url, "jpeg", batch_size=4, retries=5), "again": Rounded()})
-        preferences, oracle = module.preferences, OraclePolicy(budgets={"size": most})
-        bounded = SRSoupModule(module.backbone, dict(module.rewards), module.sampler, preferences, oracle=oracle)
-        soups = quiet_trainer().predict(bounded, PromptDataModule(prompts=["a lobster"], seeds=[0, 1, 2, 3]))
+        rewards = {"size": HTTPReward(url, "jpeg", batch_size=4, retries=5), "again": Rounded()}
+        limited = make_module(rewards, oracle=OraclePolicy(budgets={"size": most}))
+        soups = quiet_trainer().predict(limited, PromptDataModule(prompts=["a lobster"], seeds=[0, 1, 2, 3]))
     assert len(soups) == 1
-    assert judge.seen == bounded.account.spent()["oracle.budgets.size"] <= most
+    assert judge.seen == limited.account.spent()["oracle.budgets.size"] <= most
     assert judge.seen > soups[0].ledger.queries["size"] + len(soups[0].images)
 
 

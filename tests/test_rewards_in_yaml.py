@@ -58,7 +58,7 @@ symmetry:
 
 
 class Channel:
-    """A user's judge with an argument, for one image at a time."""
+    """A user's function with an argument, for one image at a time."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -119,10 +119,8 @@ def test_the_saved_config_asks_the_same_rewards(run: RunDirectory, tmp_path: Pat
 def test_misuse_gets_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], class_path: str, arguments: dict, message: str
 ) -> None:
-    rewards = {
-        "wrong": {"class_path": f"rewards.{class_path}", "init_args": arguments},
-        "right": {"class_path": "rewards.Contrast"},
-    }
+    wrong = {"class_path": f"rewards.{class_path}", "init_args": arguments}
+    rewards = {"wrong": wrong, "right": {"class_path": "rewards.Contrast"}}
     assert main(["predict", "--config", config(tmp_path, rewards)]) != 0
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line

@@ -1,4 +1,4 @@
-"""Attacks on what docs/security.md promises; those on the reward server are in tests/rewards/test_server.py."""
+"""Attacks on the promises of docs/security.md. Those on the reward server are in tests/rewards/test_server.py."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import traceback
 import xml.etree.ElementTree as ElementTree
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import StringIO
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -154,10 +156,8 @@ def test_no_pickle_of_a_reward_is_opened(copy: Callable[[str], Path], mark: Path
     folder = copy("clip")
     (folder / "model.safetensors").unlink()
     torch.save(Payload(mark), folder / name)
-    refused(
-        lambda: CLIPScore(str(folder)),
-        "no safetensors weights.*write it again|of another format .*download it again",
-    )
+    message = "no safetensors weights.*write it again|of another format .*download it again"
+    refused(lambda: CLIPScore(str(folder)), message)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "pt", "safetensors"])
@@ -195,11 +195,7 @@ def plant(folder: Path, mark: Path, name: str = "evil.py") -> None:
 @pytest.mark.parametrize(
     ("file", "entry", "message"),
     [
-        (
-            "unet/evil.py",
-            {"unet": ["evil", "Evil"]},
-            r"a unet of its own code, unet/evil\.py: read .*_remote_code: true",
-        ),
+        ("unet/evil.py", {"unet": ["evil", "Evil"]}, r"own code, unet/evil\.py: read .*_remote_code: true"),
         ("unet/diffusers.py", {"unet": ["diffusers", "Evil"]}, r"a unet of its own code, unet/diffusers\.py"),
         ("evil_module.py", {"unet": ["evil_module", "Evil"]}, "of its own code"),
         ("pipeline.py", {"_class_name": ["pipeline", "Evil"]}, "has no backbone"),
@@ -226,21 +222,13 @@ def test_code_runs_when_trust_in_it_is_written(copy: Callable[[str], Path], tmp_
 
 
 def test_no_attention_kernels_come_from_the_hub_untrusted() -> None:
-    refused(
-        lambda: Loading(attention="flash_hub"), "downloads code from the hub and runs it: .*trust_remote_code: true"
-    )
+    message = "downloads code from the hub and runs it: .*trust_remote_code: true"
+    refused(lambda: Loading(attention="flash_hub"), message)
     assert Loading(attention="flash_hub", trust_remote_code=True).attention == "flash_hub"
 
 
-AUTO = {
-    "AutoConfig": "evil.Evil",
-    "AutoModelForImageTextToText": "evil.Evil",
-    "AutoProcessor": "evil.Evil",
-    "AutoTokenizer": ["evil.Evil", "evil.Evil"],
-    "AutoImageProcessor": "evil.Evil",
-}
-
-
+KINDS = ("Config", "ModelForImageTextToText", "Processor", "ImageProcessor")
+AUTO = {f"Auto{kind}": "evil.Evil" for kind in KINDS} | {"AutoTokenizer": ["evil.Evil"] * 2}
 EVIL = {"processor_class": "Evil", "tokenizer_class": "Evil"}
 
 
@@ -263,18 +251,17 @@ def test_no_model_of_a_reward_brings_its_code(
     if message is not None:
         refused(lambda: VQAScore(folder), message, (ValueError, FileNotFoundError))
         return
-    judge = VQAScore(folder)
-    assert type(judge.networks[0]).__name__ == "LlavaForConditionalGeneration"
-    assert type(judge._processor).__name__ == "LlavaProcessor"
+    reward = VQAScore(folder)
+    assert type(reward.networks[0]).__name__ == "LlavaForConditionalGeneration"
+    assert type(reward._processor).__name__ == "LlavaProcessor"
 
 
 def test_a_chat_template_reaches_nothing_outside_itself(copy: Callable[[str], Path], mark: Path) -> None:
     folder = copy("llava")
     hostile = "{{ cycler.__init__.__globals__.os.mkdir('" + str(mark) + "') }}{{ ''.__class__.__mro__ }}"
     (folder / "chat_template.jinja").write_text(hostile)
-    judge = VQAScore(folder)
     with pytest.raises(Exception, match=r"unsafe|undefined"):
-        judge.score(torch.rand(1, 3, 8, 8), ["a"])
+        VQAScore(folder).score(torch.rand(1, 3, 8, 8), ["a"])
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir [{}]", "!!python/name:os.mkdir", "!!python/module:os"])
@@ -315,11 +302,6 @@ def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(make_run(tmp_path / "run", graded))
 
 
-def rename_image(run: RunDirectory, image: object) -> None:
-    """Have the first row name another image."""
-    change_first_row(run.samples, image=image)
-
-
 def readers(run: RunDirectory) -> list[Callable[[], object]]:
     out = run.root.parent / "out"
     return [
@@ -336,7 +318,7 @@ def test_nothing_outside_a_run_directory_is_read(tmp_path: Path, run: RunDirecto
     private = png(tmp_path / "private.png")
     if way == "link":
         (run.root / "link").symlink_to(private)
-    rename_image(run, str(private) if way == "absolute" else way)
+    change_first_row(run.samples, image=str(private) if way == "absolute" else way)
     refused(readers(run)[reader], "lies outside: copy the picture into the directory")
 
 
@@ -356,12 +338,7 @@ def bomb(path: Path) -> None:
     path.write_bytes(content[:12] + head + zlib.crc32(head).to_bytes(4, "big") + content[33:])
 
 
-def postscript(path: Path) -> None:
-    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
-
-
-def table_of_users(path: Path) -> None:
-    path.write_text("root:x:0:0:root:/root:/bin/sh\n")
+POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
 
 
 @pytest.mark.parametrize("reader", range(4))
@@ -369,8 +346,8 @@ def table_of_users(path: Path) -> None:
     ("spoil", "message"),
     [
         (bomb, "more than .* pixels, as files that are made to fill the memory"),
-        (postscript, "torn or no picture"),
-        (table_of_users, "torn or no picture"),
+        (lambda path: path.write_text(POSTSCRIPT), "torn or no picture"),
+        (lambda path: path.write_text("root:x:0:0:root:/root:/bin/sh\n"), "torn or no picture"),
         (lambda path: os.mkfifo(path), "a pipe or a device, no picture|isn't there"),
     ],
     ids=["bomb", "PostScript", "text", "pipe"],
@@ -386,30 +363,20 @@ def test_what_is_no_picture_is_refused(
     assert "/bin/sh" not in str(caught.value)
 
 
-HOSTILE_ROWS = {
-    "nested deeply": "[" * 100_000,
-    "a number": "7",
-    "a list": '["prompt", "image", "rewards"]',
-    "an integer of 5,000 digits": '{"prompt": "a", "image": "a.png", "rewards": {"jpeg": %s}}' % ("9" * 5000),
-    "an integer beyond floats": '{"prompt": "a", "image": "a.png", "rewards": {"jpeg": 1%s}}' % ("0" * 400),
-    "NaN": '{"prompt": "a", "image": "a.png", "rewards": {"jpeg": NaN}}',
-    "a prompt that is a list": '{"prompt": ["a"], "image": "a.png", "rewards": {"jpeg": 1}}',
-    "an image that is an object": '{"prompt": "a", "image": {}, "rewards": {"jpeg": 1}}',
-    "rewards that are a list": '{"prompt": "a", "image": "a.png", "rewards": [1]}',
-    "a seed that is a text": '{"prompt": "a", "image": "a.png", "seed": "0", "rewards": {"jpeg": 1}}',
-    "weights that are texts": '{"prompt": "a", "image": "a.png", "preference": {"jpeg": "1"}, "rewards": {"jpeg": 1}}',
-    "failed that is a number": '{"prompt": "a", "image": "a.png", "failed": 3, "rewards": {"jpeg": 1}}',
-}
-
-
 # Scores of their own replace those of a row, so scoring reads no other key.
-NO_PICTURE = {"nested deeply", "a number", "a list", "a prompt that is a list", "an image that is an object"}
+NO_PICTURE = ["[" * 100_000, "7", '["prompt", "image", "rewards"]', '"prompt": ["a"]', '"image": {}']
+NO_SCORES = [
+    *(f'"rewards": {{"jpeg": {number}}}' for number in ("9" * 5000, "1" + "0" * 400, "NaN")),
+    *('"rewards": [1]', '"seed": "0"', '"preference": {"jpeg": "1"}', '"failed": 3'),
+]
 
 
-@pytest.mark.parametrize("kind", HOSTILE_ROWS)
-def test_damaged_rows_of_pictures_are_named(run: RunDirectory, kind: str) -> None:
-    run.samples.write_text(HOSTILE_ROWS[kind] + "\n")
-    for read in readers(run)[: 3 if kind in NO_PICTURE else 2]:
+@pytest.mark.parametrize("damage", [*NO_PICTURE, *NO_SCORES], ids=lambda damage: damage[:30])
+def test_damaged_rows_of_pictures_are_named(run: RunDirectory, damage: str) -> None:
+    """A damage is a complete row, or an entry in place of a good row's."""
+    row = '{"prompt": "a", "image": "a.png", "rewards": {"jpeg": 1}, ' + damage + "}"
+    run.samples.write_text((row if damage.startswith('"') else damage) + "\n")
+    for read in readers(run)[: 3 if damage in NO_PICTURE else 2]:
         refused(read, "samples.jsonl, line 1 ")
 
 
@@ -434,32 +401,25 @@ def test_a_prompt_in_a_row_that_no_file_can_hold_is_refused_before_anything(run:
 # Display
 
 
-def test_control_characters_are_written_out() -> None:
+def test_an_error_is_one_line_with_control_characters_written_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert printable("\x1b[2Jä\r\n\u202e\ud800😀") == r"\x1b[2Jä\r\n\u202e\ud800😀"
     assert literal("[red]x\x1b") == r"\[red]x\x1b"
-
-
-def test_an_error_is_one_line_that_controls_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gallery", str(tmp_path / ESCAPE), "--out", str(tmp_path / "g.html")]) == 1
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert printable(error.strip()) == error.strip()
 
 
-class Task:
-    """A progress bar's task that keeps its description."""
-
-    def update(self, task: object, description: str, **rest: object) -> None:
-        self.description = description
-
-
 def test_progress_shows_a_prompt_and_obeys_none() -> None:
-    progress, task = SoupProgress(), Task()
-    progress._progress = task
+    progress = SoupProgress()
+    progress._progress = Mock()
     progress.on_soup_start(SoupRequest(ESCAPE, 0))
     progress._move(Moment(step=1, steps=2, ledger=Ledger()))
-    assert printable(task.description) == task.description
-    assert "a cat" in task.description
+    shown = progress._progress.update.call_args.kwargs["description"]
+    assert printable(shown) == shown
+    assert "a cat" in shown
 
 
 def test_names_from_a_run_control_no_terminal_no_markup_and_no_figure(
@@ -469,8 +429,7 @@ def test_names_from_a_run_control_no_terminal_no_markup_and_no_figure(
     run = make_run(tmp_path / "run", graded, prompts=[ESCAPE, "=1+1"], rewards=names)
     compare([f"<script>$x${ESCAPE}={run}"], str(tmp_path / "out"))
     shown = capsys.readouterr().out
-    assert "\x1b" not in shown
-    assert "\x9b" not in shown
+    assert not {"\x1b", "\x9b"} & set(shown)
     assert "[red]" in shown
     for figure in (tmp_path / "out").glob("*.svg"):
         tags = {element.tag.rpartition("}")[2] for element in ElementTree.parse(figure).iter()}
@@ -493,10 +452,6 @@ def test_a_name_in_a_table_is_one_cell(tmp_path: Path) -> None:
 # Secrets
 
 
-def everything_in(root: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
-
-
 def test_no_token_of_the_environment_is_written_or_shown(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -506,11 +461,9 @@ def test_no_token_of_the_environment_is_written_or_shown(
     caplog.set_level(logging.DEBUG)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "JUDGE_TOKEN"):
         monkeypatch.setenv(name, TOKEN)
-    judge = {
-        "class_path": "rewards.HTTPReward",
-        "init_args": {"url": "http://127.0.0.1:9", "reward": "red", "token_variable": "JUDGE_TOKEN", "retries": 0},
-    }
-    for rewards in (MODEL["rewards"], MODEL["rewards"] | {"red": judge}):
+    options = {"url": "http://127.0.0.1:9", "reward": "red", "token_variable": "JUDGE_TOKEN", "retries": 0}
+    remote = {"class_path": "rewards.HTTPReward", "init_args": options}
+    for rewards in (MODEL["rewards"], MODEL["rewards"] | {"red": remote}):
         command = ["predict", "--config", str(mixture(tmp_path, rewards=rewards)), "--writer.overwrite", "true"]
         main([*command, "--print_config"])
         main(command)
@@ -521,7 +474,7 @@ def test_no_token_of_the_environment_is_written_or_shown(
     assert TOKEN not in "".join(traceback.format_exception(caught.value))
     assert "JUDGE_TOKEN" in output.out
     assert TOKEN not in output.out + output.err + caplog.text
-    assert TOKEN.encode() not in everything_in(tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
 
 
 WITH_TOKEN = f"https://user:{TOKEN}@hub.example/me/model"
@@ -530,9 +483,7 @@ WITH_TOKEN = f"https://user:{TOKEN}@hub.example/me/model"
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Loading(network=WITH_TOKEN),
-        lambda: Loading(vae=WITH_TOKEN),
-        lambda: Loading(preview_decoder=WITH_TOKEN),
+        *(partial(Loading, **{option: WITH_TOKEN}) for option in ("network", "vae", "preview_decoder")),
         lambda: Loading(loras={WITH_TOKEN: 1.0}),
         lambda: CLIPScore(WITH_TOKEN),
         lambda: VQAScore(WITH_TOKEN),

@@ -40,7 +40,7 @@ write_gallery(["runs/animals"], "page.html")
 """
 
 
-def test_what_ships_runs_from_an_empty_folder(site: Path, tmp_path: Path) -> None:
+def test_it_runs_from_an_empty_folder_and_its_packages_are_typed(site: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(site)}
     command = [sys.executable, "-c", SCRIPT, "predict", "--config", "animals", *QUICK]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -48,8 +48,5 @@ def test_what_ships_runs_from_an_empty_folder(site: Path, tmp_path: Path) -> Non
     assert done.stdout.splitlines()[0].count(str(site)) == 2
     assert len(list(tmp_path.glob("runs/animals/samples/a-lobster-*/0/*.png"))) == 6
     assert "a lobster" in (tmp_path / "page.html").read_text()
-
-
-def test_the_packages_say_that_they_are_typed(site: Path) -> None:
     assert (site / "srsoup_lightning" / "py.typed").is_file()
     assert (site / "rewards" / "py.typed").is_file()

@@ -1,4 +1,4 @@
-"""The report of closeness says what its rows say."""
+"""Report of closeness: it has the numbers of its rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.closeness_report import PREDICTORS, Row, halves, main, price_lis
 
 
 def pair(step: int, near: float, agreed: float, reward: str = "jpeg") -> Row:
-    row: Row = {"step": step, "reward": reward, "on_step": 0.0, "supplier": 1.0, "reward_correlation": agreed}
+    row: Row = {"step": step, "reward": reward, "listener": 0.0, "supplier": 1.0, "reward_correlation": agreed}
     return row | dict.fromkeys(PREDICTORS, near)
 
 
@@ -36,9 +36,9 @@ def test_the_price_list_has_the_mean_of_each_range() -> None:
 
 
 def test_pairs_of_one_trajectory_are_left_out(tmp_path: Path) -> None:
-    bounds = (0.2, 0.5, 0.65, 0.8, 0.95, 0.99)
-    rows = [pair(step, near, near, reward) for step in (1, 2) for near in bounds for reward in ("jpeg", "clip")]
-    same = [{**row, "supplier": row["on_step"], "reward_correlation": 1.0} for row in rows]
+    levels = (0.2, 0.5, 0.65, 0.8, 0.95, 0.99)
+    rows = [pair(step, near, near, reward) for step in (1, 2) for near in levels for reward in ("jpeg", "clip")]
+    same = [{**row, "supplier": row["listener"], "reward_correlation": 1.0} for row in rows]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + same))
     main(rows=tmp_path / "rows.jsonl", table=tmp_path / "table.md", figure=tmp_path / "figure.svg")
     assert "| 0 to 0.4 | 2 | 0.20 | 0.20 |" in (tmp_path / "table.md").read_text()

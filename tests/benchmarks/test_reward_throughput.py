@@ -53,8 +53,8 @@ def test_the_same_layers_over_the_same_shapes(tmp_path: Path, make: Callable[[Pa
     reward, images = make(tmp_path), torch.rand(3, 3, SIZE, SIZE)
     score(reward, images)  # the prompt's embedding is kept from here on
     layers = {
-        f"{place} {name}": layer
-        for place, network in enumerate(reward.networks)
+        f"{index} {name}": layer
+        for index, network in enumerate(reward.networks)
         if hasattr(network, "config")  # all but the small heads
         for name, layer in network.named_modules()
         if isinstance(layer, nn.Linear)

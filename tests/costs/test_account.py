@@ -35,12 +35,12 @@ def test_whatever_happens_no_more_is_paid_than_the_budget(budget: int, moves: li
     """Three processes with soups that begin, ask, end or are killed, in any order; then all are continued by one."""
     store, paid = Memory(), 0
     accounts = [Account({RED: budget}, store) for _ in range(3)]
-    for who, move, images in moves:
+    for index, move, images in moves:
         if move == "die":
-            accounts[who] = Account({RED: budget}, store)
+            accounts[index] = Account({RED: budget}, store)
             continue
         with suppress(LimitError):
-            MOVES[move](accounts[who], images)
+            MOVES[move](accounts[index], images)
             paid += images * (move == "pay")
         assert accounts[0].spent() == {RED: paid}
         assert paid <= budget
@@ -52,7 +52,7 @@ def test_whatever_happens_no_more_is_paid_than_the_budget(budget: int, moves: li
     assert heir.spent() == {RED: budget}
 
 
-def test_what_one_puts_aside_is_not_for_others_and_comes_back() -> None:
+def test_images_that_one_holds_are_not_for_others_and_come_back() -> None:
     one = Account({RED: 10})
     other = Account({RED: 10}, one.store)
     one.hold({RED: 7})

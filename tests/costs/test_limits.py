@@ -67,7 +67,7 @@ def finished(root: Path) -> int:
 
 @pytest.mark.parametrize("short", [0, 1])
 @pytest.mark.parametrize(
-    ("options", "whole"),
+    ("options", "cost"),
     [
         (lambda most: {"run_limits": Limits(max_queries=most)}, COST.total_queries),
         (lambda most: {"run_limits": Limits(max_nfe=most)}, COST.nfe),
@@ -75,29 +75,30 @@ def finished(root: Path) -> int:
     ],
     ids=["queries", "evaluations", "images"],
 )
-def test_as_many_soups_are_made_as_fit(tmp_path: Path, options, whole: int, short: int) -> None:
+def test_as_many_soups_are_made_as_fit(tmp_path: Path, options, cost: int, short: int) -> None:
     """A soup that can't fit is not begun, so that nothing is asked for it."""
-    module = make(**options(3 * whole - short))
+    module = make(**options(3 * cost - short))
     predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog"])
     assert finished(tmp_path) == 3 - short
     assert module.rewards["red"].seen == IMAGES[RED] * (3 - short)
     (spent,) = module.account.spent().values()
-    assert spent == whole * (3 - short)
+    assert spent == cost * (3 - short)
 
 
 @pytest.mark.parametrize(
-    "limits", [Limits(max_queries=COST.total_queries), Limits(max_nfe=COST.nfe), Limits(max_seconds=60)]
+    ("limits", "soups"),
+    [
+        *((Limits(max_queries=COST.total_queries - less), 2 - 2 * less) for less in (0, 1)),
+        *((Limits(max_nfe=COST.nfe - less), 2 - 2 * less) for less in (0, 1)),
+        (Limits(max_seconds=60), 2),
+    ],
 )
-def test_a_soup_that_costs_its_limit_is_made(limits: Limits, tmp_path: Path) -> None:
-    predict(make(soup_limits=limits), tmp_path, [SampleWriter()], ["a cat"])
-    assert finished(tmp_path) == 2
-
-
-@pytest.mark.parametrize("limits", [Limits(max_queries=COST.total_queries - 1), Limits(max_nfe=COST.nfe - 1)])
-def test_a_soup_that_would_cost_more_is_not_begun(limits: Limits, tmp_path: Path) -> None:
+def test_a_soup_that_costs_its_limit_is_made_and_one_that_would_cost_more_is_not_begun(
+    limits: Limits, soups: int, tmp_path: Path
+) -> None:
     module = make(soup_limits=limits)
     predict(module, tmp_path, [SampleWriter()], ["a cat"])
-    assert (finished(tmp_path), module.rewards["red"].seen) == (0, 0)
+    assert (finished(tmp_path), module.rewards["red"].seen) == (soups, soups * IMAGES[RED])
 
 
 @pytest.mark.parametrize(
@@ -119,63 +120,51 @@ def test_a_soup_that_asks_again_may_be_abandoned_under_way_and_leaves_nothing(tm
     assert "more were needed" in SharedCounts(RunDirectory(tmp_path).spending).read().reached
 
 
-def on_the_clock(monkeypatch: pytest.MonkeyPatch, **limits: Limits) -> tuple[SRSoupModule, list[float]]:
-    """A module whose denoising steps take ten seconds each, and the times of their ends."""
-    module, times = make(**limits), [0.0]
-    module.step_callbacks.append(lambda moment: times.append(times[-1] + 10))
-    monkeypatch.setattr("srsoup_lightning.costs.meter.perf_counter", lambda: times[-1])
-    return module, times
+RUN_SECONDS = [(25, 0, 3), (60, 1, 6), (119, 1, 6), (120, 2, 12), (1000, 2, 12)]
 
 
 @pytest.mark.parametrize(
-    ("limit", "soups", "steps"), [(25, 0, 3), (60, 1, 6), (119, 1, 6), (120, 2, 12), (1000, 2, 12)]
+    ("owner", "limit", "soups", "steps"), [*(("run", *row) for row in RUN_SECONDS), ("soup", 39, 0, 4)]
 )
-def test_time_is_bounded_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float, soups: int, steps: int
-) -> None:
+def test_time_is_limited_too(tmp_path: Path, monkeypatch, owner: str, limit: float, soups: int, steps: int) -> None:
     """A soup of six steps is abandoned when it is too late, or not begun if there is less left than others took."""
-    module, times = on_the_clock(monkeypatch, run_limits=Limits(max_seconds=limit))
+    module, times = make(**{f"{owner}_limits": Limits(max_seconds=limit)}), [0.0]
+    module.step_callbacks.append(lambda moment: times.append(times[-1] + 10))  # seconds of a step
+    monkeypatch.setattr("srsoup_lightning.costs.meter.perf_counter", lambda: times[-1])
     predict(module, tmp_path, [SampleWriter()], ["a cat"])
     assert (finished(tmp_path), len(times) - 1) == (soups, steps)
-    assert module.account.spent() == {"run_limits.max_seconds": 10 * steps}
-    assert not any(SharedCounts(RunDirectory(tmp_path).spending).read().held.values())
-
-
-def test_a_soup_that_takes_too_long_is_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, times = on_the_clock(monkeypatch, soup_limits=Limits(max_seconds=39))
-    predict(module, tmp_path, [SampleWriter()], ["a cat"])
-    assert (finished(tmp_path), len(times) - 1) == (0, 4)
+    if owner == "run":
+        assert module.account.spent() == {"run_limits.max_seconds": 10 * steps}
+        assert not any(SharedCounts(RunDirectory(tmp_path).spending).read().held.values())
 
 
 def test_a_raised_limit_goes_on_to_what_would_have_been_without_one(tmp_path: Path) -> None:
-    predict(make(), tmp_path / "whole", [SampleWriter()], ["a cat", "a dog"])
+    predict(make(), tmp_path / "one", [SampleWriter()], ["a cat", "a dog"])
     for soups in (1, 1.5, 3, 10):
         limits = Limits(max_queries=int(soups * COST.total_queries))
-        predict(make(run_limits=limits), tmp_path / "parts", [SampleWriter()], ["a cat", "a dog"])
-        assert finished(tmp_path / "parts") == min(int(soups), 4)
-    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+        predict(make(run_limits=limits), tmp_path / "many", [SampleWriter()], ["a cat", "a dog"])
+        assert finished(tmp_path / "many") == min(int(soups), 4)
+    assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
 
 def test_a_budget_counts_all_parts_of_a_run_and_a_new_run_has_a_new_one(tmp_path: Path) -> None:
-    predict(make(), tmp_path, [SampleWriter()], ["a cat"])
-    module = make(
-        oracle=OraclePolicy(budgets={"red": 3 * IMAGES[RED] + 1})
-    )  # not known before, it counts those soups too
-    predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog"])
+    def go_on(prompts: list[str], budget: int | None = None, overwrite: bool = False) -> dict[str, float]:
+        module = make(oracle=OraclePolicy(budgets={} if budget is None else {"red": budget}))
+        predict(module, tmp_path, [SampleWriter(overwrite=overwrite)], prompts)
+        return module.account.spent()
+
+    go_on(["a cat"])
+    go_on(["a cat", "a dog"], 3 * IMAGES[RED] + 1)  # a new budget counts the soups before it too
     assert finished(tmp_path) == 3
-    predict(make(), tmp_path, [SampleWriter()], ["a cat", "a dog"])  # without a budget the count goes on
-    module = make(oracle=OraclePolicy(budgets={"red": 5 * IMAGES[RED] - 1}))
-    predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog", "a cow"])
+    go_on(["a cat", "a dog"])  # without a budget the count goes on
+    assert go_on(["a cat", "a dog", "a cow"], 5 * IMAGES[RED] - 1)[RED] == 4 * IMAGES[RED]
     assert finished(tmp_path) == 4
-    assert module.account.spent()[RED] == 4 * IMAGES[RED]
-    module = make(oracle=OraclePolicy(budgets={"red": IMAGES[RED]}))
-    predict(module, tmp_path, [SampleWriter(overwrite=True)], ["a cat"])
+    assert go_on(["a cat"], IMAGES[RED], overwrite=True) == {RED: IMAGES[RED]}
     assert finished(tmp_path) == 1
-    assert module.account.spent() == {RED: IMAGES[RED]}
 
 
 class Written(Channel):
-    """Writes down how many images it is asked about, for whoever comes after it is killed."""
+    """Writes a byte to a file for every image that it is asked about, which survives a kill."""
 
     def __init__(self, channel: int, path: Path) -> None:
         super().__init__(channel)
@@ -193,12 +182,8 @@ def test_a_run_that_is_killed_keeps_to_its_budget(tmp_path: Path) -> None:
     def go_on() -> None:
         rewards: dict[str, Reward] = {"red": Written(0, tmp_path / "asked.red"), "blue": Channel(2)}
         oracle = OraclePolicy(budgets={"red": most})
-        predict(
-            SRSoupModule(MixtureBackbone(), rewards, SAMPLER, PREFERENCES, oracle=oracle),
-            root,
-            [SampleWriter()],
-            [f"{number} cats" for number in range(8)],
-        )
+        module = SRSoupModule(MixtureBackbone(), rewards, SAMPLER, PREFERENCES, oracle=oracle)
+        predict(module, root, [SampleWriter()], [f"{number} cats" for number in range(8)])
 
     for kill in range(kills):
         child = os.fork()
@@ -211,7 +196,7 @@ def test_a_run_that_is_killed_keeps_to_its_budget(tmp_path: Path) -> None:
         spent = SharedCounts(RunDirectory(root).spending).read().spent.get(RED, 0)
         assert asked(tmp_path) <= spent <= asked(tmp_path) + LARGEST * (kill + 1)
     go_on()
-    assert most - IMAGES[RED] < asked(tmp_path) + SAMPLER.max_batch * kills
+    assert most - IMAGES[RED] < asked(tmp_path) + LARGEST * kills
     assert asked(tmp_path) <= most
     assert 10 - 2 * kills <= finished(root) <= 10
 
@@ -257,22 +242,18 @@ def test_from_python_the_finished_soups_come_back_and_a_line_says_why(caplog: py
         make(run_limits=Limits(max_nfe=1)).predict_step(SoupRequest("a cat", 0))
 
 
-def test_without_limits_nothing_is_counted_in_the_directory(tmp_path: Path) -> None:
+def test_the_summary_says_what_was_spent_and_a_damaged_count_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     predict(make(), tmp_path, [SampleWriter()], ["a cat"])
-    assert not RunDirectory(tmp_path).spending.exists()
-
-
-def test_the_summary_says_what_was_spent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spending = RunDirectory(tmp_path).spending
+    assert not spending.exists()  # without limits nothing is counted
     module = make(run_limits=Limits(max_nfe=10**6), oracle=OraclePolicy(budgets={"red": 10**6}))
-    predict(module, tmp_path, [SampleWriter(), RunSummary()], ["a cat"])
+    predict(module, tmp_path, [SampleWriter(overwrite=True), RunSummary()], ["a cat"])
     expected = f"spent        {2 * COST.nfe} of 1,000,000 run_limits.max_nfe, {2 * IMAGES[RED]} of 1,000,000 {RED}"
     assert expected in capsys.readouterr().out
-
-
-def test_a_damaged_count_is_named(tmp_path: Path) -> None:
-    predict(make(run_limits=Limits(max_nfe=10**6)), tmp_path, [SampleWriter()], ["a cat"])
     for damage in ("{", '{"spend": {}}', "[]"):
-        RunDirectory(tmp_path).spending.write_text(damage)
+        spending.write_text(damage)
         with pytest.raises(ValueError, match=r"spending.json is damaged: delete it"):
             predict(make(run_limits=Limits(max_nfe=10**6)), tmp_path, [SampleWriter()], ["a cat"])
 

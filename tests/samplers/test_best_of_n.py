@@ -27,13 +27,11 @@ def pool_by_hand(sampler: BestOfN) -> Tensor:
 
 @pytest.mark.parametrize("max_batch", [2, 64])
 def test_every_preference_gets_the_picture_of_the_pool_that_it_likes_best(max_batch: int) -> None:
-    sampler, preferences, rewards = (
-        BestOfN(num_inference_steps=STEPS, pool=POOL, max_batch=max_batch),
-        lattice(3, 4),
-        {},
-    )
-    for scale, (name, score) in zip((1, 100, 1e-3), linears(3).items(), strict=True):
-        rewards[name] = lambda images, score=score, scale=scale: scale * score(images) + 7
+    sampler, preferences = BestOfN(num_inference_steps=STEPS, pool=POOL, max_batch=max_batch), lattice(3, 4)
+    rewards = {
+        name: lambda images, score=score, scale=scale: scale * score(images) + 7
+        for scale, (name, score) in zip((1, 100, 1e-3), linears(3).items(), strict=True)
+    }
     pool = pool_by_hand(sampler)
     scores = torch.stack([score(pool) for score in rewards.values()], 1).double()
     standard = (scores - scores.mean(0)) / scores.std(0, correction=0)
@@ -52,14 +50,10 @@ def test_the_cost_does_not_depend_on_the_number_of_preferences(divisions: int) -
 
 
 def test_a_pool_of_one_is_the_base_model() -> None:
-    preferences = lattice(2, 2)
-    best = run(BestOfN(num_inference_steps=STEPS, pool=1), preferences)
-    base = run(BaseModel(num_inference_steps=STEPS), preferences)
+    samplers = BestOfN(num_inference_steps=STEPS, pool=1), BaseModel(num_inference_steps=STEPS)
+    best, base = (run(sampler, lattice(2, 2)) for sampler in samplers)
     torch.testing.assert_close(best.images, base.images, rtol=0, atol=0)
     assert base.ledger.queries == {"a": 0, "b": 0}
     assert (base.ledger.nfe, base.ledger.decodes) == (STEPS, 1)
-
-
-def test_an_empty_pool_is_refused() -> None:
     with pytest.raises(ValueError, match="pool is 0: give at least 1"):
         BestOfN(pool=0)

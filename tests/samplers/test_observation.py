@@ -1,4 +1,4 @@
-"""A step callback is told of candidates and trajectories what rewards and policies really saw."""
+"""Observations of a step have the candidates and trajectories that rewards and policies really saw."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS, N = 4, 4
 
 @dataclass(frozen=True)
 class Watched(Sharing):
-    """Another policy, and where everyone stood when it was asked."""
+    """Another policy, and the states that it was asked about."""
 
     policy: Sharing = field(default_factory=Never)
     seen: list[StepState] = field(default_factory=list)
@@ -61,25 +61,25 @@ def watch(sampler: SRSoup, rewards: int = 2, divisions: int = 3) -> tuple[list[M
 
         return noting
 
-    heard = {name: noted(name, score) for name, score in linears(rewards).items()}
-    run(sampler, lattice(rewards, divisions), heard, on_step=moments.append)
+    asked = {name: noted(name, score) for name, score in linears(rewards).items()}
+    run(sampler, lattice(rewards, divisions), asked, on_step=moments.append)
     return moments, answers
 
 
 @pytest.mark.parametrize("policy", [Never(), FixedSoup(0, 2), Pooled()])
-def test_rewards_are_the_means_of_what_the_judges_said(policy: Sharing) -> None:
+def test_rewards_are_the_means_of_the_answers(policy: Sharing) -> None:
     moments, answers = watch(SRSoup(num_inference_steps=STEPS, candidates=N, sharing=policy))
     for step, moment in enumerate(moments[:-1]):  # the last step has no noise to search
         weights, means = moment.observation.preferences, moment.observation.rewards
         for j, name in enumerate(NAMES[:2]):
             asked = ~means[:, j].isnan()
-            listened = weights[:, j] > 0 if not isinstance(policy, FixedSoup) or step >= 2 else weights[:, j] == 1
+            used = weights[:, j] > 0 if not isinstance(policy, FixedSoup) or step >= 2 else weights[:, j] == 1
             said = answers[name][step]
-            if step == 0 and not policy.own_noise:  # everyone stands at one point, whose candidates are everyone's
+            if step == 0 and not policy.own_noise:  # all stand at one point and share its candidates
                 assert asked.all()
                 torch.testing.assert_close(means[:, j], said.mean().expand(len(means)))
                 continue
-            assert torch.equal(asked, listened)
+            assert torch.equal(asked, used)
             counts = policy.counts(N, weights)[asked, j].tolist()
             torch.testing.assert_close(means[asked, j], torch.stack([part.mean() for part in said.split(counts)]))
 
@@ -107,10 +107,8 @@ def test_closeness_is_computed_once_a_step(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_with_a_surrogate_means_are_of_real_answers() -> None:
-    sampler = Auto(
-        num_inference_steps=STEPS, candidates=2, surrogate=Surrogate(previews=6, window=2), selection=Selection(4, 0.25)
-    )
-    moments, answers = watch(sampler)
+    options = {"surrogate": Surrogate(previews=6, window=2), "selection": Selection(4, 0.25)}
+    moments, answers = watch(Auto(num_inference_steps=STEPS, candidates=2, **options))
     searched = [moment.observation for moment in moments if moment.observation]
     assert len(searched) == STEPS - 2
     for observation, said in zip(searched, answers[NAMES[0]][1:], strict=False):  # the first judged the pool

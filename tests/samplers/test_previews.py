@@ -1,4 +1,4 @@
-"""What a candidate's preview costs, and when a cheaper one is the same picture."""
+"""Costs of a candidate's preview, and when a cheaper one is the same picture."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_a_preview_costs_its_evaluations(preview: Preview, evaluations: int, fin
     trajectories = 1 + 4 * (STEPS - 1)
     candidates = N * (1 + 2 * (STEPS - 2))
     assert ledger.nfe == EVALUATIONS * trajectories + evaluations * candidates
-    assert ledger.nfe == EVALUATIONS * tally.counts["predict"] + tally.counts["predict unguided"]
+    assert ledger.nfe == EVALUATIONS * tally.counts["denoise"] + tally.counts["denoise_unguided"]
     shown = candidates + (0 if final_alpha == 1 else 2 * N)
-    assert tally.counts["decode preview"] == shown
+    assert tally.counts["decode_preview"] == shown
     assert ledger.decodes == shown + tally.counts["decode"]
 
 
@@ -47,43 +47,32 @@ def test_the_reused_noise_is_that_of_the_candidate_s_own_source() -> None:
     x0, noise = normal(5, *problem.shape), normal(5, *problem.shape, seed=1)
     alpha = problem.kernel.alphas[2]
     x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * noise
-    everyone = torch.ones(5, 1, dtype=torch.bool)
+    asked = torch.ones(5, 1, dtype=torch.bool)
     torch.testing.assert_close(problem.kernel.clean(2, x, noise), x0, rtol=0, atol=1e-5)
-    scores, clean = problem.query_previews(x, 2, everyone, "reused", noise)
+    scores, clean = problem.query_previews(x, 2, asked, "reused", noise)
     torch.testing.assert_close(clean, x0, rtol=0, atol=1e-5)
-    torch.testing.assert_close(scores, problem.query(x0, STEPS, everyone), rtol=0, atol=1e-4)
+    torch.testing.assert_close(scores, problem.query(x0, STEPS, asked), rtol=0, atol=1e-4)
     assert problem.ledger.nfe == 0
+    with pytest.raises(ValueError, match="needs the noise"):
+        problem.preview(x, 2, "reused")
+    with pytest.raises(ValueError, match="level 0 has no signal"):
+        DDIM((0.0, 0.5, 1.0), 1.0).clean(0, torch.ones(1), torch.ones(1))
 
 
 def test_reused_noise_steers_each_trajectory_by_its_own_prediction() -> None:
-    for_all = run(WeightedSum(num_inference_steps=STEPS, candidates=N, preview="reused"), lattice(2, 3))
+    asking = WeightedSum(num_inference_steps=STEPS, candidates=N, preview="reused")
+    for_all = run(asking, lattice(2, 3))
     for k, name in enumerate(for_all.preference_names):
-        alone = run(
-            WeightedSum(num_inference_steps=STEPS, candidates=N, preview="reused"),
-            Preferences(("a", "b"), {name: for_all.preferences[k].tolist()}),
-        )
+        alone = run(asking, Preferences(("a", "b"), {name: for_all.preferences[k].tolist()}))
         torch.testing.assert_close(alone.images[0], for_all.images[k], rtol=0, atol=1e-5)
-
-
-def test_reused_without_noise_is_an_error() -> None:
-    problem = Problem(bind(sampler()), oracle(linears(1)), batch=3)
-    with pytest.raises(ValueError, match="needs the noise"):
-        problem.preview(normal(1, *problem.shape), 2, "reused")
-
-
-def test_a_level_without_signal_has_no_clean_latent() -> None:
-    with pytest.raises(ValueError, match="level 0 has no signal"):
-        DDIM((0.0, 0.5, 1.0), 1.0).clean(0, torch.ones(1), torch.ones(1))
 
 
 # How many candidates at which step.
 
 
 def test_a_list_of_one_is_the_number_bit_for_bit() -> None:
-    one, other = (
-        run(WeightedSum(num_inference_steps=STEPS, candidates=count), lattice(2, 3)).images for count in (N, [N])
-    )
-    assert torch.equal(one, other)
+    samplers = (WeightedSum(num_inference_steps=STEPS, candidates=count) for count in (N, [N]))
+    assert torch.equal(*(run(each, lattice(2, 3)).images for each in samplers))
 
 
 @pytest.mark.parametrize(
@@ -97,26 +86,27 @@ def test_a_list_is_spread_over_the_steps(candidates: list[int], expected: list[i
     assert ledger.queries == {"a": sum(expected)}
 
 
-def test_without_search_everyone_takes_the_same_step() -> None:
-    soup = run(WeightedSum(num_inference_steps=STEPS, candidates=[N, 0, 0, 0, 0, 0]), lattice(2, 1))
-    unsteered = run(WeightedSum(num_inference_steps=STEPS, candidates=[0] * STEPS), lattice(2, 1))
-    assert soup.ledger.total_queries == 2 * N
-    assert unsteered.ledger.total_queries == 0
+def test_without_search_all_trajectories_take_the_same_step() -> None:
+    soup, unsteered = (
+        run(WeightedSum(num_inference_steps=STEPS, candidates=[first, 0, 0, 0, 0, 0]), lattice(2, 1))
+        for first in (N, 0)
+    )
+    assert (soup.ledger.total_queries, unsteered.ledger.total_queries) == (2 * N, 0)
     assert torch.equal(unsteered.images[0], unsteered.images[1])
     assert not torch.equal(soup.images[0], soup.images[1])
 
 
-@pytest.mark.parametrize("candidates", [[], [1], [4, 1], [-2], 0, 1])
-def test_a_search_with_less_than_two_is_refused(candidates: int | list[int]) -> None:
-    with pytest.raises(ValueError, match=r"candidates is .* compares at least 2, or 0 in a list"):
-        Auto(candidates=candidates)
+TOO_FEW = r"candidates is .* compares at least 2, or 0 in a list"
 
 
-def test_odd_numbers_in_a_list_of_mirrored_candidates_are_refused() -> None:
-    with pytest.raises(ValueError, match="candidates is 3, odd"):
-        Auto(candidates=[4, 3], antithetic=True)
-
-
-def test_an_unknown_preview_is_named() -> None:
-    with pytest.raises(ValueError, match="preview is 'blurred': choose one of guided, unguided, reused"):
-        Auto(preview="blurred")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"candidates": count}, TOO_FEW) for count in ([], [1], [4, 1], [-2], 0, 1)),
+        ({"candidates": [4, 3], "antithetic": True}, "candidates is 3, odd"),
+        ({"preview": "blurred"}, "preview is 'blurred': choose one of guided, unguided, reused"),
+    ],
+)
+def test_bad_options_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Auto(**options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,6 @@ from torch import Tensor
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
-from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.oracle import OraclePolicy, RewardOracle
 from srsoup_lightning.samplers import OnStep, Problem, Sampler, Soup
 from tests.mixture import GaussianMixture
@@ -93,47 +93,23 @@ def lattice(rewards: int, divisions: int) -> Preferences:
 
 @dataclass
 class Tally:
-    """What was really called, and in which portions."""
+    """Numbers of latents and images that were really worked on, by callable, and the largest batch."""
 
     counts: Counter[str] = field(default_factory=Counter)
     largest: int = 0
 
-    def _seen(self, what: str, latents: Tensor) -> None:
-        self.counts[what] += len(latents)
-        self.largest = max(self.largest, len(latents))
+    def _counted(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(x: Tensor, *arguments: object) -> object:
+            self.counts[name] += len(x)
+            self.largest = max(self.largest, len(x))
+            return work(x, *arguments)
+
+        return call
 
     def denoiser(self, denoiser: Denoiser, evaluations: int = 1) -> Denoiser:
-        def denoise(x: Tensor, level: int) -> Prediction:
-            self._seen("predict", x)
-            return denoiser.denoise(x, level)
-
-        def denoise_unguided(x: Tensor, level: int) -> Prediction:
-            self._seen("predict unguided", x)
-            return denoiser.denoise_unguided(x, level)
-
-        def decode(latents: Tensor) -> Tensor:
-            self._seen("decode", latents)
-            return denoiser.decode(latents)
-
-        def decode_preview(latents: Tensor) -> Tensor:
-            self._seen("decode preview", latents)
-            return denoiser.decode_preview(latents)
-
-        return replace(
-            denoiser,
-            denoise=denoise,
-            denoise_unguided=denoise_unguided,
-            decode=decode,
-            decode_preview=decode_preview,
-            evaluations=evaluations,
-        )
+        names = ("denoise", "denoise_unguided", "decode", "decode_preview")
+        counted = {name: self._counted(name, getattr(denoiser, name)) for name in names}
+        return replace(denoiser, **counted, evaluations=evaluations)
 
     def rewards(self, rewards: dict[str, Score]) -> dict[str, Score]:
-        def counted(name: str) -> Score:
-            def score(images: Tensor) -> Tensor:
-                self._seen(name, images)
-                return rewards[name](images)
-
-            return score
-
-        return {name: counted(name) for name in rewards}
+        return {name: self._counted(name, score) for name, score in rewards.items()}

@@ -27,13 +27,9 @@ def test_each_preference_gets_the_point_of_its_largest_weighted_sum(
         assert sums[best] == pytest.approx(max(sums))
 
 
-def test_a_reward_s_unit_is_its_standard_deviation() -> None:
-    rewards = torch.tensor([[1.0, 0.1], [3.0, 0.1]])
-    assert deviation(rewards).tolist() == [1.0, torch.inf]
-
-
-def test_a_reward_without_spread_has_no_say() -> None:
+def test_a_reward_s_unit_is_its_standard_deviation_and_one_without_spread_has_no_influence() -> None:
     rewards = torch.tensor([[1.0, 0.1], [3.0, 0.1], [2.0, 0.1]])
+    assert deviation(rewards[:2]).tolist() == [1.0, torch.inf]
     assert best_index(rewards, torch.tensor([[0.01, 0.99]])).tolist() == [1]
 
 

@@ -26,9 +26,7 @@ def share(policy: Sharing, step: int, preferences: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("preferences", [ONE, TWO, THREE])
 def test_never_shares(preferences: Tensor) -> None:
-    expected = torch.zeros(len(preferences), len(preferences), preferences.shape[1])
-    for p in range(len(preferences)):
-        expected[p, p] = 1
+    expected = torch.eye(len(preferences)).unsqueeze(2).expand(-1, -1, preferences.shape[1])
     torch.testing.assert_close(share(Never(), 0, preferences), expected)
     assert not Never.anchors
     assert not Never.own_noise
@@ -46,15 +44,12 @@ def test_fixed_soup_uses_the_anchors_in_its_phase_and_own_gradients_outside(pref
     assert not FixedSoup.own_noise
 
 
-def test_by_default_the_phase_takes_two_fifths_of_the_steps_as_in_the_paper() -> None:
+def test_by_default_the_phase_takes_two_fifths_of_the_steps_and_an_empty_one_is_never() -> None:
     for steps, end in {20: 8, 50: 20}.items():
         for step in range(steps):
             at = replace(state(THREE, step), steps=steps)
             torch.testing.assert_close(FixedSoup().share(at), FixedSoup(0, end).share(at))
-
-
-def test_an_empty_phase_is_never() -> None:
-    for step in range(4):
+    for step in range(4):  # an empty phase
         torch.testing.assert_close(share(FixedSoup(2, 2), step, THREE), share(Never(), step, THREE))
 
 

@@ -48,7 +48,7 @@ def test_closeness_by_hand() -> None:
 
 @pytest.mark.parametrize("rewards", [1, 2, 3])
 @pytest.mark.parametrize("policy", [Gated, AdaptiveAnchors])
-@pytest.mark.parametrize("measure", ["means", "previews"])
+@pytest.mark.parametrize("measure", MEASURES)
 def test_at_one_point_only_the_anchors_are_sources(policy: type[Sharing], rewards: int, measure: str) -> None:
     state = stand(rewards, 0)
     alike = replace(state, **{measure: getattr(state, measure)[:1].expand_as(state.means)})
@@ -82,10 +82,9 @@ def test_a_cover_covers_and_wastes_no_source(
 ) -> None:
     near = preview_closeness(latents(seed, max(count, anchors), spread))
     nearest = nearest_source(near, anchors, threshold)
-    everyone = torch.arange(len(near))
-    chosen = nearest.unique()
-    assert bool((near[everyone, nearest] >= threshold).all())
-    assert torch.equal(near[everyone, nearest], near[:, chosen].max(1).values)
+    chosen, best = nearest.unique(), near.gather(1, nearest.unsqueeze(1)).squeeze(1)
+    assert bool((best >= threshold).all())
+    assert torch.equal(best, near[:, chosen].max(1).values)
     assert torch.equal(nearest[chosen], chosen)  # a source uses its own gradient
     added = chosen[chosen >= anchors]
     among = near[added][:, added]
@@ -102,23 +101,18 @@ def test_a_higher_threshold_never_takes_fewer_sources(seed: int, low: float, hig
 # Pools.
 
 
-@given(
-    seed=seeds,
-    rewards=st.integers(1, 3),
-    power=st.floats(0, 8),
-    spread=st.floats(0.1, 0.8),
-    proportional=st.booleans(),
-    measure=measures,
-)
+pools = st.builds(Pooled, power=st.floats(0, 8), measure=measures, proportional=st.booleans())
+
+
+@given(seed=seeds, rewards=st.integers(1, 3), spread=st.floats(0.1, 0.8), policy=pools)
 def test_a_pool_is_unbiased_where_gradients_agree_as_far_as_trajectories_are_close(
-    seed: int, rewards: int, power: float, spread: float, proportional: bool, measure: str
+    seed: int, rewards: int, spread: float, policy: Pooled
 ) -> None:
     """The gradient of source s has length k(p, s) (counts - 1) along that of p. These lengths must add up to one."""
-    policy = Pooled(power, measure, proportional)
     state = stand(rewards, seed, spread)
     state = replace(state, counts=policy.counts(6, state.preferences))
     share = policy.share(state)
-    k = state.closeness(measure) ** power
+    k = state.closeness(policy.measure) ** policy.power
     for p in range(len(k)):
         for j in range(rewards):
             asking = state.counts[:, j] > 0
@@ -144,29 +138,24 @@ def test_queries_follow_the_weights(rewards: int, divisions: int, candidates: in
     assert bool((counts[weights > 0] >= 2).all())
     assert int(counts.max()) <= candidates
     exact = weights * candidates
-    assert bool(
-        ((counts - exact).abs() <= 0.5 + 1e-4).logical_or((counts == 2) & (exact < 2)).logical_or(weights == 0).all()
-    )
+    assert bool((((counts - exact).abs() <= 0.5 + 1e-4) | ((counts == 2) & (exact < 2)) | (weights == 0)).all())
     assert torch.equal(Pooled(proportional=False).counts(candidates, weights), candidates * (weights > 0).long())
 
 
 # Misuse.
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
-@pytest.mark.parametrize("policy", [Gated, AdaptiveAnchors])
-def test_a_threshold_outside_its_range_is_refused(policy: type[Sharing], threshold: float) -> None:
-    with pytest.raises(ValueError, match=r"threshold is .*: closeness lies in \[0, 1\]"):
-        policy(threshold)
+NUMBER = {
+    **dict.fromkeys((Gated, AdaptiveAnchors), ((-0.1, 1.1, math.nan), r"threshold is .*: closeness lies in \[0, 1\]")),
+    Pooled: ((-0.1, math.inf, math.nan), r"power is .*: give a finite number, at least 0"),
+}
 
 
-@pytest.mark.parametrize("power", [-0.1, float("inf"), float("nan")])
-def test_a_power_outside_its_range_is_refused(power: float) -> None:
-    with pytest.raises(ValueError, match=r"power is .*: give a finite number, at least 0"):
-        Pooled(power)
-
-
-@pytest.mark.parametrize("policy", [Gated, AdaptiveAnchors, Pooled])
-def test_an_unknown_measure_is_named(policy: type[Sharing]) -> None:
+@pytest.mark.parametrize("policy", NUMBER)
+def test_a_number_outside_its_range_and_an_unknown_measure_are_named(policy: type[Sharing]) -> None:
+    numbers, message = NUMBER[policy]
+    for number in numbers:
+        with pytest.raises(ValueError, match=message):
+            policy(number)
     with pytest.raises(ValueError, match="measure is 'feeling': choose one of previews, means"):
         policy(measure="feeling")

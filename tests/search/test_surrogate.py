@@ -49,7 +49,7 @@ def assert_same(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> Non
 
 def test_distances_are_the_mean_squared_differences_of_every_two() -> None:
     a, b = latents(4).flatten(1) + 100, latents(3, seed=1).flatten(1) + 100
-    expected = torch.stack([torch.stack([(one - other).square().mean() for other in b]) for one in a])
+    expected = (a.unsqueeze(1) - b).square().mean(2)
     assert_same(squared_distances(a, b), expected, 1e-4)
 
 
@@ -71,11 +71,9 @@ def test_a_fit_is_what_the_multivariate_normal_says(count: int, length: float, n
     covariance = 1 / (1 + squared / (2 * length)) + noise * torch.eye(count, dtype=torch.float64)
     assert_same(found.weights, covariance.inverse() @ y, 1e-6)
 
-    variance = float(y @ covariance.inverse() @ y) / count
-    likelihoods = [
-        float(MultivariateNormal(torch.zeros_like(y), factor * variance * covariance).log_prob(y))
-        for factor in (0.9, 1.0, 1.1)
-    ]
+    scaled = float(y @ covariance.inverse() @ y) / count * covariance
+    normals = [MultivariateNormal(torch.zeros_like(y), factor * scaled) for factor in (0.9, 1.0, 1.1)]
+    likelihoods = [float(each.log_prob(y)) for each in normals]
     assert likelihoods[1] == max(likelihoods)
     assert math.isclose(found.log_likelihood, likelihoods[1] + count / 2 * (1 + math.log(2 * math.pi)), abs_tol=1e-6)
 
@@ -99,26 +97,23 @@ def test_predictions_are_the_conditional_mean_under_the_likeliest_of_all_setting
     assert_same(learned((x, y)).predict(other, spread), expected, 1e-4)
 
 
-def test_a_reward_is_learned_from_its_answers() -> None:
-    x, fresh = latents(200), latents(100, seed=1)
-    predicted = learned((x, linear(x))).predict(fresh, spread=2.0)
-    assert float(torch.corrcoef(torch.stack([predicted, linear(fresh)]))[0, 1]) > 0.97
+def answered(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Latents and the linear reward's answers about them."""
+    return latents(count, seed), linear(latents(count, seed))
 
 
-def test_it_knows_the_answers_it_was_given() -> None:
-    x = latents(20)
-    predicted = learned((x, linear(x))).predict(x, spread=2.0)
-    assert_same(predicted, linear(x), 0.05 * float(linear(x).std()))
+def agreement(*steps: tuple[Tensor, Tensor]) -> float:
+    """Correlation of predictions and answers on fresh latents."""
+    x, truth = answered(200, seed=99)
+    return float(torch.corrcoef(torch.stack([learned(*steps).predict(x, 2.0), truth]))[0, 1])
 
 
-def test_several_steps_know_more_than_one() -> None:
-    steps = [(latents(12, seed), linear(latents(12, seed))) for seed in range(8)]
-    fresh = latents(200, seed=99)
-    agreement = [
-        float(torch.corrcoef(torch.stack([learned(*some).predict(fresh, 2.0), linear(fresh)]))[0, 1])
-        for some in (steps[-1:], steps)
-    ]
-    assert agreement[0] < 0.8 < agreement[1]
+def test_a_reward_is_learned_from_its_answers_and_from_several_steps_better_than_from_one() -> None:
+    steps = [answered(12, seed) for seed in range(8)]
+    assert agreement(steps[-1]) < 0.8 < agreement(*steps)
+    assert agreement(answered(200)) > 0.97
+    x, truth = answered(20)
+    assert_same(learned((x, truth)).predict(x, spread=2.0), truth, 0.05 * float(truth.std()))
 
 
 def test_what_left_the_window_is_forgotten() -> None:
@@ -141,9 +136,9 @@ def test_a_reward_s_unit_does_not_matter_nor_that_a_step_shifts_it(
 
 def test_turning_all_latents_together_does_not_matter() -> None:
     turn = torch.linalg.qr(latents(18, seed=3).flatten(1)).Q
-    turned = lambda x: (x.flatten(1) @ turn).view_as(x)  # noqa: E731
     x, y, other = latents(9), answers(9), latents(5, seed=1)
-    assert_same(learned((turned(x), y)).predict(turned(other), 2.0), learned((x, y)).predict(other, 2.0), 1e-3)
+    turned = [(each.flatten(1) @ turn).view_as(each) for each in (x, other)]
+    assert_same(learned((turned[0], y)).predict(turned[1], 2.0), learned((x, y)).predict(other, 2.0), 1e-3)
 
 
 @pytest.mark.parametrize(
