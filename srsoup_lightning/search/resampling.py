@@ -12,15 +12,6 @@ from rewards.checks import require_choice
 Resampler = Literal["multinomial", "systematic"]
 
 
-def effective_sample_size(log_weights: Tensor) -> Tensor:
-    """Return ``(sum w)^2 / sum w^2``, from log-weights (K,) up to a constant; a scalar in [1, K].
-
-    Kong et al. 1994, "Sequential imputations and Bayesian missing data problems".
-    """
-    weights = log_weights.softmax(0)
-    return 1 / weights.square().sum()
-
-
 def resample(log_weights: Tensor, uniform: Tensor, resampler: Resampler = "systematic") -> Tensor:
     """Draw the ancestors (K,) of K new particles in proportion to their weights.
 

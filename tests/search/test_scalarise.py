@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srsoup_lightning.search.resampling import effective_sample_size, resample
+from srsoup_lightning.search.resampling import resample
 from srsoup_lightning.search.scalarise import Units, Value, linear, mean_rank, tchebycheff
 
 seeds = st.integers(0, 10_000)
@@ -74,8 +74,6 @@ def test_offspring_are_in_proportion_to_weights_on_average(resampler: str) -> No
     torch.testing.assert_close(shares, log_weights.softmax(0), rtol=0, atol=0.02)
 
 
-def test_the_effective_sample_size_counts_equal_weights_and_ignores_a_constant() -> None:
-    assert float(effective_sample_size(torch.zeros(5))) == pytest.approx(5)
-    assert float(effective_sample_size(torch.tensor([7.0, 7.0, -torch.inf]))) == pytest.approx(2)
+def test_an_unknown_resampler_is_named() -> None:
     with pytest.raises(ValueError, match="resampler is 'ssp': choose one of multinomial, systematic"):
         resample(torch.zeros(2), torch.zeros(2), "ssp")
