@@ -19,7 +19,7 @@ from srsoup_lightning.diffusion.transition import (
     Prediction,
     Renoising,
     dynamic_threshold,
-    predict,
+    prediction_of,
 )
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _diffusion(
 ) -> Prediction:
     """Prediction of an output (B, C, H, W), clipped or thresholded where the config of the scheduler says so."""
     config = scheduler.config
-    x0, noise = predict(output, x, kernel.alphas[level], config.prediction_type)
+    x0, noise = prediction_of(output, x, kernel.alphas[level], config.prediction_type)
     if config.thresholding:
         x0 = dynamic_threshold(x0, config.dynamic_thresholding_ratio, config.sample_max_value)
     elif config.clip_sample:
@@ -108,7 +108,7 @@ def _consistency(
     x0 = _diffusion(scheduler, kernel, output, x, level).x0
     skip, out = scheduler.get_scalings_for_boundary_condition_discrete(torch.tensor(times[level]))
     x0 = float(out) * x0 + float(skip) * x
-    return predict(x0, x, kernel.alphas[level], "sample")
+    return prediction_of(x0, x, kernel.alphas[level], "sample")
 
 
 def flow_schedule(

@@ -9,10 +9,12 @@ import abc
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from rewards.checks import require_choice
 
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 
@@ -193,7 +195,7 @@ class Renoising(DDIM):
         return self.eta * (1 - self.alphas[step + 1]) ** 0.5
 
 
-def predict(output: Tensor, x: Tensor, alpha: float, prediction_type: PredictionType) -> Prediction:
+def prediction_of(output: Tensor, x: Tensor, alpha: float, prediction_type: PredictionType) -> Prediction:
     """Convert the output of a network to a clean latent and noise.
 
     Args:
@@ -206,18 +208,15 @@ def predict(output: Tensor, x: Tensor, alpha: float, prediction_type: Prediction
     Raises:
         ValueError: The type is unknown, or the noise is predicted at a level without signal.
     """
+    require_choice("prediction_type", prediction_type, PredictionType)
     signal, spread = alpha**0.5, (1 - alpha) ** 0.5
-    if prediction_type == "epsilon":
-        if alpha == 0:
-            raise ValueError("a level without signal can't be predicted from its noise: use v_prediction or sample")
-        return Prediction((x - spread * output) / signal, output)
     if prediction_type == "sample":
         return Prediction(output, (x - signal * output) / spread)
     if prediction_type == "v_prediction":
         return Prediction(signal * x - spread * output, signal * output + spread * x)
-    raise ValueError(
-        f"prediction type {prediction_type!r} is unknown: choose from {', '.join(get_args(PredictionType))}"
-    )
+    if alpha == 0:
+        raise ValueError("a level without signal can't be predicted from its noise: use v_prediction or sample")
+    return Prediction((x - spread * output) / signal, output)
 
 
 def dynamic_threshold(x0: Tensor, quantile: float, maximum: float) -> Tensor:

@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from srsoup_lightning.diffusion.flow import FlowAncestral, FlowCPS, FlowSDE
-from srsoup_lightning.diffusion.transition import DDIM, Kernel, Prediction, PredictionType, dynamic_threshold, predict
+from srsoup_lightning.diffusion.transition import (
+    DDIM,
+    Kernel,
+    Prediction,
+    PredictionType,
+    dynamic_threshold,
+    prediction_of,
+)
 
 TYPES = ["epsilon", "sample", "v_prediction"]
 
@@ -44,7 +51,7 @@ def test_every_step_is_diffusers_step(
     assert kernel.steps == 5
     for step, timestep in enumerate(scheduler.timesteps):
         x, output, z = (normal(2, 4, 3, 3, seed=10 * step + i, dtype=dtype) for i in range(3))
-        mean, sigma = kernel.transition(step, x, predict(output, x, alphas[step], prediction_type))
+        mean, sigma = kernel.transition(step, x, prediction_of(output, x, alphas[step], prediction_type))
         expected = scheduler.step(output, timestep, x, eta=eta, variance_noise=z).prev_sample
         torch.testing.assert_close(mean + sigma * z, expected.to(dtype), rtol=tolerance, atol=tolerance)
         assert mean.dtype == dtype
@@ -64,7 +71,7 @@ def test_a_step_to_the_clean_latent_or_to_the_same_level_has_no_noise() -> None:
     kernel = DDIM((0.2, 0.2, 1.0), 1.0)
     assert [kernel.sigma(step) for step in range(2)] == [0, 0]
     x, output = normal(2, 3, 2, 2), normal(2, 3, 2, 2, seed=1)
-    prediction = predict(output, x, 0.2, "epsilon")
+    prediction = prediction_of(output, x, 0.2, "epsilon")
     torch.testing.assert_close(kernel.mean(0, x, prediction), x)
     torch.testing.assert_close(kernel.mean(1, x, prediction), prediction.x0)
 
@@ -72,7 +79,7 @@ def test_a_step_to_the_clean_latent_or_to_the_same_level_has_no_noise() -> None:
 def test_a_first_level_without_signal_works_with_velocity() -> None:
     kernel = DDIM((0.0, 0.36, 1.0), 1.0)
     x, velocity = normal(1, 3, 2, 2), normal(1, 3, 2, 2, seed=1)
-    mean, sigma = kernel.transition(0, x, predict(velocity, x, 0.0, "v_prediction"))
+    mean, sigma = kernel.transition(0, x, prediction_of(velocity, x, 0.0, "v_prediction"))
     torch.testing.assert_close(mean, -0.6 * velocity)
     assert sigma == pytest.approx(0.8)
 
@@ -83,13 +90,13 @@ def test_prediction_recovers_the_parts_of_a_noisy_latent(prediction_type: Predic
     x0, noise = normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
     x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * noise
     output = {"epsilon": noise, "sample": x0, "v_prediction": alpha**0.5 * noise - (1 - alpha) ** 0.5 * x0}
-    torch.testing.assert_close(predict(output[prediction_type], x, alpha, prediction_type), (x0, noise))
+    torch.testing.assert_close(prediction_of(output[prediction_type], x, alpha, prediction_type), (x0, noise))
 
 
 @pytest.mark.parametrize("prediction_type", TYPES)
 def test_parts_of_any_prediction_make_up_the_latent(prediction_type: PredictionType) -> None:
     x, output = normal(2, 3, 4, 4), normal(2, 3, 4, 4, seed=1)
-    x0, noise = predict(output, x, 0.3, prediction_type)
+    x0, noise = prediction_of(output, x, 0.3, prediction_type)
     torch.testing.assert_close(0.3**0.5 * x0 + 0.7**0.5 * noise, x)
 
 
@@ -118,9 +125,9 @@ def test_a_bad_schedule_is_refused(alphas: tuple[float, ...], eta: float, messag
 def test_bad_predictions_are_refused() -> None:
     x = normal(1, 3, 2, 2)
     with pytest.raises(ValueError, match="use v_prediction or sample"):
-        predict(x, x, 0.0, "epsilon")
-    with pytest.raises(ValueError, match="'flow' is unknown: choose from epsilon, sample, v_prediction"):
-        predict(x, x, 0.5, "flow")
+        prediction_of(x, x, 0.0, "epsilon")
+    with pytest.raises(ValueError, match="prediction_type is 'flow': choose one of epsilon, sample, v_prediction"):
+        prediction_of(x, x, 0.5, "flow")
 
 
 # Densities, forward noise and deterministic twins.
