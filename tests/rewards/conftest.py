@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,15 +134,12 @@ class Files(NamedTuple):
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("networks")
+    clip, siglip = save_tiny_clip(folder / "clip"), save_tiny_siglip(folder / "siglip")
     head, blip, bert = folder / "linearMSE.safetensors", folder / "ImageReward.safetensors", folder / "bert"
     save_file(head_weights(WIDTH), head)
     save_file(image_reward_weights(BLIP), blip)
     save_bert(bert)
-    folders = [save(folder / name) for name, save in SAVE.items()]
-    return Files(folders[0], str(head), folders[1], str(blip), str(bert), folders[2])
-
-
-SAVE: dict[str, Callable[[Path], str]] = {"clip": save_tiny_clip, "siglip": save_tiny_siglip, "llava": save_tiny_llava}
+    return Files(clip, str(head), siglip, str(blip), str(bert), save_tiny_llava(folder / "llava"))
 
 
 @pytest.fixture(scope="session")
@@ -280,6 +277,5 @@ def network_reward(request: pytest.FixtureRequest, files: Files) -> Reward:
 
 @pytest.fixture(params=["clip", "pick", "hps", "aesthetic"])
 def make_network_reward(request: pytest.FixtureRequest, files: Files) -> Callable[..., Reward]:
-    """Class of a reward with a CLIP network, with its head if it needs one."""
-    kinds = {"clip": CLIPScore, "pick": PickScore, "hps": HPSv2, "aesthetic": partial(AestheticScore, head=files.head)}
-    return kinds[request.param]
+    """A reward with a CLIP network of another folder, with its head if it needs one."""
+    return lambda model, **options: NETWORKS[request.param](files._replace(clip=model), **options)

@@ -16,7 +16,7 @@ from rewards import Colorfulness, HTTPReward, Reward
 from rewards.remote.app import make_app, make_server
 from rewards.remote.protocol import Limits
 
-_LASTING = contextlib.ExitStack()  # what is in it is not collected as garbage, which would end it
+_LASTING = contextlib.ExitStack()  # servers in it are not collected as garbage, which would end them
 Act = Callable[[socket.socket], None]
 
 
@@ -51,13 +51,7 @@ def colourful_judge() -> str:
 
 @dataclass
 class Rogue:
-    """What a rogue has heard.
-
-    Attributes:
-        url: Its address.
-        requests: Each connection's bytes, head and body.
-        times: When each connection came.
-    """
+    """Address of a rogue, with the bytes and the time of each connection's request."""
 
     url: str
     requests: list[bytes] = field(default_factory=list)
@@ -65,11 +59,11 @@ class Rogue:
 
 
 def hear(connection: socket.socket) -> bytes:
-    """A whole request."""
-    heard = b""
-    while b"\r\n\r\n" not in heard and (more := connection.recv(65536)):
-        heard += more
-    head, _, body = heard.partition(b"\r\n\r\n")
+    """Receive a complete request."""
+    received = b""
+    while b"\r\n\r\n" not in received and (more := connection.recv(65536)):
+        received += more
+    head, _, body = received.partition(b"\r\n\r\n")
     length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
     while len(body) < length and (more := connection.recv(65536)):
         body += more
@@ -89,7 +83,7 @@ def rogue(*acts: Act) -> Iterator[Rogue]:
             judge.requests.append(hear(connection))
             act(connection)
 
-    def listen() -> None:
+    def accept() -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = server.accept()
@@ -98,7 +92,7 @@ def rogue(*acts: Act) -> Iterator[Rogue]:
                 act = acts[min(len(connections), len(acts)) - 1]
                 threading.Thread(target=meet, args=(connection, act), daemon=True).start()
 
-    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
     try:
         yield judge
     finally:

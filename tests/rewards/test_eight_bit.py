@@ -36,24 +36,21 @@ def claiming(width: int, height: int, depth: int = 8, colours: int = 2) -> bytes
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
-def test_every_level_there_and_back() -> None:
+def test_every_level_there_and_back_rounded_to_the_nearest() -> None:
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     images = from_eight_bit(levels)
     torch.testing.assert_close(images[0, 0].flatten(), torch.arange(256) / 255, rtol=0, atol=0)
     assert (to_eight_bit(images) == levels).all()
-
-
-def test_rounding_is_to_the_nearest_level() -> None:
     values = torch.tensor([-5e-4, 0.4 / 255, 0.6 / 255, 254.4 / 255, 254.6 / 255, 1.0005])
     for dtype in (torch.float32, torch.float64):
         assert to_eight_bit(values.to(dtype).expand(1, 3, 1, 6))[0, 0, :, 1].tolist() == [0, 0, 1, 254, 255, 255]
 
 
-def test_a_png_is_lossless() -> None:
+def test_a_png_is_lossless_and_its_size_known_without_unpacking() -> None:
     assert (np.array(Image.open(BytesIO(PNG))) == PIXELS).all()
-    assert (read_png(PNG) == PIXELS).all()
-    assert (read_png(saved("RGB")) == PIXELS).all()
+    assert all((read_png(file) == PIXELS).all() for file in (PNG, saved("RGB")))
     assert png_size(PNG) == (5, 7)
+    assert png_size(claiming(2**31 - 1, 2**31 - 1)) == (2**31 - 1, 2**31 - 1)
 
 
 @pytest.mark.parametrize(
@@ -80,15 +77,11 @@ def test_other_files_are_named(content: bytes, message: str) -> None:
         read_png(content)
 
 
-def test_the_claimed_size_is_known_without_unpacking() -> None:
-    assert png_size(claiming(2**31 - 1, 2**31 - 1)) == (2**31 - 1, 2**31 - 1)
-
-
 @settings(max_examples=50, deadline=None)
 @given(changes=st.lists(st.tuples(st.integers(26, len(PNG) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_files_broken_at_random_are_read_or_refused(changes: list[tuple[int, int]]) -> None:
     broken = bytearray(PNG)
-    for place, byte in changes:
-        broken[place] = byte
+    for index, byte in changes:
+        broken[index] = byte
     with contextlib.suppress(ValueError):
         assert read_png(bytes(broken)).shape == PIXELS.shape

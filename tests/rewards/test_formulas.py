@@ -78,23 +78,14 @@ def aesthetic_by_the_mlp(folder: str, images: Tensor) -> Tensor:
 
 
 class Formula(NamedTuple):
-    """A reward and its published formula.
-
-    Attributes:
-        score: The formula, of a folder and images.
-        make: The reward of a folder and of the path of the aesthetic head.
-        spread: Least standard deviation of the scores.
-        exact: Largest error where images need no resizing.
-        resized: Largest error where PIL rounds resized pixels to 8 bits.
-        enlarged: Largest error where PIL also cuts off what overshoots, as it enlarges images.
-    """
+    """A reward, its published formula, the least spread of its scores, and their largest errors by kind of resizing."""
 
     score: Callable[[str, Tensor], Tensor]
     make: Callable[[str, str], Reward]
     spread: float
     exact: float
-    resized: float
-    enlarged: float
+    resized: float  # PIL rounds resized pixels to 8 bits
+    enlarged: float  # PIL also cuts off what overshoots, as it enlarges images
 
 
 CLIP = Formula(clip_by_its_logits, lambda folder, head: CLIPScore(folder), 3, 1e-3, 0.5, 0.5)

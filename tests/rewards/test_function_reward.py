@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rewards import FunctionReward, Reward
-from tests.rewards.conftest import redness, smooth
+from tests.rewards.conftest import one_line, redness, smooth
 
 PROMPTS = ["a", "bb", "ccc", "dddd"]
 
@@ -61,10 +61,9 @@ def test_answers_of_all_kinds_are_the_scores(answer: object) -> None:
 
 
 def test_a_squeezed_answer_for_one_image() -> None:
-    judge = FunctionReward(lambda images, prompts: images.mean((1, 2, 3)).squeeze())
-    images = smooth(6, 5)
-    for batch in (images, images[:1]):
-        torch.testing.assert_close(judge.score(batch, PROMPTS[: len(batch)]), batch.mean((1, 2, 3)))
+    reward = FunctionReward(lambda images, prompts: images.mean((1, 2, 3)).squeeze())
+    for images in (smooth(6, 5), smooth(6, 5, 1)):
+        torch.testing.assert_close(reward.score(images, PROMPTS[: len(images)]), images.mean((1, 2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -88,45 +87,34 @@ def test_other_answers_are_described_in_one_line(answer: object, described: str)
     def odd(images: Tensor, prompts: list[str]) -> object:
         return answer
 
-    with pytest.raises(ValueError, match=f"odd returned {described} for 4 images: give one number an image") as caught:
+    with one_line(ValueError, f"odd returned {described} for 4 images: give one number an image"):
         scored(FunctionReward(odd))
-    assert "\n" not in str(caught.value)
 
 
-def test_each_image_goes_with_its_own_prompt() -> None:
-    assert scored(FunctionReward(Judge.length, each=True)) == [1, 2, 3, 4]
+def test_each_image_goes_with_its_own_prompt_and_paths_lead_to_functions_methods_and_instances() -> None:
     images = smooth(6, 5)
     by_image = FunctionReward(lambda image, prompt: image.max(), each=True).score(images, PROMPTS)
     torch.testing.assert_close(by_image, images.amax((1, 2, 3)))
-
-
-def test_paths_lead_to_functions_methods_and_instances() -> None:
-    torch.testing.assert_close(
-        FunctionReward("tests.rewards.conftest.redness").score(smooth(6, 5), PROMPTS), redness(smooth(6, 5), PROMPTS)
-    )
-    assert scored(FunctionReward(f"{__name__}.Judge.length", each=True)) == [1, 2, 3, 4]
+    by_path = FunctionReward("tests.rewards.conftest.redness").score(images, PROMPTS)
+    torch.testing.assert_close(by_path, redness(images, PROMPTS))
+    for length in (Judge.length, f"{__name__}.Judge.length"):
+        assert scored(FunctionReward(length, each=True)) == [1, 2, 3, 4]
     assert scored(FunctionReward(Judge(2))) == [2, 4, 6, 8]
 
 
 @pytest.mark.parametrize(
-    ("path", "error", "message"),
+    ("function", "error", "message"),
     [
         ("no_such_package.score", ValueError, "'no_such_package.score', and importing it failed .*no_such_package"),
         ("tests.rewards.conftest.rednes", ValueError, "conftest.rednes'.*no attribute 'rednes'"),
         ("not a path", ValueError, "'not a path'.*mypackage.scores.redness"),
         ("math.pi", TypeError, "math.pi is a float: give a function of"),
+        (torch.rand(3, 3), TypeError, "function is a Tensor: give a function of"),
     ],
 )
-def test_paths_that_lead_nowhere(path: str, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message) as caught:
-        FunctionReward(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_what_cannot_be_called_is_refused() -> None:
-    with pytest.raises(TypeError, match="function is a Tensor: give a function of") as caught:
-        FunctionReward(torch.rand(3, 3))
-    assert "\n" not in str(caught.value)
+def test_functions_that_are_refused(function: object, error: type[Exception], message: str) -> None:
+    with one_line(error, message):
+        FunctionReward(function)
 
 
 @pytest.mark.parametrize("each", [False, True])
@@ -161,12 +149,6 @@ def test_the_network_inside_is_frozen_and_in_no_checkpoint() -> None:
     assert {weight.device.type for weight in twin.function.parameters()} == {"cpu"}
 
 
-def test_the_flags_are_the_arguments() -> None:
-    plain, marked = FunctionReward(redness), FunctionReward(redness, is_differentiable=True, on_cpu=True)
-    assert (plain.is_differentiable, plain.on_cpu) == (False, False)
-    assert (marked.is_differentiable, marked.on_cpu) == (True, True)
-
-
 def test_on_cpu_hands_the_images_over_there() -> None:
     class Elsewhere(Tensor):
         """A tensor that can't be read before it is moved."""
@@ -178,12 +160,14 @@ def test_on_cpu_hands_the_images_over_there() -> None:
         return [type(images) is Tensor] * len(images)
 
     images = smooth(6, 5).as_subclass(Elsewhere)
-    assert FunctionReward(plain, on_cpu=True).score(images, PROMPTS).tolist() == [1, 1, 1, 1]
-    assert FunctionReward(plain).score(images, PROMPTS).tolist() == [0, 0, 0, 0]
+    for on_cpu in (True, False):
+        reward = FunctionReward(plain, is_differentiable=on_cpu, on_cpu=on_cpu)
+        assert (reward.is_differentiable, reward.on_cpu) == (on_cpu, on_cpu)
+        assert FunctionReward(plain, on_cpu=on_cpu).score(images, PROMPTS).tolist() == [on_cpu] * 4
 
 
 def test_the_mean_of_a_function_s_scores() -> None:
-    judge = FunctionReward(Judge())
-    judge.update(smooth(6, 5), PROMPTS)
-    judge.update(smooth(6, 5)[:1], ["123456"])
-    assert judge.compute().item() == pytest.approx(math.fsum([1, 2, 3, 4, 6]) / 5)
+    reward = FunctionReward(Judge())
+    reward.update(smooth(6, 5), PROMPTS)
+    reward.update(smooth(6, 5)[:1], ["123456"])
+    assert reward.compute().item() == pytest.approx(math.fsum([1, 2, 3, 4, 6]) / 5)

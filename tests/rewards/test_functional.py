@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
-from rewards import Brightness, Colorfulness, Contrast, Reward, Sharpness, Symmetry
+from rewards import Brightness, Colorfulness, Contrast, JPEGCompressibility, JPEGSize, Reward, Sharpness, Symmetry
 from rewards.functional import brightness, colorfulness, contrast, luma, sharpness, symmetry
 from tests.rewards.conftest import pictures, smooth
 
@@ -27,8 +27,12 @@ def noise(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Ten
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_gradient_by_finite_differences(measure: Callable[[Tensor], Tensor]) -> None:
+def test_gradients_are_right_and_autocast_costs_no_precision(measure: Callable[[Tensor], Tensor]) -> None:
     assert torch.autograd.gradcheck(measure, (noise(2, 3, 4, 3, dtype=torch.float64).requires_grad_(),))
+    images = smooth(16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = measure(images)
+    torch.testing.assert_close(inside, measure(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("colour", [(0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (1.0, 0.3, 0.1), (1.0, 1.0, 1.0)])
@@ -37,14 +41,6 @@ def test_gradient_of_a_flat_image_is_finite(reward: Reward, colour: tuple[float,
     image = torch.tensor(colour).view(1, 3, 1, 1).repeat(1, 1, 5, 5).requires_grad_()
     reward.score(image, [""]).sum().backward()
     assert image.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("measure", MEASURES)
-def test_autocast_costs_no_precision(measure: Callable[[Tensor], Tensor]) -> None:
-    images = smooth(16, 16)
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = measure(images)
-    torch.testing.assert_close(inside, measure(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +67,6 @@ def test_a_grey_has_its_level_as_brightness_and_its_distance_to_the_target(level
     assert Brightness(target).score(grey, [""]).item() == pytest.approx(-abs(level - target), abs=1e-6)
 
 
-@pytest.mark.parametrize("target", [-0.1, 1.1, 128, float("nan")])
-def test_bad_target(target: float) -> None:
-    with pytest.raises(ValueError, match=rf"target is {target}: give a mean luma from 0 \(black\) to 1"):
-        Brightness(target)
-
-
 def colorfulness_in_numpy(image: np.ndarray) -> float:
     red, green, blue = (image.astype(np.float64) * 255).reshape(3, -1)
     rg, yb = red - green, 0.5 * (red + green) - blue
@@ -97,21 +87,17 @@ def test_colorfulness_in_numpy(images: np.ndarray) -> None:
     assert scores.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-3)
 
 
-def test_colorfulness_of_two_pixels_by_hand() -> None:
+@settings(max_examples=20, deadline=None)
+@given(level=st.floats(0, 1))
+def test_colorfulness_of_greys_and_of_two_pixels_by_hand(level: float) -> None:
+    assert colorfulness(torch.linspace(0, level, 16).view(1, 1, 4, 4).expand(1, 3, 4, 4)).item() == 0
     # Red: rg = 255, yb = 127.5. Blue: rg = 0, yb = -255. Deviations 127.5 and 191.25, means 127.5 and -63.75.
     image = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]).view(1, 3, 1, 2)
     expected = math.sqrt(127.5**2 + 191.25**2) + 0.3 * math.sqrt(127.5**2 + 63.75**2)
     assert colorfulness(image).item() == pytest.approx(expected, rel=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
-@given(level=st.floats(0, 1))
-def test_grey_is_colourless(level: float) -> None:
-    ramp = torch.linspace(0, level, 16).view(1, 1, 4, 4).expand(1, 3, 4, 4)
-    assert colorfulness(ramp).item() == 0
-
-
-def test_colorfulness_ignores_places_and_scales_with_fading() -> None:
+def test_colorfulness_ignores_positions_and_scales_with_fading() -> None:
     image = noise(1, 3, 6, 4, dtype=torch.float64)
     shuffled = image.flatten(2)[..., torch.randperm(24)].view(1, 3, 4, 6)
     torch.testing.assert_close(colorfulness(shuffled), colorfulness(image))
@@ -159,22 +145,14 @@ def test_sharpness_in_numpy(size: tuple[int, int]) -> None:
     assert Sharpness().score(images, [""] * 3).tolist() == pytest.approx(expected, rel=1e-4)
 
 
-def test_sharpness_grows_with_squared_contrast_and_ignores_lightness() -> None:
+def test_sharpness_grows_with_contrast_and_noise_and_falls_with_blur() -> None:
     images = noise(2, 3, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(sharpness(images / 3 + 0.2), sharpness(images) / 9)
-
-
-def test_blur_lowers_sharpness_and_noise_raises_it() -> None:
     images = smooth(32, 32)
     blurred = torch.nn.functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     noisy = (images + 0.02 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     assert (sharpness(blurred) < sharpness(images)).all()
     assert (sharpness(images) < sharpness(noisy)).all()
-
-
-def test_a_line_of_pixels_has_no_sharpness() -> None:
-    with pytest.raises(ValueError, match=r"images are 1x8 pixels: sharpness needs at least 2"):
-        Sharpness().score(torch.rand(1, 3, 1, 8), [""])
 
 
 @pytest.mark.parametrize("mirror", AXES)
@@ -198,9 +176,11 @@ def test_symmetry_is_the_energy_of_the_even_part_less_that_of_the_odd(share: flo
     torch.testing.assert_close(symmetry(0.5 + 0.1 * (even + odd), mirror), expected[None], rtol=0, atol=5e-3)
 
 
-def test_fading_changes_symmetry_little() -> None:
+def test_fading_changes_symmetry_little_and_flat_images_have_none() -> None:
     images = noise(2, 3, 16, 16)
     torch.testing.assert_close(symmetry(0.3 * images + 0.4), symmetry(images), rtol=0, atol=1e-2)
+    images = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).repeat(1, 3, 4, 4)
+    assert Symmetry().score(images, [""] * 3).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("mirror", AXES)
@@ -210,12 +190,21 @@ def test_a_mirrored_image_has_symmetry_1_and_its_negative_minus_1(mirror: str) -
         assert symmetry(torch.cat([half, other], AXES[mirror]), mirror).item() == pytest.approx(sign, abs=1e-3)
 
 
-def test_flat_images_have_no_symmetry() -> None:
-    images = torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1).repeat(1, 3, 4, 4)
-    assert Symmetry().score(images, [""] * 3).abs().max() < 1e-6
+IMAGE, SIDES, NAN = torch.rand(1, 3, 2, 2), "left-right, top-bottom", math.nan
+LUMA = r"give a mean luma from 0 \(black\) to 1"
+REFUSED: list[tuple[Callable[[], object], str]] = [
+    *[(lambda t=t: Brightness(t), rf"target is {t}: {LUMA}") for t in (-0.1, 1.1, 128, NAN)],
+    (lambda: Sharpness().score(torch.rand(1, 3, 1, 8), [""]), "images are 1x8 pixels: sharpness needs at least 2"),
+    (lambda: Symmetry("upside-down"), f"mirror is 'upside-down': choose one of {SIDES}"),
+    (lambda: symmetry(IMAGE, "upside-down"), f"mirror is 'upside-down': choose one of {SIDES}"),
+    *[(lambda q=q: JPEGCompressibility(q), f"quality is {q}.*1 .*100") for q in (0, 101, -5, 50.5)],
+    (lambda: JPEGCompressibility(subsampling="4:1:1"), "'4:1:1'.*4:4:4, 4:2:2, 4:2:0"),
+    (lambda: JPEGCompressibility(workers=0), "workers is 0"),
+    *[(lambda t=t: JPEGSize(t), f"target is {t}: give a size in kilobytes") for t in (0.0, -3.0, math.inf, NAN)],
+]
 
 
-@pytest.mark.parametrize("make", [Symmetry, lambda mirror: symmetry(torch.rand(1, 3, 2, 2), mirror)])
-def test_bad_mirror(make: Callable[[str], object]) -> None:
-    with pytest.raises(ValueError, match=r"mirror is 'upside-down': choose one of left-right, top-bottom"):
-        make("upside-down")
+@pytest.mark.parametrize(("make", "message"), REFUSED)
+def test_arguments_that_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

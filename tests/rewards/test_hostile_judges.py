@@ -9,9 +9,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from email.utils import formatdate
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -55,11 +56,6 @@ def check_refused(url: str, message: str, **options: object) -> str:
     return line
 
 
-def test_a_good_answer_is_believed() -> None:
-    with rogue(answer(GOOD)) as judge:
-        torch.testing.assert_close(asking(judge.url).score(IMAGES, PROMPTS), torch.tensor([1.5, -2.0]))
-
-
 BODIES = {
     "nothing": (b"", "invalid answer, the body is no valid JSON"),
     "a page": (b"<html>", "no valid JSON"),
@@ -98,10 +94,8 @@ def test_bodies_that_are_no_scores(body: bytes, message: str) -> None:
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-STALLED, BROKEN = (
-    "no complete answer within 0.3 s: see its log, raise timeout",
-    "broke off, or answered with no valid HTTP: see",
-)
+STALLED = "no complete answer within 0.3 s: see its log, raise timeout"
+BROKEN = "broke off, or answered with no valid HTTP: see"
 ACTS: dict[str, tuple[Act, str]] = {
     "never answers": (silent, STALLED),
     "drips its head": (drip(HEAD + GOOD), STALLED),
@@ -126,36 +120,30 @@ def test_answers_that_are_no_answers(act: Act, message: str) -> None:
         check_refused(judge.url, message)
 
 
-def test_nobody_listens() -> None:
+def test_no_server_is_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     check_refused(url, r"can't be reached: start it, or correct url\.$")
 
 
-def test_a_judge_that_accepts_nobody() -> None:
-    server = socket.socket()
-    server.bind(("127.0.0.1", 0))
-    server.listen(0)
-    crowd = [socket.socket() for _ in range(3)]  # they fill the queue, and whoever comes next waits in vain
-    for waiting in crowd:
-        waiting.setblocking(False)
-        waiting.connect_ex(server.getsockname())
-    check_refused(
-        f"http://127.0.0.1:{server.getsockname()[1]}", "no connection within connect_timeout: start", timeout=9.0
-    )
-    for used in (server, *crowd):
-        used.close()
+def test_a_server_that_accepts_no_connection() -> None:
+    with ExitStack() as opened:
+        server, *crowd = (opened.enter_context(socket.socket()) for _ in range(4))
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for waiting in crowd:  # they fill the queue, and the next client waits in vain
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        check_refused(url, "no connection within connect_timeout: start", timeout=9.0)
 
 
-def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*args: object, **options: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     check_refused("http://judge.invalid", "a host name that can't be looked up: correct url")
-
-
-def test_a_lookup_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: done.wait(5))
     check_refused("http://judge.invalid", "no complete answer within 0.3 s|no connection within", connect_timeout=9.0)
@@ -165,7 +153,7 @@ def test_a_lookup_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     "failing", [answer(status="500 Oops"), answer(status="429 Slow", Retry_After="0"), send(b""), send(HEAD + b"{")]
 )
-def test_what_may_pass_is_tried_again(no_waits: None, failing: Act) -> None:
+def test_passing_failures_are_tried_again(no_waits: None, failing: Act) -> None:
     with rogue(failing, failing, answer(GOOD)) as judge:
         torch.testing.assert_close(asking(judge.url, retries=2).score(IMAGES, PROMPTS), torch.tensor([1.5, -2.0]))
         assert len(judge.requests) == 3
@@ -179,7 +167,7 @@ def test_retries_are_counted_and_named(no_waits: None) -> None:
         assert len(judge.requests) == 3
 
 
-def test_every_attempt_has_the_whole_time(no_waits: None) -> None:
+def test_every_attempt_has_the_full_time(no_waits: None) -> None:
     with rogue(silent) as judge, within(1.2):
         start = time.monotonic()
         check_refused(judge.url, "attempt 3, the last", retries=2, timeout=0.2)
@@ -198,23 +186,20 @@ def test_every_attempt_has_the_whole_time(no_waits: None) -> None:
         ("299 Odd", "299 .no status of HTTP."),
     ],
 )
-def test_what_will_not_pass_is_not_tried_again(no_waits: None, status: str, message: str) -> None:
+def test_lasting_failures_are_not_tried_again(no_waits: None, status: str, message: str) -> None:
     with rogue(answer(status=status)) as judge:
         check_refused(judge.url, message, retries=3)
         assert len(judge.requests) == 1
 
 
-def test_retry_after_is_honoured(no_waits: None) -> None:
+def test_retry_after_is_honoured_up_to_a_limit(no_waits: None) -> None:
     with rogue(answer(status="429 Slow down", Retry_After="1"), answer(GOOD)) as judge:
         asking(judge.url, retries=1).score(IMAGES, PROMPTS)
         assert 1 <= judge.times[1] - judge.times[0] < 2
-
-
-@pytest.mark.parametrize("late", [lambda: "3600", lambda: formatdate(time.time() + 3600, usegmt=True)])
-def test_nobody_waits_for_an_hour(late: Callable[[], str]) -> None:
-    with rogue(answer(status="503 Busy", Retry_After=late())) as judge:
-        check_refused(judge.url, r"asks to wait 3(600|599) s: try again then", retries=3)
-        assert len(judge.requests) == 1
+    for late in ("3600", formatdate(time.time() + 3600, usegmt=True)):
+        with rogue(answer(status="503 Busy", Retry_After=late)) as judge:
+            check_refused(judge.url, r"asks to wait 3(600|599) s: try again then", retries=3)
+            assert len(judge.requests) == 1
 
 
 @pytest.mark.parametrize("nonsense", ["", "-5", "soon", "1e9", "nan", "\xb2", "Mon, 99 Foo 2026"])
@@ -223,16 +208,10 @@ def test_a_retry_after_that_says_nothing(no_waits: None, nonsense: str) -> None:
         asking(judge.url, retries=1).score(IMAGES, PROMPTS)
 
 
-def test_waits_double_at_random_and_have_a_bound() -> None:
-    class State:
-        outcome = None
-        attempt_number = 1
-
+def test_waits_double_at_random_up_to_a_limit() -> None:
     def waits(attempt: int, wait: float = 0.0) -> list[float]:
-        state = State()
-        state.attempt_number = attempt
-        state.outcome = type("Outcome", (), {"exception": lambda self: AttemptError("", "", wait=wait)})()
-        return [http_judge._pause(state) for _ in range(200)]
+        outcome = SimpleNamespace(exception=lambda: AttemptError("", "", wait=wait))
+        return [http_judge._pause(SimpleNamespace(attempt_number=attempt, outcome=outcome)) for _ in range(200)]
 
     assert max(waits(1)) <= 0.5
     assert 1 < max(waits(3)) <= 2
@@ -243,21 +222,26 @@ def test_waits_double_at_random_and_have_a_bound() -> None:
 
 def test_a_redirect_takes_the_token_nowhere(token: str, no_waits: None) -> None:
     with rogue(answer(GOOD)) as thief, rogue(answer(status="307 Over there", Location=thief.url)) as judge:
-        check_refused(
-            judge.url, "307 Temporary Redirect: redirects are not followed", token_variable="JUDGE_TOKEN", retries=2
-        )
+        options = {"token_variable": "JUDGE_TOKEN", "retries": 2}
+        check_refused(judge.url, "307 Temporary Redirect: redirects are not followed", **options)
         assert not thief.requests
         assert f"Bearer {token}".encode() in judge.requests[0]
         assert len(judge.requests) == 1
 
 
-def test_no_proxy_sees_the_token(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_good_answer_is_believed_and_neither_logs_nor_proxies_see_the_token(
+    token: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     with rogue(answer(GOOD)) as proxy, rogue(answer(GOOD)) as judge:
         for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
         monkeypatch.setenv("NO_PROXY", "")
-        asking(judge.url, token_variable="JUDGE_TOKEN").score(IMAGES, PROMPTS)
+        scored = asking(judge.url, token_variable="JUDGE_TOKEN").score(IMAGES, PROMPTS)
+        torch.testing.assert_close(scored, torch.tensor([1.5, -2.0]))
         assert not proxy.requests
+    assert caplog.text
+    assert token not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -286,14 +270,6 @@ def test_the_token_shows_nowhere(token: str, echo: Act, caplog: pytest.LogCaptur
     assert token.encode() not in pickle.dumps(reward) + pickle.dumps(caught.value)
 
 
-def test_logs_of_a_good_answer_hold_no_token(token: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    with rogue(answer(GOOD)) as judge:
-        asking(judge.url, token_variable="JUDGE_TOKEN").score(IMAGES, PROMPTS)
-    assert caplog.text
-    assert token not in caplog.text
-
-
 def test_one_of_many_requests_fails(no_waits: None) -> None:
     with rogue(answer(scores(1)), answer(scores(2, 3)), silent) as judge:
         check_refused(judge.url, "2 scores for 1 images", batch_size=1, concurrency=1, timeout=5.0)
@@ -305,7 +281,7 @@ def test_ctrl_c_gets_through() -> None:
     main = threading.main_thread().ident
 
     def interrupt(connection: socket.socket) -> None:
-        time.sleep(0.2)  # the request was heard, so who asked is waiting by now
+        time.sleep(0.2)  # the request was received, so the client is waiting by now
         signal.pthread_kill(main, signal.SIGINT)
         silent(connection)
 

@@ -99,7 +99,7 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def one_by_one(family: Family, images: Tensor, prompts: list[str]) -> Tensor:
-    """The last place's softmax of a plain forward pass, summed over the ways to spell the answer."""
+    """The last position's softmax of a plain forward pass, summed over the ways to spell the answer."""
     folder, template, dress, options = family
     network, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     spelt = processor.tokenizer.convert_tokens_to_ids(["Yes", "\u0120Yes"])
