@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import lightning as L
 import pytest
 import torch
 
@@ -9,8 +12,8 @@ from srsoup_lightning.samplers import BaseModel, Soup
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 
 
-def predict(module: SRSoupModule, prompts: list[str], seeds: list[int]) -> list[Soup]:
-    return quiet_trainer().predict(module, PromptDataModule(prompts, seeds))
+def predict(module: SRSoupModule, prompts: list[str], seeds: list[int], trainer: L.Trainer | None = None) -> list[Soup]:
+    return (trainer or quiet_trainer()).predict(module, PromptDataModule(prompts, seeds))
 
 
 def test_a_soup_comes_back_for_every_prompt_and_seed_and_depends_on_them_alone(module: SRSoupModule) -> None:
@@ -53,3 +56,16 @@ def test_a_failing_reward_ends_the_run_and_is_named(way: str, message: str) -> N
     with pytest.raises(RewardError, match=message) as caught:
         predict(module, ["a cat"], [7])
     assert "prompt 'a cat', seed 7" in "".join(caught.value.__notes__)
+
+
+def test_a_checkpoint_holds_what_is_trained_and_nothing_frozen(tmp_path: Path) -> None:
+    module = make_module({"red": Channel(0), "blue": Channel(2)})
+    module.backbone.base, module.backbone.adapter = torch.nn.Linear(4, 4).requires_grad_(False), torch.nn.Linear(4, 1)
+    trainer = quiet_trainer()
+    predict(module, ["a cat"], [0], trainer)
+    module.train()
+    assert not module.backbone.base.training
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    state = torch.load(tmp_path / "run.ckpt", weights_only=True)["state_dict"]
+    assert set(state) == {"backbone.adapter.weight", "backbone.adapter.bias"}
+    module.load_state_dict(state, strict=module.strict_loading)
