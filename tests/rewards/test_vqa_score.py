@@ -83,43 +83,42 @@ def chat(question: str) -> str:
     return f"<s>user <image> {question} assistant"
 
 
-# How to save the family's tiny model, what its text is, and whether that begins the sequence by itself.
+# The function that saves the family's tiny model, the text's template, and whether that begins the sequence by itself.
 FAMILIES = {
     "llava": (save_tiny_llava, QUESTION, chat, {"add_special_tokens": False}),
     "idefics3": (save_tiny_idefics3, QUESTION, chat, {"add_special_tokens": False}),
     "paligemma": (save_tiny_paligemma, f"<image>{QUESTION}", str, {}),
 }
-Family = tuple[str, str, Callable[[str], str], dict[str, bool]]
+Family = tuple[VQAScore, Callable[[Tensor, list[str]], Tensor]]
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
-    save, *rest = FAMILIES[request.param]
-    return save(tmp_path_factory.mktemp(request.param)), *rest
-
-
-def one_by_one(family: Family, images: Tensor, prompts: list[str]) -> Tensor:
-    """The last position's softmax of a plain forward pass, summed over the ways to spell the answer."""
-    folder, template, dress, options = family
+    """A reward, and its paper's formula: the last position's softmax, summed over the spellings of the answer."""
+    save, template, dress, options = FAMILIES[request.param]
+    folder = save(tmp_path_factory.mktemp(request.param))
     network, processor = AutoModelForImageTextToText.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     spelt = processor.tokenizer.convert_tokens_to_ids(["Yes", "\u0120Yes"])
-    scores = []
-    for picture, prompt in zip(pictures(images), prompts, strict=True):
-        text = dress(template.replace("{prompt}", prompt))
-        inputs = processor(images=picture, text=text, return_tensors="pt", **options)
-        with torch.no_grad():
-            out = network(**{name: inputs[name] for name in inputs if name not in ("labels", "attention_mask")})
-        scores.append(out.logits[0, -1].softmax(-1)[spelt].sum())
-    return torch.stack(scores)
+
+    def one_by_one(images: Tensor, prompts: list[str]) -> Tensor:
+        scores = []
+        for picture, prompt in zip(pictures(images), prompts, strict=True):
+            text = dress(template.replace("{prompt}", prompt))
+            inputs = processor(images=picture, text=text, return_tensors="pt", **options)
+            with torch.no_grad():
+                out = network(**{name: inputs[name] for name in inputs if name not in ("labels", "attention_mask")})
+            scores.append(out.logits[0, -1].softmax(-1)[spelt].sum())
+        return torch.stack(scores)
+
+    return VQAScore(folder, template=template), one_by_one
 
 
 @pytest.mark.parametrize("shape", [(SIZE, SIZE), (50, 75)])
 def test_the_papers_formula(family: Family, shape: tuple[int, int]) -> None:
-    images = smooth(*shape)
-    expected = one_by_one(family, images, PROMPTS)
+    (reward, one_by_one), images = family, smooth(*shape)
+    expected = one_by_one(images, PROMPTS)
     assert expected.std() > 0.1 * expected.mean()
-    scores = VQAScore(family[0], template=family[1]).score(images, PROMPTS)
-    torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(reward.score(images, PROMPTS), expected, rtol=1e-4, atol=1e-7)
 
 
 def test_padding_is_on_the_left_whatever_the_tokenizer_says(files: Files, tmp_path: Path) -> None:
