@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+import diffusers
 import pytest
 import torch
-from diffusers import (
-    DiffusionPipeline,
-    FluxImg2ImgPipeline,
-    QwenImageImg2ImgPipeline,
-    StableDiffusion3Img2ImgPipeline,
-    StableDiffusionImg2ImgPipeline,
-    StableDiffusionXLImg2ImgPipeline,
-    ZImageImg2ImgPipeline,
-)
+from diffusers import DiffusionPipeline
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
@@ -48,9 +41,8 @@ def images(backbone: PipelineBackbone) -> Tensor:
 
 def scaled_mode(pipeline: DiffusionPipeline, pixels: Tensor) -> Tensor:
     code = pipeline.vae.encode(pixels)
-    return (
-        code.latent_dist.mode() if hasattr(code, "latent_dist") else code.latent
-    ) * pipeline.vae.config.scaling_factor
+    latents = code.latent_dist.mode() if hasattr(code, "latent_dist") else code.latent
+    return latents * pipeline.vae.config.scaling_factor
 
 
 def prepared_by(kind: type[DiffusionPipeline], **more: object) -> Callable[[DiffusionPipeline, Tensor], Tensor]:
@@ -66,23 +58,20 @@ def prepared_by(kind: type[DiffusionPipeline], **more: object) -> Callable[[Diff
 
 
 def video_of_one_frame(pipeline: DiffusionPipeline, pixels: Tensor) -> Tensor:
-    return QwenImageImg2ImgPipeline._encode_vae_image(pipeline, pixels.unsqueeze(2), None).squeeze(2)
+    return diffusers.QwenImageImg2ImgPipeline._encode_vae_image(pipeline, pixels.unsqueeze(2), None).squeeze(2)
 
 
 ONE = {"num_images_per_prompt": 1}
+STABLE_DIFFUSION = prepared_by(diffusers.StableDiffusionImg2ImgPipeline, **ONE)
 ENCODERS: dict[str, Callable[[DiffusionPipeline, Tensor], Tensor]] = {
-    "StableDiffusionPipeline": prepared_by(StableDiffusionImg2ImgPipeline, **ONE),
-    "LatentConsistencyModelPipeline": prepared_by(StableDiffusionImg2ImgPipeline, **ONE),
-    "StableDiffusionXLPipeline": prepared_by(StableDiffusionXLImg2ImgPipeline, **ONE),
-    "StableDiffusion3Pipeline": prepared_by(StableDiffusion3Img2ImgPipeline, **ONE),
-    "FluxPipeline": lambda pipeline, pixels: FluxImg2ImgPipeline._encode_vae_image(pipeline, pixels, None),
-    "Flux2Pipeline": lambda pipeline, pixels: pipeline._encode_vae_image(pixels, None),
-    "Flux2KleinPipeline": lambda pipeline, pixels: pipeline._encode_vae_image(pixels, None),
+    **dict.fromkeys(("StableDiffusionPipeline", "LatentConsistencyModelPipeline"), STABLE_DIFFUSION),
+    "StableDiffusionXLPipeline": prepared_by(diffusers.StableDiffusionXLImg2ImgPipeline, **ONE),
+    "StableDiffusion3Pipeline": prepared_by(diffusers.StableDiffusion3Img2ImgPipeline, **ONE),
+    "FluxPipeline": lambda pipeline, pixels: diffusers.FluxImg2ImgPipeline._encode_vae_image(pipeline, pixels, None),
+    **dict.fromkeys(("Flux2Pipeline", "Flux2KleinPipeline"), lambda own, pixels: own._encode_vae_image(pixels, None)),
     "QwenImagePipeline": video_of_one_frame,
-    "ZImagePipeline": prepared_by(ZImageImg2ImgPipeline, num_channels_latents=4, height=16, width=16),
-    "SanaPipeline": scaled_mode,
-    "PixArtAlphaPipeline": scaled_mode,
-    "PixArtSigmaPipeline": scaled_mode,
+    "ZImagePipeline": prepared_by(diffusers.ZImageImg2ImgPipeline, num_channels_latents=4, height=16, width=16),
+    **dict.fromkeys(("SanaPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline"), scaled_mode),
 }
 """Clean latents of images in [-1, 1] by diffusers' own code, where it has some."""
 

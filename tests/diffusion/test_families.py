@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from srsoup_lightning.diffusion.families.flux2 import empirical_shift
 from srsoup_lightning.diffusion.loading.performance import tune
 from srsoup_lightning.diffusion.schedule import dynamic_shift
+from tests.diffusion.conftest import same_picture, tiny_preview_decoder
 from tests.diffusion.drawing import (
     DISTILLED,
     DRAWN,
@@ -28,21 +29,12 @@ from tests.diffusion.drawing import (
     start,
     with_scheduler,
 )
+from tests.diffusion.language_pipelines import RECENT
 from tests.diffusion.pipelines import FAMILIES, make
-from tests.diffusion.pipelines_recent import RECENT
+from tests.samplers.toys import normal
 
 # Shorter and longer than the negative prompt, and more than any pipeline keeps.
 PROMPTS = ["a", "a photo of a cat and a dog", "cat " * 200]
-TINY = {
-    "encoder_block_out_channels": (8, 8),
-    "decoder_block_out_channels": (8, 8),
-    "num_encoder_blocks": (1, 1),
-    "num_decoder_blocks": (1, 1),
-}
-
-
-def same_picture(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", DRAWN)
@@ -58,7 +50,7 @@ def test_base_model_without_noise_draws_the_pipeline_s_own_picture_of_each_promp
 @pytest.mark.parametrize("family", FAMILIES)
 def test_latents_of_a_batch_are_predicted_as_they_are_alone(family: str) -> None:
     denoiser = bound(shared(family), WAYS[family])
-    x = torch.randn(3, *denoiser.shape, generator=torch.Generator().manual_seed(0))
+    x = normal(3, *denoiser.shape)
     alone = torch.cat([denoiser.denoise(each[None], 1).x0 for each in x])
     # Z-Image's random network predicts numbers of up to 36, which rounding moves by more than 1e-4 on some CPUs.
     torch.testing.assert_close(denoiser.denoise(x, 1).x0, alone, rtol=1e-4, atol=1e-4)
@@ -87,12 +79,9 @@ def test_without_a_negative_prompt_guidance_leads_away_from_what_it_does_in_the_
     assert (bound(backbone, way).denoise(x, 1).x0 - negated).abs().max() > 1e-3
 
 
-def test_z_image_is_guided_at_scales_below_one() -> None:
+def test_z_image_is_guided_below_a_scale_of_one_and_klein_base_is_led_away_from_a_negative_prompt() -> None:
     way, backbone = Way(guidance_scale=0.5), shared("Z-Image")
     same_picture(by_sampler(backbone, way), by_pipeline(backbone, way))
-
-
-def test_klein_base_is_led_away_from_a_negative_prompt() -> None:
     way, backbone = WAYS["FLUX.2 klein base"], shared("FLUX.2 klein base")
     embeddings, _ = backbone.pipeline.encode_prompt("dog")
     expected = by_pipeline(backbone, way, negative_prompt_embeds=embeddings)
@@ -107,7 +96,7 @@ def test_a_model_distilled_to_draw_without_guidance_refuses_it(family: str) -> N
 
 @pytest.mark.parametrize("family", ["FLUX.2 klein", "Qwen-Image"])
 def test_a_preview_decoder_reads_the_latents_that_the_network_makes(family: str) -> None:
-    tiny = AutoencoderTiny(**TINY, latent_channels=shared(family).latent_shape[0])
+    tiny = tiny_preview_decoder(shared(family).latent_shape[0])
     backbone = sized(family, preview_decoder=tiny)
     expected = (tiny.decode(start(backbone)).sample / 2 + 0.5).clamp(0, 1)
     torch.testing.assert_close(bound(backbone, WAYS[family]).decode_preview(start(backbone)), expected)
@@ -124,28 +113,25 @@ def test_what_tunes_memory_leaves_the_picture(family: str) -> None:
     same_picture(by_sampler(backbone, way), expected)
 
 
+FLOW_SOLVER = {"use_flow_sigmas": True, "use_dynamic_shifting": True, "time_shift_type": "exponential"}
+
+
 @pytest.mark.parametrize(
     ("family", "scheduler", "times"),
     [
         # PixArt's own spacing, at which diffusers' DDIM steps to other times than it evaluates at.
-        ("PixArt-Σ", {"timestep_spacing": "linspace", "solver_order": 1}, (999, 666, 333, 0)),
-        (
-            "FLUX.1 dev",
-            {"use_flow_sigmas": True, "use_dynamic_shifting": True, "time_shift_type": "exponential"}
-            | {"prediction_type": "flow_prediction"},
-            None,
-        ),
+        ("PixArt-Σ", {"timestep_spacing": "linspace", "solver_order": 1}, [999, 666, 333, 0]),
+        ("FLUX.1 dev", FLOW_SOLVER | {"prediction_type": "flow_prediction"}, None),
     ],
 )
 def test_a_multistep_solver_gives_the_times_of_first_order_steps(
-    family: str, scheduler: dict[str, object], times: tuple[int, ...] | None
+    family: str, scheduler: dict[str, object], times: list[int] | None
 ) -> None:
-    way = WAYS[family]
     backbone = with_scheduler(family, DPMSolverMultistepScheduler(**scheduler))
     if times is not None:
-        assert backbone.schedule(STEPS, 0.0).times == times
-    expected = by_pipeline(backbone, way, **({} if times is None else {"timesteps": list(times)}))
-    same_picture(by_sampler(backbone, way), expected)
+        assert backbone.schedule(STEPS, 0.0).times == tuple(times)
+    given = {} if times is None else {"timesteps": times}
+    same_picture(by_sampler(backbone, WAYS[family]), by_pipeline(backbone, WAYS[family], **given))
 
 
 def inputs(network: nn.Module) -> list[dict[str, Tensor]]:
@@ -176,25 +162,21 @@ def test_a_network_of_low_precision_has_the_inputs_of_its_pipeline(family: str) 
         torch.testing.assert_close(mine, its, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("force_upcast", "expected"), [(True, torch.float32), (False, torch.float16)])
+@pytest.mark.parametrize(("force_upcast", "dtype"), [(True, torch.float32), (False, torch.float16)])
 def test_an_sdxl_autoencoder_that_overflows_in_float16_is_run_in_float32(
-    force_upcast: bool, expected: torch.dtype
+    force_upcast: bool, dtype: torch.dtype
 ) -> None:
     pipeline = make("SDXL").to(torch.float16)
     pipeline.vae.register_to_config(force_upcast=force_upcast)
     backbone = backbone_of(pipeline)
-    assert {weight.dtype for weight in backbone.pipeline.vae.parameters()} == {expected}
+    assert {weight.dtype for weight in backbone.pipeline.vae.parameters()} == {dtype}
     assert backbone.network.dtype == torch.float16
 
 
-@pytest.mark.parametrize("tokens", [64, 1024, 4096, 4300, 4301, 16_384])
-@pytest.mark.parametrize("steps", [4, 28, 50])
-def test_flux_2_s_shift_is_that_of_diffusers_at_every_size(tokens: int, steps: int) -> None:
-    assert empirical_shift(tokens, steps) == pytest.approx(compute_empirical_mu(tokens, steps), abs=1e-9)
-
-
-@pytest.mark.parametrize("tokens", [64, 256, 1024, 4096, 16_384])
-def test_the_shift_by_size_is_that_of_diffusers(tokens: int) -> None:
+@pytest.mark.parametrize("tokens", [64, 256, 1024, 4096, 4300, 4301, 16_384])
+def test_the_shifts_by_size_are_those_of_diffusers(tokens: int) -> None:
+    for steps in (4, 28, 50):
+        assert empirical_shift(tokens, steps) == pytest.approx(compute_empirical_mu(tokens, steps), abs=1e-9)
     config = {"base_shift": 0.5, "max_shift": 0.9, "base_image_seq_len": 256, "max_image_seq_len": 8192}
     expected = calculate_shift(tokens, 256, 8192, 0.5, 0.9)
     assert dynamic_shift(FlowMatchEulerDiscreteScheduler(**config), tokens) == pytest.approx(expected, abs=1e-9)

@@ -14,12 +14,9 @@ from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
-from srsoup_lightning.diffusion.loading.options import Loading
-from srsoup_lightning.diffusion.loading.pipeline import load_backbone
-from tests.diffusion.conftest import prediction, tiny_pipeline
+from tests.diffusion.conftest import load, prediction, refused, tiny_pipeline
 from tests.diffusion.drawing import backbone_of
 from tests.diffusion.pipelines import make
-from tests.diffusion.test_loading import refused
 
 RANK, ALPHA = 2, 6
 CONFIG = {"r": RANK, "lora_alpha": ALPHA, "init_lora_weights": False}
@@ -66,7 +63,7 @@ def test_a_lora_is_merged_into_the_network(family: str, saved: Callable[[str], P
     before = prediction(backbone_of(make(family)))
     part = "unet" if hasattr(expected, "unet") else "transformer"
     add(getattr(expected, part), save_lora(make(family), tmp_path / "lora", part), 0.7)
-    loaded = load_backbone(str(saved(family)), Loading(loras={str(tmp_path / "lora"): 0.7}))
+    loaded = load(saved(family), loras={str(tmp_path / "lora"): 0.7})
     torch.testing.assert_close(loaded.network.state_dict(), getattr(expected, part).state_dict())
     after = prediction(loaded)
     torch.testing.assert_close(after, prediction(backbone_of(expected)), rtol=0, atol=1e-4)
@@ -82,16 +79,15 @@ def lora(tmp_path: Path) -> tuple[Path, dict[str, Tensor]]:
 def require_merged(folder: Path, source: Path | str, added: dict[str, Tensor]) -> None:
     expected = tiny_pipeline()
     add(expected.unet, added, 0.7)
-    loaded = load_backbone(str(folder), Loading(loras={str(source): 0.7}))
+    loaded = load(folder, loras={str(source): 0.7})
     torch.testing.assert_close(loaded.network.state_dict(), expected.unet.state_dict())
     torch.testing.assert_close(prediction(loaded), prediction(backbone_of(expected)))
     assert not any(weight.requires_grad for weight in loaded.parameters())
 
 
 def test_a_lora_is_a_folder_or_a_file(pipeline_folder: Path, lora: tuple[Path, dict[str, Tensor]]) -> None:
-    folder, added = lora
-    require_merged(pipeline_folder, folder, added)
-    require_merged(pipeline_folder, folder / FILE, added)
+    for source in (lora[0], lora[0] / FILE):
+        require_merged(pipeline_folder, source, lora[1])
 
 
 def test_a_lora_in_peft_s_own_format_keeps_its_alpha(
@@ -111,7 +107,7 @@ def test_a_lora_reaches_the_text_encoder_too(pipeline_folder: Path, tmp_path: Pa
     expected = tiny_pipeline()
     added = save_lora(tiny_pipeline(), tmp_path, "text_encoder", 0, "q_proj", "fc1")
     add(expected.text_encoder, added, 0.7)
-    loaded = load_backbone(str(pipeline_folder), Loading(loras={str(tmp_path): 0.7}))
+    loaded = load(pipeline_folder, loras={str(tmp_path): 0.7})
     torch.testing.assert_close(loaded.text_encoder.state_dict(), expected.text_encoder.state_dict())
     torch.testing.assert_close(prediction(loaded), prediction(backbone_of(expected)))
 
@@ -122,28 +118,23 @@ def test_loras_add_up(pipeline_folder: Path, tmp_path: Path) -> None:
         folder = tmp_path / str(seed)
         add(expected.unet, save_lora(tiny_pipeline(), folder, "unet", seed, target), weight)
         weights[str(folder)] = weight
-    loaded = load_backbone(str(pipeline_folder), Loading(loras=weights))
+    loaded = load(pipeline_folder, loras=weights)
     torch.testing.assert_close(loaded.network.state_dict(), expected.unet.state_dict())
 
 
-def test_a_lora_that_is_not_there_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for missing in (tmp_path / "none", tmp_path / "empty", Path("no-such-lora")):
-        refused(str(pipeline_folder), FileNotFoundError, f"no LoRA '{missing}': give", loras={str(missing): 1.0})
-
-
-def test_a_lora_without_a_file_that_diffusers_takes_is_named(
-    pipeline_folder: Path, lora: tuple[Path, dict[str, Tensor]]
+def test_a_lora_that_is_not_there_or_has_no_file_that_diffusers_takes_is_named(
+    pipeline_folder: Path, lora: tuple[Path, dict[str, Tensor]], tmp_path: Path
 ) -> None:
-    folder, _ = lora
-    shutil.move(folder / FILE, folder / "checkpoint-100.safetensors")
-    refused(str(pipeline_folder), FileNotFoundError, "no LoRA .*lora': give", loras={str(folder): 1.0})
+    (tmp_path / "empty").mkdir()
+    shutil.move(lora[0] / FILE, lora[0] / "checkpoint-100.safetensors")
+    for missing in (tmp_path / "none", tmp_path / "empty", Path("no-such-lora"), lora[0]):
+        refused(pipeline_folder, FileNotFoundError, f"no LoRA '{missing}': give", loras={str(missing): 1.0})
 
 
 def test_a_pickled_lora_is_never_opened(pipeline_folder: Path, tmp_path: Path) -> None:
     save_lora(tiny_pipeline(), tmp_path, "unet", safe=False)
     assert [path.suffix for path in tmp_path.iterdir()] == [".bin"]
-    refused(str(pipeline_folder), FileNotFoundError, "no LoRA .* with safetensors", loras={str(tmp_path): 1.0})
+    refused(pipeline_folder, FileNotFoundError, "no LoRA .* with safetensors", loras={str(tmp_path): 1.0})
 
 
 def test_a_lora_of_another_model_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
@@ -151,10 +142,8 @@ def test_a_lora_of_another_model_is_named(pipeline_folder: Path, tmp_path: Path)
     save_lora(make("SDXL"), tmp_path / "sdxl", "unet", 0, "to_k")
     for name, message in {"flux": "has no weights for any component of a", "sdxl": "can't be loaded into a"}.items():
         loras = {str(tmp_path / name): 1.0}
-        refused(str(pipeline_folder), ValueError, f"{name}' {message} StableDiffusionPipeline", loras=loras)
+        refused(pipeline_folder, ValueError, f"{name}' {message} StableDiffusionPipeline", loras=loras)
 
 
-def test_a_pipeline_that_takes_no_loras_says_so(
-    saved: Callable[[str], Path], lora: tuple[Path, dict[str, Tensor]]
-) -> None:
-    refused(str(saved("PixArt-Σ")), ValueError, "PixArtSigmaPipeline takes none", loras={str(lora[0]): 1.0})
+def test_a_pipeline_that_takes_no_loras_says_so(saved: Callable[[str], Path], lora: tuple[Path, object]) -> None:
+    refused(saved("PixArt-Σ"), ValueError, "PixArtSigmaPipeline takes none", loras={str(lora[0]): 1.0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -32,41 +33,39 @@ def test_posterior_mean_is_the_integral_of_its_definition(alpha: float) -> None:
     torch.testing.assert_close(found.flatten(1), torch.stack(expected), rtol=1e-6, atol=1e-6)
 
 
-def affine(denoiser: Denoiser, step: int) -> tuple[float, float]:
-    """The slope and offset of the transition's mean, where it is affine: with a single centre."""
+def moments(denoiser: Denoiser, mean: float, variance: float) -> Iterator[tuple[float, float]]:
+    """Moments after each step from those of the first level, where the transition's mean is affine: of one centre."""
     x = torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1)
-    at_zero, at_one = denoiser.kernel.mean(step, x, denoiser.denoise(x, step)).flatten().tolist()
-    return at_one - at_zero, at_zero
+    for step in range(denoiser.kernel.steps):
+        offset, at_one = denoiser.kernel.mean(step, x, denoiser.denoise(x, step)).flatten().tolist()
+        slope = at_one - offset
+        mean, variance = slope * mean + offset, slope**2 * variance + denoiser.kernel.sigma(step) ** 2
+        yield mean, variance
+
+
+CENTRE = torch.full((1, 1, 1, 1), 1.5, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_a_point_keeps_its_exact_marginals_at_every_level(eta: float) -> None:
     """DDIM's defining property (Song et al. 2021, lemma 1): for known x0, x has N(sqrt(a) x0, 1 - a) at every level."""
-    denoiser = GaussianMixture(torch.full((1, 1, 1, 1), 1.5, dtype=torch.float64), 0.0).bind(9, eta)
-    alphas = denoiser.kernel.alphas
-    mean, variance = alphas[0] ** 0.5 * 1.5, 1 - alphas[0]
-    for step in range(9):
-        slope, offset = affine(denoiser, step)
-        mean, variance = slope * mean + offset, slope**2 * variance + denoiser.kernel.sigma(step) ** 2
-        assert mean == pytest.approx(alphas[step + 1] ** 0.5 * 1.5, abs=1e-9)
-        assert variance == pytest.approx(1 - alphas[step + 1], abs=1e-9)
+    denoiser = GaussianMixture(CENTRE, 0.0).bind(9, eta)
+    first, *alphas = denoiser.kernel.alphas
+    for alpha, (mean, variance) in zip(alphas, moments(denoiser, first**0.5 * 1.5, 1 - first), strict=True):
+        assert mean == pytest.approx(alpha**0.5 * 1.5, abs=1e-9)
+        assert variance == pytest.approx(1 - alpha, abs=1e-9)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_a_gaussian_keeps_its_mean_and_spread(eta: float) -> None:
-    denoiser = GaussianMixture(torch.full((1, 1, 1, 1), 1.5, dtype=torch.float64), 0.5).bind(2000, eta)
-    mean, variance = 0.0, 1.0
-    for step in range(2000):
-        slope, offset = affine(denoiser, step)
-        mean, variance = slope * mean + offset, slope**2 * variance + denoiser.kernel.sigma(step) ** 2
-    assert mean == pytest.approx(1.5, rel=0.02)
-    assert variance**0.5 == pytest.approx(0.5, rel=0.02)
+    *_, (mean, variance) = moments(GaussianMixture(CENTRE, 0.5).bind(1000, eta), 0.0, 1.0)
+    assert (mean, variance**0.5) == pytest.approx((1.5, 0.5), rel=0.02)
 
 
 def test_unsteered_samples_have_the_moments_and_shares_of_the_data() -> None:
     denoiser = GaussianMixture(CENTRES.float(), SPREAD, SHARES.float()).bind(400, 1.0)
     rng = torch.Generator().manual_seed(0)
-    x = torch.randn(20_000, 2, 1, 1, generator=rng)
+    x = torch.randn(10_000, 2, 1, 1, generator=rng)
     for step in range(400):
         mean, sigma = denoiser.kernel.transition(step, x, denoiser.denoise(x, step))
         x = mean + sigma * torch.randn(x.shape, generator=rng)
@@ -93,7 +92,7 @@ def test_a_bound_mixture_runs_from_noise_to_clean_images() -> None:
     torch.testing.assert_close((images * 8 - 4)[shallow], latents[shallow], rtol=1e-4, atol=1e-4)
 
 
-def test_parts_of_the_prediction_make_up_the_latent() -> None:
+def test_components_of_the_prediction_make_up_the_latent() -> None:
     denoiser = GaussianMixture(CENTRES, SPREAD).bind(4, 1.0)
     x = torch.randn(3, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for level in range(4):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,30 +12,24 @@ from srsoup_lightning.diffusion import process
 from srsoup_lightning.diffusion.process import BatchSize, Process, fastest_batch
 
 
-@pytest.mark.parametrize(
-    ("cost", "expected"), [(lambda n: 1.0 + n, 16), (lambda n: float(n), 1), (lambda n: n + n**2 / 8, 1)]
-)
-def test_the_batch_that_needs_the_least_time_a_latent_is_taken(monkeypatch, cost, expected: int) -> None:
-    """The smallest one within 5 % of it: with an overhead of one latent's time, 16 of them come within 5 % of 64."""
-    clock = [0.0]
-
-    def work(x: Tensor) -> None:
-        clock[0] += cost(len(x)) * 1e-6
-
-    monkeypatch.setattr(process, "perf_counter", lambda: clock[0])
-    assert fastest_batch(work, (3, 4, 4), torch.device("cpu")) == expected
-
-
-def test_a_slow_network_is_tried_no_longer_than_the_probe_may_last(monkeypatch) -> None:
+def tried(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float]) -> tuple[int, list[int]]:
+    """The batch taken for a network that needs so many seconds for so many latents, and the batches tried."""
     clock, seen = [0.0], []
 
     def work(x: Tensor) -> None:
-        clock[0] += 0.2 * len(x)
+        clock[0] += seconds(len(x))
         seen.append(len(x))
 
     monkeypatch.setattr(process, "perf_counter", lambda: clock[0])
-    fastest_batch(work, (3, 4, 4), torch.device("cpu"))
-    assert seen == [1, 1, 1]
+    return fastest_batch(work, (3, 4, 4), torch.device("cpu")), seen
+
+
+def test_the_batch_that_needs_the_least_time_a_latent_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest one within 5 % of it: with an overhead of one latent's time, 16 of them come within 5 % of 64."""
+    assert tried(monkeypatch, lambda n: 1e-6 * (1 + n))[0] == 16
+    assert tried(monkeypatch, lambda n: 1e-6 * n)[0] == 1
+    assert tried(monkeypatch, lambda n: 1e-6 * (n + n**2 / 8))[0] == 1
+    assert tried(monkeypatch, lambda n: 0.2 * n)[1] == [1, 1, 1]  # no longer than the probe may last
 
 
 def test_a_batch_that_does_not_fit_is_not_taken() -> None:
