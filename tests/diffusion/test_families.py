@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    AuraFlowPipeline,
+    AuraFlowTransformer2DModel,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 from torch import Tensor, nn
+from transformers import UMT5EncoderModel
 
 from srsoup_lightning.diffusion.families.flux2 import empirical_shift
 from srsoup_lightning.diffusion.loading.performance import tune
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import dynamic_shift
-from tests.diffusion.conftest import same_picture, tiny_preview_decoder
+from tests.diffusion.conftest import autoencoder, heavy, prepared, same_picture, tiny_preview_decoder
 from tests.diffusion.drawing import (
     DISTILLED,
     DRAWN,
@@ -30,7 +40,7 @@ from tests.diffusion.drawing import (
     with_scheduler,
 )
 from tests.diffusion.language_pipelines import RECENT
-from tests.diffusion.pipelines import FAMILIES, make
+from tests.diffusion.pipelines import FAMILIES, make, t5, t5_tokenizer
 from tests.samplers.toys import normal
 
 # Shorter and longer than the negative prompt, and more than any pipeline keeps.
@@ -187,3 +197,37 @@ def test_the_shifts_by_size_are_those_of_diffusers(tokens: int) -> None:
 def test_of_few_steps_all_but_the_last_draw_noise_to_search(family: str, steps: int) -> None:
     kernel = shared(family).schedule(steps, 1.0).kernel
     assert [kernel.sigma(step) > 0 for step in range(steps)] == [True] * (steps - 1) + [False]
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "adding-a-model.md"
+
+
+def shown_backbone() -> type[PipelineBackbone]:
+    """The backbone that docs/adding-a-model.md shows, taken from the page."""
+    code = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert code is not None
+    names: dict[str, type[PipelineBackbone]] = {}
+    exec(code[1], names)
+    return names["AuraFlow"]
+
+
+def aura_flow() -> AuraFlowPipeline:
+    torch.manual_seed(0)
+    layers = {"num_mmdit_layers": 1, "num_single_dit_layers": 1, "attention_head_dim": 8, "num_attention_heads": 4}
+    width = {"joint_attention_dim": 32, "caption_projection_dim": 32, "pos_embed_max_size": 64, "sample_size": 8}
+    pipeline = AuraFlowPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=t5(kind=UMT5EncoderModel),
+        vae=autoencoder(4),
+        transformer=heavy(AuraFlowTransformer2DModel(**layers, **width)),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.73),
+    )
+    return prepared(pipeline)
+
+
+def test_the_page_s_backbone_draws_the_pipeline_s_own_picture() -> None:
+    backbone, way = shown_backbone()(aura_flow(), height=16, width=16), Way()
+    expected = by_pipeline(backbone, way)
+    assert expected.std() > 0.01
+    same_picture(by_sampler(backbone, way), expected)
+    assert (by_sampler(backbone, way, "a photo of a dog") - expected).abs().max() > 1e-3

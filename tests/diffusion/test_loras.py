@@ -131,18 +131,17 @@ def test_a_lora_that_is_not_there_or_has_no_file_that_diffusers_takes_is_named(
         refused(pipeline_folder, FileNotFoundError, f"no LoRA '{missing}': give", loras={str(missing): 1.0})
 
 
-def test_a_pickled_lora_is_never_opened(pipeline_folder: Path, tmp_path: Path) -> None:
-    save_lora(tiny_pipeline(), tmp_path, "unet", safe=False)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".bin"]
-    refused(pipeline_folder, FileNotFoundError, "no LoRA .* with safetensors", loras={str(tmp_path): 1.0})
-
-
-def test_a_lora_of_another_model_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
+def test_a_lora_in_a_pickle_or_of_another_model_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
+    save_lora(tiny_pipeline(), tmp_path / "pickle", "unet", safe=False)
+    assert [path.suffix for path in (tmp_path / "pickle").iterdir()] == [".bin"]
     save_lora(make("FLUX.1 dev"), tmp_path / "flux", "transformer")
     save_lora(make("SDXL"), tmp_path / "sdxl", "unet", 0, "to_k")
-    for name, message in {"flux": "has no weights for any component of a", "sdxl": "can't be loaded into a"}.items():
-        loras = {str(tmp_path / name): 1.0}
-        refused(pipeline_folder, ValueError, f"{name}' {message} StableDiffusionPipeline", loras=loras)
+    for name, error, message in (
+        ("pickle", FileNotFoundError, "no LoRA .* with safetensors"),
+        ("flux", ValueError, "flux' has no weights for any component of a StableDiffusionPipeline"),
+        ("sdxl", ValueError, "sdxl' can't be loaded into a StableDiffusionPipeline"),
+    ):
+        refused(pipeline_folder, error, message, loras={str(tmp_path / name): 1.0})
 
 
 def test_a_pipeline_that_takes_no_loras_says_so(saved: Callable[[str], Path], lora: tuple[Path, object]) -> None:

@@ -24,8 +24,8 @@ def test_draws_do_not_depend_on_order_or_on_the_global_generator() -> None:
     torch.testing.assert_close(torch.get_rng_state(), before, rtol=0, atol=0)
 
 
-def draws_for_every_purpose() -> dict[str, Tensor]:
-    draws = {}
+def test_every_purpose_has_independent_draws() -> None:
+    draws: dict[str, Tensor] = {}
     for prompt, seed in (("a lobster", 0), ("a lobster", 1), ("a snail", 0), ("", -1), ("a lobster", 10)):
         noise = NoiseSource(prompt, seed, SHAPE)
         for i in (0, 1, 11):
@@ -34,14 +34,8 @@ def draws_for_every_purpose() -> dict[str, Tensor]:
             for j in (0, 1, 11):
                 draws[f"{prompt} {seed} step {i} {j}"] = noise.step(i, j)
                 draws[f"{prompt} {seed} candidates {i} {j}"] = noise.candidates(2, i, [j / 7, 1 - j / 7])[1]
-    return draws
-
-
-def test_every_purpose_has_independent_draws() -> None:
-    draws = draws_for_every_purpose()
     flat = torch.stack([draw.flatten() for draw in draws.values()])
-    correlations = torch.corrcoef(flat)
-    limit = 6 / flat.shape[1] ** 0.5
+    correlations, limit = torch.corrcoef(flat), 6 / flat.shape[1] ** 0.5
     for (i, one), (j, other) in combinations(enumerate(draws), 2):
         assert abs(correlations[i, j]) < limit, (one, other)
 
