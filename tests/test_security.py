@@ -20,7 +20,6 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from rewards import AestheticScore, Brightness, CLIPScore, ImageReward, VQAScore
@@ -40,7 +39,7 @@ from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.runs.reading import read_run
 from srsoup_lightning.samplers.result import Moment
 from srsoup_lightning.terminal import literal, printable
-from tests.cli.test_main import MODEL
+from tests.cli.test_main import MODEL, write_config
 from tests.diffusion.conftest import tiny_pipeline
 from tests.report.runs import change_first_row, make_run
 from tests.rewards.conftest import save_tiny_clip, save_tiny_llava
@@ -78,20 +77,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(saved: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """Copies of saved models, for an attacker to change."""
     return lambda name: Path(shutil.copytree(saved / name, tmp_path / name))
-
-
-def mixture(folder: Path, **model: object) -> Path:
-    """The config of a small run into the folder."""
-    settings = {
-        "model": MODEL | model,
-        "data": {"prompts": ["a cat"]},
-        "trainer": {"accelerator": "cpu", "default_root_dir": str(folder / "run")},
-    }
-    config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(settings))
-    return config
 
 
 def edit(file: Path, **entries: object) -> None:
@@ -102,9 +88,6 @@ def refused(call: Callable[[], object], message: str, error: type[Exception] = V
     with pytest.raises(error, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
-
-
-# Weights
 
 
 def test_the_payload_would_work(tmp_path: Path) -> None:
@@ -126,19 +109,11 @@ def test_no_pickle_of_a_pipeline_is_opened(copy: Callable[[str], Path], mark: Pa
     refused(lambda: load_backbone(str(folder)), "a pickle, and no safetensors: convert it once")
 
 
-ADDITIONS = {
-    "lora.bin": "loras",
-    "lora.pt": "loras",
-    "lora.safetensors": "loras",
-    "lora/pytorch_lora_weights.bin": "loras",
-    "peft/adapter_model.bin": "loras",
-    "network/diffusion_pytorch_model.bin": "network",
-    "vae/diffusion_pytorch_model.bin": "vae",
-    "preview/diffusion_pytorch_model.bin": "preview_decoder",
-}
+MODELS = {f"{part}/diffusion_pytorch_model.bin": part for part in ("network", "vae", "preview_decoder")}
+LORAS = ["lora.bin", "lora.pt", "lora.safetensors", "lora/pytorch_lora_weights.bin", "peft/adapter_model.bin"]
 
 
-@pytest.mark.parametrize(("name", "option"), ADDITIONS.items(), ids=ADDITIONS)
+@pytest.mark.parametrize(("name", "option"), (MODELS | dict.fromkeys(LORAS, "loras")).items())
 def test_no_pickle_is_added_to_a_pipeline(saved: Path, tmp_path: Path, mark: Path, name: str, option: str) -> None:
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
@@ -161,9 +136,7 @@ def test_no_pickle_of_a_reward_is_opened(copy: Callable[[str], Path], mark: Path
 
 
 @pytest.mark.parametrize("suffix", ["pth", "pt", "safetensors"])
-def test_a_pickle_with_its_checksum_is_opened_for_tensors_alone(
-    saved: Path, tmp_path: Path, mark: Path, suffix: str
-) -> None:
+def test_a_pickle_with_its_checksum_is_opened_for_tensors_alone(saved, tmp_path: Path, mark, suffix: str) -> None:
     file = tmp_path / f"head.{suffix}"
     torch.save({"layers.0.weight": Payload(mark)}, file)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -173,16 +146,11 @@ def test_a_pickle_with_its_checksum_is_opened_for_tensors_alone(
         refused(lambda: AestheticScore(clip, head=file), "no pickle without a checksum")
 
 
-def test_no_checkpoint_of_lightning_is_unpickled(
-    tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = mixture(tmp_path)
+def test_no_checkpoint_of_lightning_is_unpickled(tmp_path: Path, mark: Path, capsys) -> None:
+    config = write_config(tmp_path)
     torch.save({"state_dict": {}, "epoch": Payload(mark)}, tmp_path / "evil.ckpt")
     assert main(["predict", "--config", str(config), "--ckpt_path", str(tmp_path / "evil.ckpt")]) == 1
     assert "Weights only load failed" in capsys.readouterr().err
-
-
-# Code
 
 
 def plant(folder: Path, mark: Path, name: str = "evil.py") -> None:
@@ -201,9 +169,7 @@ def plant(folder: Path, mark: Path, name: str = "evil.py") -> None:
         ("pipeline.py", {"_class_name": ["pipeline", "Evil"]}, "has no backbone"),
     ],
 )
-def test_no_pipeline_brings_its_code(
-    copy: Callable[[str], Path], mark: Path, monkeypatch: pytest.MonkeyPatch, file: str, entry: dict, message: str
-) -> None:
+def test_no_pipeline_brings_its_code(copy, mark: Path, monkeypatch, file: str, entry: dict, message: str) -> None:
     folder = copy("pipeline")
     plant(folder, mark, file)
     monkeypatch.syspath_prepend(folder)
@@ -227,8 +193,8 @@ def test_no_attention_kernels_come_from_the_hub_untrusted() -> None:
     assert Loading(attention="flash_hub", trust_remote_code=True).attention == "flash_hub"
 
 
-KINDS = ("Config", "ModelForImageTextToText", "Processor", "ImageProcessor")
-AUTO = {f"Auto{kind}": "evil.Evil" for kind in KINDS} | {"AutoTokenizer": ["evil.Evil"] * 2}
+AUTO = {f"Auto{kind}": "evil.Evil" for kind in ("Config", "ModelForImageTextToText", "Processor", "ImageProcessor")}
+AUTO |= {"AutoTokenizer": ["evil.Evil"] * 2}
 EVIL = {"processor_class": "Evil", "tokenizer_class": "Evil"}
 
 
@@ -241,9 +207,7 @@ EVIL = {"processor_class": "Evil", "tokenizer_class": "Evil"}
         ("processor_config.json", EVIL, "custom code"),
     ],
 )
-def test_no_model_of_a_reward_brings_its_code(
-    copy: Callable[[str], Path], mark: Path, file: str, entries: dict, message: str | None
-) -> None:
+def test_no_model_of_a_reward_brings_its_code(copy, mark: Path, file: str, entries: dict, message: str | None) -> None:
     folder = copy("llava")
     plant(folder, mark)
     plant(folder, mark, "custom_generate/generate.py")
@@ -273,17 +237,12 @@ def test_yaml_makes_no_objects(tmp_path: Path, mark: Path, capsys: pytest.Captur
         assert "python/" in capsys.readouterr().err
 
 
-def test_the_config_in_a_run_directory_makes_no_objects(
-    tmp_path: Path, mark: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = mixture(tmp_path)
+def test_the_config_in_a_run_directory_makes_no_objects(tmp_path: Path, mark: Path, capsys) -> None:
+    config = write_config(tmp_path)
     assert main(["predict", "--config", str(config)]) == 0
     RunDirectory(tmp_path / "run").config.write_text(f"model: !!python/object/apply:os.mkdir [{mark}]\n")
     assert main(["predict", "--config", str(config)]) == 1
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
-
-
-# Files
 
 
 def png(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
@@ -298,7 +257,6 @@ def graded(prompt: str, seed: int, weights: tuple[float, float]) -> tuple[float,
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    """A run of somebody else."""
     return RunDirectory(make_run(tmp_path / "run", graded))
 
 
@@ -350,11 +308,8 @@ POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nsh
         (lambda path: path.write_text("root:x:0:0:root:/root:/bin/sh\n"), "torn or no picture"),
         (lambda path: os.mkfifo(path), "a pipe or a device, no picture|isn't there"),
     ],
-    ids=["bomb", "PostScript", "text", "pipe"],
 )
-def test_what_is_no_picture_is_refused(
-    run: RunDirectory, spoil: Callable[[Path], object], message: str, reader: int
-) -> None:
+def test_what_is_no_picture_is_refused(run: RunDirectory, spoil: Callable, message: str, reader: int) -> None:
     path = run.picture(next(run.image_rows()).image)
     path.unlink()
     spoil(path)
@@ -373,37 +328,28 @@ NO_SCORES = [
 
 @pytest.mark.parametrize("damage", [*NO_PICTURE, *NO_SCORES], ids=lambda damage: damage[:30])
 def test_damaged_rows_of_pictures_are_named(run: RunDirectory, damage: str) -> None:
-    """A damage is a complete row, or an entry in place of a good row's."""
     row = '{"prompt": "a", "image": "a.png", "rewards": {"jpeg": 1}, ' + damage + "}"
     run.samples.write_text((row if damage.startswith('"') else damage) + "\n")
     for read in readers(run)[: 3 if damage in NO_PICTURE else 2]:
         refused(read, "samples.jsonl, line 1 ")
 
 
-@pytest.mark.parametrize("row", ["[" * 100_000, '{"seconds": NaN}', '{"seconds": -Infinity}', "9" * 5000])
-def test_damaged_rows_of_a_run_are_named(tmp_path: Path, row: str) -> None:
-    (tmp_path / "ledger.jsonl").write_text(row + "\n")
-    refused(lambda: list(read_rows(tmp_path / "ledger.jsonl")), "line 1 is damaged")
+def test_damaged_rows_of_a_run_are_named(tmp_path: Path) -> None:
+    for row in ("[" * 100_000, '{"seconds": NaN}', '{"seconds": -Infinity}', "9" * 5000):
+        (tmp_path / "ledger.jsonl").write_text(row + "\n")
+        refused(lambda: list(read_rows(tmp_path / "ledger.jsonl")), "line 1 is damaged")
 
 
-@pytest.mark.parametrize("prompt", ["\ud800", "a cat \udcff"])
-def test_a_prompt_that_no_file_can_hold_is_refused_before_anything(prompt: str) -> None:
-    refused(lambda: PromptDataModule([prompt]), "no text in UTF-8")
-
-
-def test_a_prompt_in_a_row_that_no_file_can_hold_is_refused_before_anything(run: RunDirectory) -> None:
+def test_a_prompt_that_no_file_can_hold_is_refused_before_anything(run: RunDirectory) -> None:
+    for prompt in ("\ud800", "a cat \udcff"):
+        refused(partial(PromptDataModule, [prompt]), "no text in UTF-8")
     row = next(run.image_rows()).to_json()
     run.samples.write_text(json.dumps(row | {"prompt": "\ud800"}) + "\n")
     for read in readers(run)[:3]:
         refused(read, "samples.jsonl, line 1 has the prompt .* no text in UTF-8")
 
 
-# Display
-
-
-def test_an_error_is_one_line_with_control_characters_written_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_error_is_one_line_with_control_characters_written_out(tmp_path: Path, capsys) -> None:
     assert printable("\x1b[2Jä\r\n\u202e\ud800😀") == r"\x1b[2Jä\r\n\u202e\ud800😀"
     assert literal("[red]x\x1b") == r"\[red]x\x1b"
     assert main(["gallery", str(tmp_path / ESCAPE), "--out", str(tmp_path / "g.html")]) == 1
@@ -422,9 +368,7 @@ def test_progress_shows_a_prompt_and_obeys_none() -> None:
     assert "a cat" in shown
 
 
-def test_names_from_a_run_control_no_terminal_no_markup_and_no_figure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_names_from_a_run_control_no_terminal_no_markup_and_no_figure(tmp_path: Path, capsys) -> None:
     names = (f"$\\frac{{x}}$ [red]{ESCAPE}", "</text><script>alert(1)</script> $a$b$")
     run = make_run(tmp_path / "run", graded, prompts=[ESCAPE, "=1+1"], rewards=names)
     compare([f"<script>$x${ESCAPE}={run}"], str(tmp_path / "out"))
@@ -436,6 +380,12 @@ def test_names_from_a_run_control_no_terminal_no_markup_and_no_figure(
         assert not tags & {"script", "image", "foreignObject"}
 
 
+def test_a_name_in_a_table_is_one_cell(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", graded, seeds=[0])
+    table = as_csv(compared([f'a,"b"\n@1={run}']))
+    assert {row["run"] for row in csv.DictReader(StringIO(table))} == {'a,"b"\n@1'}
+
+
 @pytest.mark.parametrize("name", ["=cmd|'-C calc'!A0", "+1", "-1", "@SUM(1)", "\tx"])
 def test_no_name_of_a_run_is_a_formula(tmp_path: Path, name: str) -> None:
     run = make_run(tmp_path / name, graded)
@@ -443,28 +393,14 @@ def test_no_name_of_a_run_is_a_formula(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_name_in_a_table_is_one_cell(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", graded, seeds=[0])
-    table = as_csv(compared([f'a,"b"\n@1={run}']))
-    assert {row["run"] for row in csv.DictReader(StringIO(table))} == {'a,"b"\n@1'}
-
-
-# Secrets
-
-
-def test_no_token_of_the_environment_is_written_or_shown(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_no_token_of_the_environment_is_written_or_shown(tmp_path: Path, monkeypatch, capfd, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "JUDGE_TOKEN"):
         monkeypatch.setenv(name, TOKEN)
     options = {"url": "http://127.0.0.1:9", "reward": "red", "token_variable": "JUDGE_TOKEN", "retries": 0}
     remote = {"class_path": "rewards.HTTPReward", "init_args": options}
     for rewards in (MODEL["rewards"], MODEL["rewards"] | {"red": remote}):
-        command = ["predict", "--config", str(mixture(tmp_path, rewards=rewards)), "--writer.overwrite", "true"]
+        command = ["predict", "--config", str(write_config(tmp_path, rewards=rewards)), "--writer.overwrite", "true"]
         main([*command, "--print_config"])
         main(command)
     monkeypatch.setenv("SRSOUP_DEBUG", "1")
@@ -498,7 +434,7 @@ def test_a_url_with_a_token_is_refused_unseen(make: Callable[[], object]) -> Non
 
 
 def test_a_pipeline_s_url_with_a_token_is_written_nowhere(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "--config", str(mixture(tmp_path, pipeline=WITH_TOKEN))]) != 0
+    assert main(["predict", "--config", str(write_config(tmp_path, pipeline=WITH_TOKEN))]) != 0
     output = capfd.readouterr()
     assert "pipeline is a URL: give a folder or a hub id" in output.err
     assert TOKEN not in output.out + output.err

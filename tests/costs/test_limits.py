@@ -7,16 +7,18 @@ import random
 import signal
 import sys
 import time
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 from rewards import Reward
 from srsoup_lightning import Limits, Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter
+from srsoup_lightning.costs.account import Counts
 from srsoup_lightning.costs.limits import LimitError, budget_of
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.diffusion.process import LARGEST
@@ -26,7 +28,7 @@ from srsoup_lightning.runs.spending import SharedCounts
 from srsoup_lightning.samplers import FixedSoup, Sampler, Soup, SRSoup
 from srsoup_lightning.samplers.rehearsal import rehearse
 from tests.callbacks.test_callbacks import predict
-from tests.cli.test_main import MODEL, srsoup
+from tests.cli.test_main import srsoup, write_config
 from tests.conftest import Channel, MixtureBackbone, quiet_trainer
 from tests.costs.test_account import RED, asked
 from tests.runs.test_resume import contents
@@ -39,8 +41,6 @@ COST, IMAGES = rehearse(
 
 
 class Counted(Channel):
-    """Counts the images that it is asked about, and gives none a score in its n-th call."""
-
     def __init__(self, channel: int, silent: int = -1) -> None:
         super().__init__(channel)
         self.seen, self.calls, self.silent = 0, 0, silent
@@ -60,9 +60,12 @@ def finished(root: Path) -> int:
     """Soups in the directory, after a look that their rows and pictures belong together."""
     run = RunDirectory(root)
     soups = len(list(run.cost_rows()))
-    images = {row.image for row in run.image_rows()}
-    assert len(images) == len(PREFERENCES) * soups
+    assert len({row.image for row in run.image_rows()}) == len(PREFERENCES) * soups
     return soups
+
+
+def counts(root: Path) -> Counts:
+    return SharedCounts(RunDirectory(root).spending).read()
 
 
 @pytest.mark.parametrize("short", [0, 1])
@@ -76,7 +79,6 @@ def finished(root: Path) -> int:
     ids=["queries", "evaluations", "images"],
 )
 def test_as_many_soups_are_made_as_fit(tmp_path: Path, options, cost: int, short: int) -> None:
-    """A soup that can't fit is not begun, so that nothing is asked for it."""
     module = make(**options(3 * cost - short))
     predict(module, tmp_path, [SampleWriter()], ["a cat", "a dog"])
     assert finished(tmp_path) == 3 - short
@@ -93,31 +95,27 @@ def test_as_many_soups_are_made_as_fit(tmp_path: Path, options, cost: int, short
         (Limits(max_seconds=60), 2),
     ],
 )
-def test_a_soup_that_costs_its_limit_is_made_and_one_that_would_cost_more_is_not_begun(
-    limits: Limits, soups: int, tmp_path: Path
-) -> None:
+def test_a_soup_that_costs_its_limit_is_made_and_no_dearer_one_is_begun(limits: Limits, soups: int, tmp_path) -> None:
     module = make(soup_limits=limits)
     predict(module, tmp_path, [SampleWriter()], ["a cat"])
     assert (finished(tmp_path), module.rewards["red"].seen) == (soups, soups * IMAGES[RED])
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"soup_limits": Limits(max_queries=COST.total_queries)},
-        {"run_limits": Limits(max_queries=2 * COST.total_queries)},
-        {"oracle": {"budgets": {"red": 2 * IMAGES[RED]}}},
-    ],
-    ids=["soup", "run", "budget"],
-)
+ABANDONED = {
+    "soup": {"soup_limits": Limits(max_queries=COST.total_queries)},
+    "run": {"run_limits": Limits(max_queries=2 * COST.total_queries)},
+    "budget": {"oracle": OraclePolicy(retries=1, budgets={"red": 2 * IMAGES[RED]})},
+}
+
+
+@pytest.mark.parametrize("options", ABANDONED.values(), ids=ABANDONED)
 def test_a_soup_that_asks_again_may_be_abandoned_under_way_and_leaves_nothing(tmp_path: Path, options: dict) -> None:
-    oracle = OraclePolicy(retries=1, **options.pop("oracle", {}))
-    module = make(silent=9, oracle=oracle, **options)
+    module = make(silent=9, **{"oracle": OraclePolicy(retries=1)} | options)
     predict(module, tmp_path, [SampleWriter()], ["a cat"])
     assert finished(tmp_path) == 1
     assert len(list(tmp_path.rglob("*.png"))) == len(PREFERENCES)
     assert IMAGES[RED] < module.rewards["red"].seen <= 2 * IMAGES[RED]
-    assert "more were needed" in SharedCounts(RunDirectory(tmp_path).spending).read().reached
+    assert "more were needed" in counts(tmp_path).reached
 
 
 RUN_SECONDS = [(25, 0, 3), (60, 1, 6), (119, 1, 6), (120, 2, 12), (1000, 2, 12)]
@@ -135,7 +133,7 @@ def test_time_is_limited_too(tmp_path: Path, monkeypatch, owner: str, limit: flo
     assert (finished(tmp_path), len(times) - 1) == (soups, steps)
     if owner == "run":
         assert module.account.spent() == {"run_limits.max_seconds": 10 * steps}
-        assert not any(SharedCounts(RunDirectory(tmp_path).spending).read().held.values())
+        assert not any(counts(tmp_path).held.values())
 
 
 def test_a_raised_limit_goes_on_to_what_would_have_been_without_one(tmp_path: Path) -> None:
@@ -164,14 +162,12 @@ def test_a_budget_counts_all_parts_of_a_run_and_a_new_run_has_a_new_one(tmp_path
 
 
 class Written(Channel):
-    """Writes a byte to a file for every image that it is asked about, which survives a kill."""
-
     def __init__(self, channel: int, path: Path) -> None:
         super().__init__(channel)
         self.path = path
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        with self.path.open("ab", buffering=0) as asked:
+        with self.path.open("ab", buffering=0) as asked:  # survives a kill
             asked.write(b"." * len(images))
         return super().score(images, prompts)
 
@@ -193,7 +189,7 @@ def test_a_run_that_is_killed_keeps_to_its_budget(tmp_path: Path) -> None:
         time.sleep(moments.uniform(0.1, 0.4))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        spent = SharedCounts(RunDirectory(root).spending).read().spent.get(RED, 0)
+        spent = counts(root).spent.get(RED, 0)
         assert asked(tmp_path) <= spent <= asked(tmp_path) + LARGEST * (kill + 1)
     go_on()
     assert most - IMAGES[RED] < asked(tmp_path) + LARGEST * kills
@@ -205,30 +201,25 @@ def test_a_soup_that_failed_is_paid_for_all_the_same(tmp_path: Path) -> None:
     module = make(silent=3, oracle=OraclePolicy(budgets={"red": 1000}))
     with pytest.raises(RuntimeError, match="returned nan"):
         predict(module, tmp_path, [SampleWriter()], ["a cat"])
-    spent = SharedCounts(RunDirectory(tmp_path).spending).read()
-    assert spent.spent[RED] == module.rewards["red"].seen > 0
-    assert not any(spent.held.values())
+    assert counts(tmp_path).spent[RED] == module.rewards["red"].seen > 0
+    assert not any(counts(tmp_path).held.values())
 
 
-def test_answers_from_memory_cost_nothing(tmp_path: Path) -> None:
+def test_answers_from_memory_cost_nothing() -> None:
     module = make(oracle=OraclePolicy(cached=["red"], budgets={"red": 2 * IMAGES[RED]}))
     _, second = (module.predict_step(SoupRequest("a cat", 0)) for _ in range(2))
     assert second.ledger.queries["red"] == 0
     assert module.account.spent() == {RED: module.rewards["red"].seen} == {RED: IMAGES[RED]}
 
 
-def test_rewards_in_threads_keep_to_a_budget_together(tmp_path: Path) -> None:
-    class InThread(Counted):
-        on_cpu = True
-
+def test_rewards_in_threads_keep_to_a_budget_together(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Counted, "on_cpu", True)
     most = 2 * IMAGES[RED] - 3
-    rewards: dict[str, Reward] = {"red": InThread(0, silent=2), "blue": InThread(2)}
     oracle = OraclePolicy(retries=1, budgets={"red": most, "blue": most})
-    sampler = SRSoup(num_inference_steps=6, candidates=4, sharing=FixedSoup(0, 3), max_batch=3)
-    module = SRSoupModule(MixtureBackbone(), rewards, sampler, PREFERENCES, oracle=oracle)
+    module = make(replace(SAMPLER, max_batch=3), silent=2, oracle=oracle)
     predict(module, tmp_path, [SampleWriter()], ["a cat"])
     assert finished(tmp_path) == 1
-    for name, reward in rewards.items():
+    for name, reward in module.rewards.items():
         assert module.account.spent()[budget_of(name)] == reward.seen <= most
 
 
@@ -242,9 +233,7 @@ def test_from_python_the_finished_soups_come_back_and_a_line_says_why(caplog: py
         make(run_limits=Limits(max_nfe=1)).predict_step(SoupRequest("a cat", 0))
 
 
-def test_the_summary_says_what_was_spent_and_a_damaged_count_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_summary_says_what_was_spent_and_a_damaged_count_is_named(tmp_path: Path, capsys) -> None:
     predict(make(), tmp_path, [SampleWriter()], ["a cat"])
     spending = RunDirectory(tmp_path).spending
     assert not spending.exists()  # without limits nothing is counted
@@ -258,43 +247,33 @@ def test_the_summary_says_what_was_spent_and_a_damaged_count_is_named(
             predict(make(run_limits=Limits(max_nfe=10**6)), tmp_path, [SampleWriter()], ["a cat"])
 
 
-@pytest.mark.parametrize("name", ["max_queries", "max_nfe", "max_seconds"])
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_bad_limits_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name} is {value}: give a number above 0"):
-        Limits(**{name: value})
-
-
-# The command line.
+def test_bad_limits_are_refused() -> None:
+    for name, value in product(["max_queries", "max_nfe", "max_seconds"], [0, -1, float("nan")]):
+        with pytest.raises(ValueError, match=f"{name} is {value}: give a number above 0"):
+            Limits(**{name: value})
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Two prompts with two seeds, and limits that leave room for two soups and a half."""
-    model = MODEL | {"soup_limits": {"max_seconds": 60.0}, "run_limits": {"max_queries": 80}}
-    model |= {"oracle": {"budgets": {"red": 1000}}}
-    settings = {"model": model, "data": {"prompts": ["a cat", "a dog"], "seeds": [0, 1]}}
-    settings |= {"trainer": {"accelerator": "cpu", "default_root_dir": str(tmp_path / "run")}}
-    path = tmp_path / "bounded.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
+    """Limits that leave room for two soups and a half."""
+    limits = {"soup_limits": {"max_seconds": 60.0}, "run_limits": {"max_queries": 80}}
+    return write_config(tmp_path, **limits, oracle={"budgets": {"red": 1000}})
 
 
+SEEDS = ("--data.seeds", "[0, 1]")
 LINE = (
     "srsoup: error: run_limits.max_queries is 80: 64 are taken, and 32 more were needed; 2 of 4 soups are finished and "
     "kept: raise it, and the same command goes on"
 )
 
 
-def test_a_reached_limit_has_a_line_and_an_exit_code_of_its_own(
-    config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert srsoup(config) == 3
+def test_a_reached_limit_has_a_line_and_an_exit_code_of_its_own(config: Path, capsys) -> None:
+    assert srsoup(config, *SEEDS) == 3
     captured = capsys.readouterr()
     assert captured.err.strip().splitlines()[-1] == LINE
     assert "mean over 2 soups" in captured.out
     assert "64 of 80 run_limits.max_queries" in captured.out
-    assert srsoup(config, "--model.run_limits.max_queries", "128", "--model.soup_limits.max_seconds", "50") == 0
+    assert srsoup(config, *SEEDS, "--model.run_limits.max_queries", "128", "--model.soup_limits.max_seconds", "50") == 0
     assert len(list(RunDirectory(config.parent / "run").cost_rows())) == 4
 
 
@@ -306,7 +285,7 @@ def test_several_processes_end_together(config: Path) -> None:
         for stream in (1, 2):
             os.dup2(os.open(config.with_suffix(f".{stream}"), os.O_CREAT | os.O_WRONLY), stream)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        code = srsoup(config, *options)
+        code = srsoup(config, *SEEDS, *options)
         sys.stdout.flush()
         os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3

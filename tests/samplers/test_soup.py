@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -12,26 +12,13 @@ from torch import Tensor
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.samplers import (
-    AdaptiveAnchors,
-    Auto,
-    BaseModel,
-    BestOfN,
-    FixedSoup,
-    Gated,
-    Never,
-    Pooled,
-    Selection,
-    Shaping,
-    Sharing,
-    Soup,
-    SRSoup,
-    StepState,
-    Surrogate,
-    WeightedSum,
-)
-from srsoup_lightning.search.sharing import share_own
-from srsoup_lightning.search.surrogate import LENGTHS, NOISES
+from srsoup_lightning.samplers import Auto, BaseModel, BestOfN, SRSoup, WeightedSum
+from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
+from srsoup_lightning.search.pooling import Pooled
+from srsoup_lightning.search.selection import Selection
+from srsoup_lightning.search.shaping import Shaping
+from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, StepState, share_own
+from srsoup_lightning.search.surrogate import LENGTHS, NOISES, Surrogate
 from tests.samplers.toys import NAMES, SHAPE, Score, bind, curved, lattice, linear, linears, normal, run
 
 STEPS, N = 6, 4
@@ -50,17 +37,13 @@ def close(one: Tensor, other: Tensor, tolerance: float = 1e-5) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
 
 
-@dataclass(frozen=True)
 class Alone(Sharing):
-    """Each trajectory asks for itself, with noise of its own."""
-
-    own_noise: ClassVar[bool] = True
+    own_noise = True
 
     def share(self, state: StepState) -> Tensor:
         return share_own(state.preferences)
 
 
-@dataclass(frozen=True)
 class Tangle(Sharing):
     """Arbitrary sharing weights. No trajectory uses the second."""
 
@@ -72,13 +55,12 @@ class Tangle(Sharing):
 
 
 class OwnTangle(Tangle):
-    own_noise: ClassVar[bool] = True
-
-
-# A slow twin: one trajectory, one reward and one candidate at a time, every latent evaluated anew.
+    own_noise = True
 
 
 class Twin:
+    """One trajectory, one reward and one candidate at a time, every latent evaluated anew."""
+
     def __init__(self, sampler: SRSoup, weights: Tensor, final_alpha: float) -> None:
         self.sampler, self.weights, self.denoiser = sampler, weights, bind(sampler, final_alpha)
         self.rewards = list(linears(weights.shape[1]).values())
@@ -166,26 +148,16 @@ def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tenso
 
 
 POLICIES = [Never(), FixedSoup(0, 3), FixedSoup(1, 4), Gated(0.8), AdaptiveAnchors(0.8), Pooled(2.0)]
+TOLD = product([*POLICIES, Alone(), Tangle(), OwnTangle()], ["exact", "raw", "none"], [None])
+PREDICTED = product([Pooled(), OwnTangle()], ["none"], [Surrogate(previews=6, window=2)])
 
 
 @pytest.mark.parametrize("final_alpha", [1.0, 0.95])
-@pytest.mark.parametrize("correction", ["exact", "raw", "none"])
-@pytest.mark.parametrize("sharing", [*POLICIES, Alone(), Tangle(), OwnTangle()])
-def test_pictures_are_those_of_the_slow_twin(sharing: Sharing, correction: str, final_alpha: float) -> None:
-    sampler, preferences = soup(sharing, correction=correction, shaping="std"), lattice(3, 2)
+@pytest.mark.parametrize(("sharing", "correction", "surrogate"), [*TOLD, *PREDICTED])
+def test_pictures_are_those_of_the_slow_twin(sharing: Sharing, correction: str, surrogate, final_alpha: float) -> None:
+    sampler, preferences = soup(sharing, correction=correction, shaping="std", surrogate=surrogate), lattice(3, 2)
     found = run(sampler, preferences, denoiser=bind(sampler, final_alpha))
-    close(found.images, twin(sampler, preferences, final_alpha), 1e-4)
-
-
-@pytest.mark.parametrize("final_alpha", [1.0, 0.95])
-@pytest.mark.parametrize("sharing", [Pooled(), OwnTangle()])
-def test_pictures_with_a_surrogate_are_those_of_the_slow_twin(sharing: Sharing, final_alpha: float) -> None:
-    sampler = soup(sharing, correction="none", shaping="std", surrogate=Surrogate(previews=6, window=2))
-    found = run(sampler, lattice(3, 2), denoiser=bind(sampler, final_alpha))
-    close(found.images, twin(sampler, lattice(3, 2), final_alpha), 2e-3)
-
-
-# What must hold.
+    close(found.images, twin(sampler, preferences, final_alpha), 2e-3 if surrogate else 1e-4)
 
 
 def anchors_first(rewards: int) -> Preferences:
@@ -194,27 +166,21 @@ def anchors_first(rewards: int) -> Preferences:
     return Preferences(NAMES[:rewards], torch.eye(rewards).tolist() + mixtures[rewards])
 
 
-def same_bits(found: Soup, expected: Soup) -> None:
-    torch.testing.assert_close(found.images, expected.images, rtol=0, atol=0)
-    assert found.ledger.queries == expected.ledger.queries
+EMPTY = [(FixedSoup(start, start), anchors_first(rewards)) for start in (0, 3) for rewards in (1, 2, 3)]
+ONE_REWARD = [(sharing, lattice(1, 1)) for sharing in (ALWAYS, FixedSoup(1, 3))]
 
 
-@pytest.mark.parametrize("rewards", [1, 2, 3])
-@pytest.mark.parametrize("start", [0, 3])
-def test_a_soup_that_ends_where_it_starts_is_the_weighted_sum_bit_for_bit(rewards: int, start: int) -> None:
-    found, expected = (run(each, anchors_first(rewards)) for each in (soup(FixedSoup(start, start)), weighted_sum()))
-    same_bits(found, expected)
-    assert (found.ledger.nfe, found.ledger.decodes) == (expected.ledger.nfe, expected.ledger.decodes)
+@pytest.mark.parametrize(("sharing", "preferences"), [*EMPTY, *ONE_REWARD])
+def test_an_empty_soup_and_one_of_one_reward_are_the_weighted_sum_bit_for_bit(sharing, preferences) -> None:
+    found, expected = (run(each, preferences) for each in (soup(sharing), weighted_sum()))
+    close(found.images, expected.images, 0)
+    for cost in ("queries", "nfe", "decodes"):
+        assert getattr(found.ledger, cost) == getattr(expected.ledger, cost)
 
 
-@pytest.mark.parametrize("sharing", [ALWAYS, FixedSoup(1, 3)])
-def test_with_one_reward_every_soup_is_the_weighted_sum_bit_for_bit(sharing: Sharing) -> None:
-    same_bits(run(soup(sharing), lattice(1, 1)), run(weighted_sum(), lattice(1, 1)))
-
-
-@pytest.mark.parametrize("preferences", [lattice(3, 4), Preferences(NAMES, [[0.5, 0.3, 0.2], [0, 0, 1]])])
-def test_in_any_order_an_empty_soup_is_the_weighted_sum_but_for_rounding(preferences: Preferences) -> None:
-    close(run(soup(FixedSoup(0, 0)), preferences).images, run(weighted_sum(), preferences).images)
+def test_in_any_order_an_empty_soup_is_the_weighted_sum_but_for_rounding() -> None:
+    for preferences in (lattice(3, 4), Preferences(NAMES, [[0.5, 0.3, 0.2], [0, 0, 1]])):
+        close(run(soup(FixedSoup(0, 0)), preferences).images, run(weighted_sum(), preferences).images)
 
 
 @pytest.mark.parametrize("score", [linear(0), curved])
@@ -226,21 +192,18 @@ def test_rewards_that_are_one_function_give_every_preference_the_anchors_picture
 
 @pytest.mark.parametrize("correction", ["exact", "raw", "none"])
 def test_where_all_trajectories_stand_at_one_point_borrowing_equals_asking(correction: str) -> None:
-    """After one searched step; at one point every correction is none."""
-    policies = (FixedSoup(0, 1), Never())
-    found, expected = (run(soup(each, num_inference_steps=2), lattice(3, 3)) for each in policies)
+    policies = (soup(each, num_inference_steps=2, correction=correction) for each in (FixedSoup(0, 1), Never()))
+    found, expected = (run(each, lattice(3, 3)) for each in policies)
     close(found.images, expected.images, 1e-6)
     assert (found.images - found.images[:1]).abs().amax((1, 2, 3))[1:].min() > 1e-3
 
 
-def test_adding_a_preference_changes_nothing_for_the_others_in_the_soup_phase() -> None:
+def test_adding_a_preference_changes_nothing_for_the_others() -> None:
     points = {name: row for name, row in zip(lattice(3, 2).names, lattice(3, 2).weights.tolist(), strict=True)}
     alone = run(soup(), Preferences(NAMES, points)).images
     more = run(soup(), Preferences(NAMES, {"added": [0.6, 0.3, 0.1], **points, "last": [0.1, 0.1, 0.8]})).images
     close(more[1:-1], alone, 1e-6)
-
-
-def test_with_own_noise_adding_a_preference_changes_nothing_for_those_that_share_nothing() -> None:
+    # With own noise it changes nothing for those that share nothing.
     few = [[1, 0], [0.25, 0.75], [0, 1]]
     preferences = (Preferences(NAMES[:2], points) for points in (few, [[0.6, 0.4], *few]))
     alone, among = (run(soup(Alone(), shaping="std"), each).images for each in preferences)
@@ -268,16 +231,10 @@ def test_permuting_rewards_together_with_weights_permutes_nothing_else() -> None
         assert permuted.ledger.queries == straight.ledger.queries
 
 
-# The bill.
-
-
 def bill(preferences: Preferences, sharing: FixedSoup, final_alpha: float) -> tuple[int, int, int]:
-    """Queries, network evaluations and decodes by the formulae of the paper.
-
-    ``N M`` queries a soup step and ``N (M + M (L - M))`` another, where a preference without weight on a reward doesn't
-    ask it. At the first step all stand at one point and share one set of candidates; a step to the clean latent has
-    none; at the last level candidates are decoded as they are.
-    """
+    """Queries, network evaluations and decodes by the formulae of the paper."""
+    # N M queries a soup step and N (M + M (L - M)) another. A preference without weight on a reward doesn't ask it.
+    # The first step has one set of candidates, and a step to the clean latent has none.
     total, rewards = preferences.weights.shape
     asked = int((preferences.weights > 0).sum())
     queries, evaluations, decodes = 0, 0, total
@@ -304,28 +261,22 @@ def test_the_bill_is_the_formula(rewards: int, divisions: int, sharing: FixedSou
 
 
 class OnlyTheFirst(Alone):
-    """Every trajectory uses the candidates of the first alone."""
-
     def share(self, state: StepState) -> Tensor:
         share = torch.zeros_like(super().share(state))
         share[:, 0] = 1
         return share
 
 
+SEARCHED = STEPS - 1
 INTERIOR = [*torch.eye(3).tolist(), [0.2, 0.3, 0.5], [0.4, 0.4, 0.2]]
 IN_PROPORTION = [[1.0, 0.0], [0.75, 0.25], [0.5, 0.5], [0.1, 0.9], [0.0, 1.0]]
-SEARCHED = STEPS - 1
 BILLS = {  # sampler, preferences, queries, decodes of candidates
-    # N M (soup steps) + N (M + M (L - M)) (other steps): 3 soup steps and 2 others.
+    # 3 soup steps and 2 others
     "the paper's": (soup(FixedSoup(0, 3)), INTERIOR, [N * 3 + N * (1 + 2) * 2] * 3, N * (1 + 3 * 2 + 5 * 2)),
     "a reward without weight": (weighted_sum(), [[0.5, 0.5, 0.0]], [N * SEARCHED, N * SEARCHED, 0], N * SEARCHED),
     "sources that nobody uses": (soup(OnlyTheFirst()), lattice(2, 4).weights, [N * SEARCHED] * 2, N * SEARCHED),
-    "in proportion": (
-        soup(Pooled(), candidates=8),
-        IN_PROPORTION,
-        [(8 + 6 + 4 + 2) * SEARCHED, (2 + 4 + 7 + 8) * SEARCHED],
-        (8 + 6 + 4 + 7 + 8) * SEARCHED,
-    ),
+    # 8 + 6 + 4 + 2 queries of the first reward a step, 2 + 4 + 7 + 8 of the second, by 8 + 6 + 4 + 7 + 8 candidates.
+    "in proportion": (soup(Pooled(), candidates=8), IN_PROPORTION, [20 * SEARCHED, 21 * SEARCHED], 33 * SEARCHED),
 }
 
 
@@ -337,9 +288,8 @@ def test_a_bill_by_hand(sampler: SRSoup, points: list, queries: list[int], decod
     assert ledger.nfe == 1 + len(points) * SEARCHED + decodes
 
 
-@pytest.mark.parametrize(("rewards", "divisions"), [(1, 1), (2, 5), (3, 4)])
-def test_pooled_preferences_ask_once_for_each_reward_they_weigh(rewards: int, divisions: int) -> None:
-    preferences = lattice(rewards, divisions)
+@pytest.mark.parametrize("preferences", [lattice(1, 1), lattice(2, 5), lattice(3, 4)])
+def test_pooled_preferences_ask_once_for_each_reward_they_weigh(preferences: Preferences) -> None:
     ledger = run(soup(Pooled(proportional=False)), preferences).ledger
     assert ledger.total_queries == N * int((preferences.weights > 0).sum()) * SEARCHED
 
@@ -351,18 +301,12 @@ def test_a_surrogate_costs_network_evaluations_but_neither_queries_nor_decodes(f
     assert (predicted.queries, predicted.decodes) == (plain.queries, plain.decodes)
     # No previews where candidates are clean already, or none are drawn.
     assert predicted.nfe == 1 + 5 * SEARCHED + 10 * 5 * SEARCHED
-
-
-def test_candidates_beyond_the_previews_are_previewed_too() -> None:
+    # Candidates beyond the previews are previewed too.
     ledger = run(soup(Never(), candidates=6, surrogate=Surrogate(previews=2)), lattice(1, 1)).ledger
     assert (ledger.total_queries, ledger.nfe) == (6 * SEARCHED, STEPS + 6 * SEARCHED)
 
 
-# A selection.
-
-
 def test_a_selection_before_the_last_step_is_best_of_n_for_the_mean_preference() -> None:
-    """The last step goes to the clean latent that the trajectory was judged by."""
     sampler = soup(Never(), selection=Selection(pool=7, start=(STEPS - 1) / STEPS))
     mean = Preferences(lattice(3, 2).rewards, [[1 / 3] * 3])
     found, expected = run(sampler, lattice(3, 2)), run(BestOfN(num_inference_steps=STEPS, pool=7), mean)
@@ -371,7 +315,6 @@ def test_a_selection_before_the_last_step_is_best_of_n_for_the_mean_preference()
 
 
 def test_from_the_start_on_a_selection_is_the_search_itself() -> None:
-    """With rewards that are one function the best of the pool is the same for all: a search of one trajectory."""
     sampler = soup(Never(), selection=Selection(pool=5, start=0.5))
     many, alone = (run(sampler, lattice(m, m), dict.fromkeys(NAMES[:m], linear(0))).images for m in (2, 1))
     close(many, alone.expand_as(many))
@@ -397,9 +340,6 @@ def test_gates_and_covers_ask_between_the_soup_and_the_weighted_sum() -> None:
         bills = [queries(policy(threshold)) for threshold in (0.0, 0.99, 1.0)]
         assert queries(FixedSoup(0, STEPS)) <= bills[0] < bills[1] < bills[2]
         assert bills[2] == queries(Never())
-
-
-# Steering.
 
 
 def test_anchors_beat_the_unsteered_model_at_their_own_reward() -> None:
@@ -452,9 +392,7 @@ def test_a_shaping_per_reward_is_used_for_that_reward() -> None:
     mixed, plain, ranked = (pictures(each, 2) for each in ({"b": Shaping("ranks")}, "std", "ranks"))
     close(mixed[0], plain[0])
     close(mixed[2], ranked[2])
-
-
-def test_a_target_out_of_reach_leaves_the_model_unsteered() -> None:
+    # A target out of reach leaves the model unsteered.
     base = run(soup(), lattice(1, 1), {"a": lambda images: torch.zeros(len(images))}).images
     close(run(soup(shaping=Shaping(target=1e9)), lattice(1, 1)).images, base)
 
@@ -474,19 +412,10 @@ def test_an_option_left_out_takes_what_suits_the_policy() -> None:
     assert (paper.shapings, paper.correction) == ([Shaping("std")] * 3, "exact")
     assert (pooled.shapings, pooled.correction) == ([Shaping("pool")] * 3, "none")
     assert SRSoup().settings(()).candidates == WeightedSum().settings(()).candidates == (30,) * 50
-
-
-def test_auto_is_a_preset_of_the_soup() -> None:
+    # Auto is a preset.
     expected = SRSoup(candidates=5, sharing=Pooled(), surrogate=Surrogate(), selection=Selection())
     assert Auto().settings(NAMES) == expected.settings(NAMES)
     assert Auto().selection == expected.selection
-
-
-def test_sharing_as_an_argument_of_the_weighted_sum_is_refused() -> None:
-    with pytest.raises(TypeError, match="sharing"):
-        WeightedSum(sharing=ALWAYS)
-    with pytest.raises(ValueError, match="sharing"):
-        replace(weighted_sum(), sharing=ALWAYS)
 
 
 @pytest.mark.parametrize(
@@ -505,10 +434,13 @@ def test_bad_arguments_are_named(options: dict, message: str) -> None:
     for sampler in (SRSoup, WeightedSum):
         with pytest.raises(ValueError, match=message):
             sampler(**options)
+    with pytest.raises(TypeError, match="sharing"):
+        WeightedSum(sharing=ALWAYS)
+    with pytest.raises(ValueError, match="sharing"):
+        replace(weighted_sum(), sharing=ALWAYS)
 
 
 def test_sources_that_are_not_asked_about_a_reward_have_no_say_in_its_pooled_spread() -> None:
-    """With zeros for the answers of the corner that doesn't weigh it, the spread would shrink by half."""
     spread = []
 
     class Watched(Shaping):

@@ -105,14 +105,11 @@ def test_mix_is_the_formula_of_its_docstring(correction: str, scale: float, own:
     torch.testing.assert_close(mix(COEFFICIENTS, SHAPED, noise, MEANS, SOURCE_MEANS, SIGMA, correction), expected)
 
 
-def test_where_means_agree_every_correction_is_none() -> None:
+def test_where_means_agree_every_correction_is_none_and_elsewhere_raw_forgets_sigma_alone() -> None:
     noise, same = normal(S, N, *SHAPE, seed=2), (MEANS[:1].expand_as(MEANS), MEANS[:1].expand_as(SOURCE_MEANS))
     exact, raw, none = (mix(COEFFICIENTS, SHAPED, noise, *same, SIGMA, each) for each in ("exact", "raw", "none"))
     torch.testing.assert_close(exact, none)
     torch.testing.assert_close(raw, none)
-
-
-def test_raw_forgets_sigma_alone_and_an_unknown_correction_is_named() -> None:
     mixed = partial(mix, COEFFICIENTS, SHAPED, normal(N, *SHAPE, seed=2), MEANS, SOURCE_MEANS)
     raw, exact, at_one = mixed(SIGMA, "raw"), mixed(SIGMA, "exact"), mixed(1.0, "exact")
     torch.testing.assert_close(raw, at_one)

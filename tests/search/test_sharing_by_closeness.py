@@ -58,9 +58,7 @@ def test_at_one_point_only_the_anchors_are_sources(policy: type[Sharing], reward
 
 
 @given(seed=seeds, rewards=st.integers(1, 3), measure=measures)
-def test_an_open_gate_is_a_soup_without_end_and_a_shut_one_the_weighted_sum(
-    seed: int, rewards: int, measure: str
-) -> None:
+def test_an_open_gate_is_an_endless_soup_and_a_shut_one_the_weighted_sum(seed: int, rewards: int, measure: str) -> None:
     state = stand(rewards, seed)
     for threshold, twin in {0.0: FixedSoup(0, 1), 1.0: Never()}.items():
         torch.testing.assert_close(Gated(threshold, measure).share(state), twin.share(state))
@@ -77,9 +75,7 @@ def test_a_gate_opens_by_preference_and_reward(seed: int, threshold: float, spre
 
 
 @given(seed=seeds, count=st.integers(1, 12), anchors=st.integers(1, 3), threshold=thresholds, spread=st.floats(0.1, 3))
-def test_a_cover_covers_and_wastes_no_source(
-    seed: int, count: int, anchors: int, threshold: float, spread: float
-) -> None:
+def test_a_cover_covers_and_wastes_no_source(seed, count: int, anchors: int, threshold: float, spread: float) -> None:
     near = preview_closeness(latents(seed, max(count, anchors), spread))
     nearest = nearest_source(near, anchors, threshold)
     chosen, best = nearest.unique(), near.gather(1, nearest.unsqueeze(1)).squeeze(1)
@@ -98,16 +94,11 @@ def test_a_higher_threshold_never_takes_fewer_sources(seed: int, low: float, hig
     assert few <= many
 
 
-# Pools.
-
-
 pools = st.builds(Pooled, power=st.floats(0, 8), measure=measures, proportional=st.booleans())
 
 
 @given(seed=seeds, rewards=st.integers(1, 3), spread=st.floats(0.1, 0.8), policy=pools)
-def test_a_pool_is_unbiased_where_gradients_agree_as_far_as_trajectories_are_close(
-    seed: int, rewards: int, spread: float, policy: Pooled
-) -> None:
+def test_a_pool_is_unbiased_where_gradients_agree_as_trajectories_are_close(seed, rewards, spread, policy) -> None:
     """The gradient of source s has length k(p, s) (counts - 1) along that of p. These lengths must add up to one."""
     state = stand(rewards, seed, spread)
     state = replace(state, counts=policy.counts(6, state.preferences))
@@ -140,22 +131,3 @@ def test_queries_follow_the_weights(rewards: int, divisions: int, candidates: in
     exact = weights * candidates
     assert bool((((counts - exact).abs() <= 0.5 + 1e-4) | ((counts == 2) & (exact < 2)) | (weights == 0)).all())
     assert torch.equal(Pooled(proportional=False).counts(candidates, weights), candidates * (weights > 0).long())
-
-
-# Misuse.
-
-
-NUMBER = {
-    **dict.fromkeys((Gated, AdaptiveAnchors), ((-0.1, 1.1, math.nan), r"threshold is .*: closeness lies in \[0, 1\]")),
-    Pooled: ((-0.1, math.inf, math.nan), r"power is .*: give a finite number, at least 0"),
-}
-
-
-@pytest.mark.parametrize("policy", NUMBER)
-def test_a_number_outside_its_range_and_an_unknown_measure_are_named(policy: type[Sharing]) -> None:
-    numbers, message = NUMBER[policy]
-    for number in numbers:
-        with pytest.raises(ValueError, match=message):
-            policy(number)
-    with pytest.raises(ValueError, match="measure is 'feeling': choose one of previews, means"):
-        policy(measure="feeling")

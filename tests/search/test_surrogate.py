@@ -15,7 +15,6 @@ from srsoup_lightning.search.surrogate import (
     LENGTHS,
     NOISES,
     GaussianProcess,
-    Surrogate,
     fit,
     rational_quadratic,
     squared_distances,
@@ -70,7 +69,6 @@ def test_a_fit_is_what_the_multivariate_normal_says(count: int, length: float, n
     found = fit(squared, y, length, noise)
     covariance = 1 / (1 + squared / (2 * length)) + noise * torch.eye(count, dtype=torch.float64)
     assert_same(found.weights, covariance.inverse() @ y, 1e-6)
-
     scaled = float(y @ covariance.inverse() @ y) / count * covariance
     normals = [MultivariateNormal(torch.zeros_like(y), factor * scaled) for factor in (0.9, 1.0, 1.1)]
     likelihoods = [float(each.log_prob(y)) for each in normals]
@@ -116,17 +114,16 @@ def test_a_reward_is_learned_from_its_answers_and_from_several_steps_better_than
     assert_same(learned((x, truth)).predict(x, spread=2.0), truth, 0.05 * float(truth.std()))
 
 
-def test_what_left_the_window_is_forgotten() -> None:
+def test_what_left_the_window_is_forgotten_and_a_step_without_answers_takes_nothing_from_the_others() -> None:
     old, recent = (latents(6, seed=5), answers(6, seed=5)), [(latents(6, seed), answers(6, seed)) for seed in range(3)]
     x = latents(4, seed=9)
     assert_same(learned(old, *recent, window=3).predict(x, 2.0), learned(*recent, window=3).predict(x, 2.0))
     assert not torch.allclose(learned(old, *recent, window=4).predict(x, 2.0), learned(*recent).predict(x, 2.0))
+    assert_same(learned(old, (latents(0), answers(0))).predict(x, 2.0), learned(old).predict(x, 2.0))
 
 
 @given(scale=st.floats(0.1, 1e3), old=st.floats(-10, 10), new=st.floats(-10, 10), seed=st.integers(0, 1_000))
-def test_a_reward_s_unit_does_not_matter_nor_that_a_step_shifts_it(
-    scale: float, old: float, new: float, seed: int
-) -> None:
+def test_a_reward_s_unit_does_not_matter_nor_that_a_step_shifts_it(scale: float, old: float, new: float, seed) -> None:
     first, second, x = latents(7, seed), latents(5, seed + 1), latents(6, seed + 2)
     one, other = answers(7, seed).double(), answers(5, seed).double()
     plain = learned((first, one), (second, other)).predict(x, 2.0)
@@ -154,17 +151,3 @@ def test_turning_all_latents_together_does_not_matter() -> None:
 def test_nothing_to_learn_predicts_the_mean(steps: list[tuple[Tensor, Tensor]], spread: float, expected: float) -> None:
     found = learned(*steps).predict(latents(6).view(2, 3, *SHAPE), spread)
     assert torch.equal(found, torch.full((2, 3), expected))
-
-
-def test_a_step_without_answers_takes_nothing_from_the_others() -> None:
-    known, x = (latents(6), answers(6)), latents(4, seed=9)
-    assert_same(learned(known, (latents(0), answers(0))).predict(x, 2.0), learned(known).predict(x, 2.0))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"previews": 1}, "previews is 1: .* at least 2 candidates"), ({"window": 0}, "window is 0: give at least 1")],
-)
-def test_numbers_outside_their_range_are_refused(options: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Surrogate(**options)
