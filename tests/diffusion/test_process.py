@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,32 +10,34 @@ from srsoup_lightning.diffusion import process
 from srsoup_lightning.diffusion.process import BatchSize, Process, fastest_batch
 
 
-def tried(monkeypatch: pytest.MonkeyPatch, seconds: Callable[[int], float]) -> tuple[int, list[int]]:
-    """The batch taken for a network that needs so many seconds for so many latents, and the batches tried."""
-    clock, seen = [0.0], []
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        (lambda n: 1e-6 * (1 + n), 16),  # with the overhead of one latent, 16 come within 5 % of 64
+        (lambda n: 1e-6 * n, 8),
+        (lambda n: 1e-6 * (8 + n + n**2 / 64), 16),
+        (lambda n: 0.1 + 0.01 * n, 64),
+        (lambda n: 0.05 * n + 1e-3, 8),  # 64 would take too long
+        (lambda n: 2.0 * n, 8),  # so would 8
+    ],
+)
+def test_the_batch_that_needs_the_least_time_a_latent_is_taken(monkeypatch, cost, expected: int) -> None:
+    clock = [0.0]
 
     def work(x: Tensor) -> None:
-        clock[0] += seconds(len(x))
-        seen.append(len(x))
+        clock[0] += cost(len(x))
 
     monkeypatch.setattr(process, "perf_counter", lambda: clock[0])
-    return fastest_batch(work, (3, 4, 4), torch.device("cpu")), seen
-
-
-def test_the_batch_that_needs_the_least_time_a_latent_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The smallest one within 5 % of it: with an overhead of one latent's time, 16 of them come within 5 % of 64."""
-    assert tried(monkeypatch, lambda n: 1e-6 * (1 + n))[0] == 16
-    assert tried(monkeypatch, lambda n: 1e-6 * n)[0] == 1
-    assert tried(monkeypatch, lambda n: 1e-6 * (n + n**2 / 8))[0] == 1
-    assert tried(monkeypatch, lambda n: 0.2 * n)[1] == [1, 1, 1]  # no longer than the probe may last
+    assert fastest_batch(work, (3, 4, 4), torch.device("cpu")) == expected
+    assert clock[0] <= 2 * cost(1) + process.PROBE_SECONDS
 
 
 def test_a_batch_that_does_not_fit_is_not_taken() -> None:
     def work(x: Tensor) -> None:
-        if len(x) > 4:
+        if len(x) > 16:
             raise torch.OutOfMemoryError("tried to allocate")
 
-    assert fastest_batch(work, (3, 4, 4), torch.device("cpu")) <= 4
+    assert fastest_batch(work, (3, 4, 4), torch.device("cpu")) <= 16
 
 
 @pytest.mark.parametrize("max_batch", [0, -1, "all"])
