@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -25,7 +25,9 @@ class PromptDataModule(L.LightningDataModule):
 
     Args:
         prompts: List of prompts, or path of a UTF-8 text file with one prompt in each line. Blank lines are skipped.
-        seeds: Seeds of each prompt, each a whole number.
+        seeds: Seeds of each prompt, each a whole number. A fit does not use them.
+        validation_prompts: Prompts of the pictures that a fit makes on a schedule, in the same form; none by default.
+        validation_seeds: Seeds of each of them.
 
     Attributes:
         finished: Soups that exist already and need not be made.
@@ -35,22 +37,18 @@ class PromptDataModule(L.LightningDataModule):
         ValueError: There are no prompts or no seeds, one is repeated, or a prompt is empty or no text in UTF-8.
     """
 
-    def __init__(self, prompts: list[str] | str, seeds: Sequence[int] = (0,)) -> None:
+    def __init__(
+        self,
+        prompts: list[str] | str,
+        seeds: Sequence[int] = (0,),
+        validation_prompts: list[str] | str = (),  # type: ignore[assignment] # an empty list that nobody can change
+        validation_seeds: Sequence[int] = (0,),
+    ) -> None:
         super().__init__()
-        self.prompts = _read(prompts) if isinstance(prompts, str) else list(prompts)
-        self.seeds = list(seeds)
+        self.prompts, self.seeds = _checked(prompts, seeds)
         if not self.prompts:
             raise ValueError(f"no prompts in {prompts!r}: give at least one, e.g. --data.prompts '[a lobster]'")
-        if any(not prompt.strip() for prompt in self.prompts):
-            raise ValueError("a prompt is empty: remove it or describe a picture")
-        for prompt in self.prompts:
-            require_text(prompt, "the list of prompts")
-        for name, values in (("prompt", self.prompts), ("seed", self.seeds)):
-            if len(set(values)) < len(values):
-                ((repeated, times),) = Counter(values).most_common(1)
-                raise ValueError(f"{name} {repeated!r} is given {times} times: give it once")
-        if not self.seeds:
-            raise ValueError("no seeds: give at least one, e.g. --data.seeds '[0]'")
+        self.validation_prompts, self.validation_seeds = _checked(validation_prompts, validation_seeds)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # with few soups, some processes have none
         self.finished: frozenset[SoupRequest] = frozenset()
 
@@ -61,11 +59,25 @@ class PromptDataModule(L.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[SoupRequest]:
         """Return this process's share of the unfinished soups, one for each batch. It may be empty."""
+        return self._loader([request for request in self.requests if request not in self.finished])
+
+    def train_dataloader(self) -> DataLoader[int]:
+        """Return the batches of a round, as the module's objective has them."""
+        module: Any = None if self.trainer is None else self.trainer.lightning_module
+        return module.round_loader()
+
+    def val_dataloader(self) -> DataLoader[SoupRequest]:
+        """Return this process's share of the validation's soups, one for each batch. It may be empty."""
+        return self._loader(
+            [SoupRequest(prompt, seed) for prompt in self.validation_prompts for seed in self.validation_seeds]
+        )
+
+    def _loader(self, requests: list[SoupRequest]) -> DataLoader[SoupRequest]:
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        requests = _Requests([request for request in self.requests if request not in self.finished][rank::world_size])
+        share = _Requests(requests[rank::world_size])
         # Lightning does not replace a DistributedSampler. Its own refuses to run fewer soups than processes.
-        sampler: DistributedSampler[SoupRequest] = DistributedSampler(requests, num_replicas=1, rank=0, shuffle=False)
-        return DataLoader(requests, batch_size=1, collate_fn=_only, sampler=sampler)
+        sampler: DistributedSampler[SoupRequest] = DistributedSampler(share, num_replicas=1, rank=0, shuffle=False)
+        return DataLoader(share, batch_size=1, collate_fn=_only, sampler=sampler)
 
 
 def about_request(error: Exception, request: SoupRequest) -> Exception:
@@ -96,6 +108,22 @@ class _Requests(Dataset[SoupRequest]):
 def _only(batch: list[SoupRequest]) -> SoupRequest:
     (request,) = batch
     return request
+
+
+def _checked(prompts: list[str] | str, seeds: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Return prompts and seeds after a check."""
+    prompts, seeds = _read(prompts) if isinstance(prompts, str) else list(prompts), list(seeds)
+    if any(not prompt.strip() for prompt in prompts):
+        raise ValueError("a prompt is empty: remove it or describe a picture")
+    for prompt in prompts:
+        require_text(prompt, "the list of prompts")
+    for name, values in (("prompt", prompts), ("seed", seeds)):
+        if len(set(values)) < len(values):
+            ((repeated, times),) = Counter(values).most_common(1)
+            raise ValueError(f"{name} {repeated!r} is given {times} times: give it once")
+    if not seeds:
+        raise ValueError("no seeds: give at least one, e.g. --data.seeds '[0]'")
+    return prompts, seeds
 
 
 def _read(path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The LightningModule: a model, rewards, a sampler and the preferences that it makes pictures for."""
+"""The LightningModule: a model, rewards, and a sampler or an objective, for preferences between the rewards."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from functools import partial
-from typing import Any
 
-import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from rewards import Reward
 from rewards.checks import require_no_url
 from srsoup_lightning.costs.limits import LimitError, Limits
+from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
 from srsoup_lightning.diffusion.backbone import Backbone
+from srsoup_lightning.diffusion.loading.loras import start_from_lora
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
-from srsoup_lightning.diffusion.process import BatchSize, fastest_batch
+from srsoup_lightning.diffusion.process import BatchSize, Process, fastest_batch
+from srsoup_lightning.finetune.hooks import FinetuningHooks, is_fitting, require_single
+from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
@@ -31,15 +34,15 @@ from srsoup_lightning.samplers.result import Moment, OnStep, Soup
 logger = logging.getLogger(__name__)
 
 
-class SRSoupModule(L.LightningModule):
-    """Makes one soup for each batch of ``trainer.predict``.
+class SRSoupModule(FinetuningHooks):
+    """Makes one soup for each batch of ``trainer.predict``, and tunes a LoRA in ``trainer.fit``.
 
     Args:
         pipeline: Name of a builtin checkpoint, local folder or hub id of a diffusers pipeline; or a Backbone. It is
             loaded when the Trainer sets the module up.
         rewards: Name to reward. The names must be those of the preferences.
-        sampler: Method.
-        preferences: Preferences to make pictures for. Their order is that of every result.
+        sampler: Method. In a fit, it makes the pictures of the validation.
+        preferences: Preferences to make pictures for. Their order is that of every result. A fit has one.
         negative_prompt: Prompt that classifier-free guidance leads away from.
         loading: Options of loading and running the pipeline: precision, size, LoRAs, memory, speed.
         oracle: Policy for failing rewards, cached answers and budgets of paid rewards.
@@ -47,11 +50,13 @@ class SRSoupModule(L.LightningModule):
         run_limits: Limits on the costs of all soups together. Soups of other processes and of earlier parts of the run
             count too where a SampleWriter keeps the count in the run directory. Without one, all soups of this module
             in its process count. When a limit or a budget is reached, the run ends with the soups that are finished.
+        training: Objective and options of a fit. None is for ``trainer.predict``.
 
     Attributes:
         backbone: The model, once it is loaded.
         oracle: The rewards, as samplers ask them.
         account: Account of limits and budgets.
+        finetuning: Rounds of the objective, once the Trainer has set up a fit.
         max_batch: Size of the batches, once the Trainer has set the module up.
         on_max_batch: Called with the size that "auto" comes to, in the first process, before any other has the size.
         step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
@@ -72,6 +77,7 @@ class SRSoupModule(L.LightningModule):
         oracle: OraclePolicy = OraclePolicy(),
         soup_limits: Limits = Limits(),
         run_limits: Limits = Limits(),
+        training: Training | None = None,
     ) -> None:
         super().__init__()
         if set(rewards) != set(preferences.rewards):
@@ -84,6 +90,7 @@ class SRSoupModule(L.LightningModule):
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
         self.account, self.soup_limits = self.oracle.account, soup_limits
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
+        self.tuning = training
         self.forecast = Forecast(sampler, preferences)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
         self.on_max_batch: Callable[[int], None] | None = None
@@ -105,21 +112,38 @@ class SRSoupModule(L.LightningModule):
         return bool(self.account.limits) or self.soup_limits != Limits()
 
     def setup(self, stage: str) -> None:
-        """Check the rewards, then load the pipeline once, and choose the size of its batches.
+        """Check the rewards, then load the pipeline once, and choose the size of its batches or add the adapter.
 
         Raises:
             RewardError: A reward can't be asked.
+            NoGradientError: The method needs gradients that a reward does not have.
+            ValueError: A fit has no objective or more than one preference, or ``predict`` has an objective.
         """
+        tuned = require_single(self.tuning, self.preferences, stage == "fit") if stage != "validate" else []
         for name, reward in self.oracle.rewards.items():
             try:
                 reward.check()
             except Exception as error:
                 raise RewardError(f"reward {name!r} can't be asked: {error}") from error
-        if self.backbone is None:
-            self.backbone = self._load()
-        self._choose_batch(self.backbone)
+        if self.tuning is not None and self.tuning.objective.needs_gradient:
+            self.oracle.require_gradients(type(self.tuning.objective).__name__, tuned)
+        self.sampler.require_gradients(self.oracle)
+        self.configure_model()
+        if self.finetuning is None:
+            self._choose_batch(self._loaded())
         self.account.begin()
         self.forecast = Forecast(self.sampler, self.preferences)
+
+    def configure_model(self) -> None:
+        """Load the pipeline, and add the adapter in a fit. A callback may call it before :meth:`setup`."""
+        backbone = self._loaded()
+        if self.tuning is not None and self.finetuning is None and is_fitting(self):
+            lora, process = self.tuning.lora, self.tuning.objective
+            if lora.start is None:
+                backbone.add_adapter(lora.config(), seed=lora.seed)
+            else:
+                start_from_lora(backbone, lora.start)
+            self.begin_finetuning(self.tuning, backbone, partial(self.problem, process=process), self.preferences)
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.
@@ -144,26 +168,42 @@ class SRSoupModule(L.LightningModule):
         self.forecast.learn(soup.ledger)
         return soup
 
-    def problem(self, prompt: str) -> Problem:
-        """Return one prompt's denoising process and rewards, as the sampler asks for them. It loads the pipeline."""
-        if self.backbone is None:
-            self.backbone = self._load()
+    def validation_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:  # type: ignore[override]
+        """Make the soup of a prompt and seed of the validation, and log its rewards."""
+        soup = self.sampler.run(self.problem(batch.prompt), self.preferences, batch.prompt, batch.seed, self._on_step)
+        for name, scores in zip(soup.reward_names, soup.rewards.T, strict=True):
+            self.log(f"validation/{name}", scores.mean(), batch_size=1, sync_dist=True)
+        return soup
+
+    def problem(self, prompt: str, meter: Meter | None = None, process: Process | None = None) -> Problem:
+        """Return one prompt's denoising process and rewards. It loads the pipeline.
+
+        Args:
+            prompt: Prompt.
+            meter: Meter of the costs. None counts in a new ledger.
+            process: Settings of the denoising process. None takes those of the sampler.
+        """
+        backbone, settings = self._loaded(), process or self.sampler
         if self._batch is None:
-            self._batch = BatchSize.of(self.max_batch or self.sampler.max_batch)
-        sampler = self.sampler
-        denoiser = self.backbone.bind(
+            self._batch = BatchSize.of(self.max_batch or settings.max_batch)
+        self._require_going()
+        denoiser = backbone.bind(
             prompt,
-            num_inference_steps=sampler.num_inference_steps,
-            guidance_scale=sampler.guidance_scale,
-            eta=sampler.eta,
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            eta=settings.eta,
             negative_prompt=self.negative_prompt,
         )
-        return Problem(denoiser, self.oracle, self._batch, prompt)
+        return Problem(denoiser, self.oracle, self._batch, prompt, meter)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out all frozen weights: the pipeline has them."""
-        trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
+    def __deepcopy__(self, memo: dict[int, object]) -> SRSoupModule:
+        """Return a copy that has trained weights of its own and shares all else, as an average of weights needs it."""
+        shared = [weight for weight in self.parameters() if not weight.requires_grad]
+        memo |= {id(each): each for each in (*shared, *self.buffers(), self.oracle, self.account, self.finetuning)}
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        vars(copied).update(deepcopy(self.__getstate__(), memo))
+        return copied
 
     def _choose_batch(self, backbone: Backbone) -> None:
         """Resolve a max_batch of "auto" in the first process, for all of them."""
@@ -185,7 +225,15 @@ class SRSoupModule(L.LightningModule):
         return problem.meter.limited(self.soup_limits, self.account, expected, images)
 
     def _on_step(self, moment: Moment) -> None:
-        if self._trainer is not None and self.trainer.received_sigterm:
-            raise SIGTERMException(128 + signal.SIGTERM)  # the exit code, in a user's own script too
+        self._require_going()
         for on_step in self.step_callbacks:
             on_step(moment)
+
+    def _require_going(self) -> None:
+        if self._trainer is not None and self.trainer.received_sigterm:
+            raise SIGTERMException(128 + signal.SIGTERM)  # the exit code, in a user's own script too
+
+    def _loaded(self) -> Backbone:
+        if self.backbone is None:
+            self.backbone = self._load()
+        return self.backbone

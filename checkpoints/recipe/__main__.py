@@ -13,12 +13,14 @@ from torch import Tensor
 from checkpoints.recipe.autoencoder import refine_decoder, train_autoencoder
 from checkpoints.recipe.clip import train_clip
 from checkpoints.recipe.denoiser import train_denoiser
-from checkpoints.recipe.export import export, export_preview
+from checkpoints.recipe.export import export, export_flow, export_preview
+from checkpoints.recipe.flow import train_flow
 from checkpoints.recipe.preview import train_preview_decoder
 from checkpoints.recipe.scenes import FONT, Scene, draw_many
 
 LOGGER = logging.getLogger("checkpoints.recipe")
-STAGES = ("clip", "autoencoder", "decoder", "denoiser", "preview", "export")
+STAGES = ("clip", "autoencoder", "decoder", "denoiser", "preview", "export", "flow", "export_flow")
+CHECKPOINTS = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,17 @@ class Recipe:
     def export(self) -> None:
         """Write the builtin checkpoints, measure their quality and write their model cards."""
         parts = (self.model(stage) for stage in ("clip", "decoder", "denoiser"))
-        export(*parts, Path(__file__).parents[1], self.font)
-        export_preview(self.model("preview"), Path(__file__).parents[1], self.font)
+        export(*parts, CHECKPOINTS, self.font)
+        export_preview(self.model("preview"), CHECKPOINTS, self.font)
+
+    def flow(self) -> None:
+        """Train the transformer of tiny-animals-flow on the latents and the text tower that were exported."""
+        parts = CHECKPOINTS / "tiny-clip", CHECKPOINTS / "tiny-animals" / "vae"
+        train_flow(*self._scenes("flow"), *parts, self.workdir / "flow", **self._training("flow"))
+
+    def export_flow(self) -> None:
+        """Write tiny-animals-flow, measure its quality and write its model card."""
+        export_flow(self.model("flow"), CHECKPOINTS)
 
     def _scenes(self, stage: str) -> tuple[Tensor, list[Scene]]:
         return draw_many(self.schedules[stage].scenes, self.seed, self.font)
@@ -100,12 +111,13 @@ def main(
     decoder: Schedule = Schedule(scenes=24_000, steps=9_000, batch_size=16, learning_rate=1e-3),
     denoiser: Schedule = Schedule(scenes=24_000, steps=10_000, batch_size=32, learning_rate=1e-3),
     preview: Schedule = Schedule(scenes=4_096, steps=1_250, batch_size=32, learning_rate=2e-3),
+    flow: Schedule = Schedule(scenes=24_000, steps=20_000, batch_size=32, learning_rate=1e-3),
 ) -> None:
     """Run the stages that have no result in `workdir` yet. A stage that was stopped continues after its last epoch.
 
     Args:
         workdir: Folder of the trainings. Stages that are finished in it are skipped.
-        stages: Stages to run: some of clip, autoencoder, decoder, denoiser, preview and export.
+        stages: Stages to run: some of clip, autoencoder, decoder, denoiser, preview, export, flow and export_flow.
         font: The font file of Noto Color Emoji.
         seed: Seed of the pictures and of every training.
         clip: Schedule of the contrastive training.
@@ -113,13 +125,20 @@ def main(
         decoder: Schedule of the autoencoder's decoder, once its encoder is done.
         denoiser: Schedule of the UNet. It needs the encoder and not the decoder, so both can train at the same time.
         preview: Schedule of the small decoder for previews.
+        flow: Schedule of the transformer of tiny-animals-flow.
     """
     unknown = set(stages) - set(STAGES)
     if unknown:
         raise ValueError(f"unknown stages {sorted(unknown)}: choose from {', '.join(STAGES)}")
-    recipe = Recipe(
-        workdir, font, seed, dict(zip(STAGES, (clip, autoencoder, decoder, denoiser, preview), strict=False))
-    )
+    schedules = {
+        "clip": clip,
+        "autoencoder": autoencoder,
+        "decoder": decoder,
+        "denoiser": denoiser,
+        "preview": preview,
+        "flow": flow,
+    }
+    recipe = Recipe(workdir, font, seed, schedules)
     for stage in STAGES:
         if stage in stages and not recipe.model(stage).exists():
             LOGGER.info("stage %s", stage)

@@ -128,7 +128,6 @@ def encode(autoencoder: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Mean and standard deviation of each picture's latents, (B, 8, 16, 16) float16, not scaled."""
     chunks = []
     for chunk in pictures.split(64):
-        with torch.autocast("cpu", torch.bfloat16):
-            posterior = autoencoder.encode(chunk.float() / 127.5 - 1).latent_dist
+        posterior = autoencoder.encode(chunk.float() / 127.5 - 1).latent_dist
         chunks.append(torch.cat([posterior.mean, posterior.std], dim=1).half())
     return torch.cat(chunks)

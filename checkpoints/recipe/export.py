@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionPipeline
+from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusion3Pipeline, StableDiffusionPipeline
 from transformers import CLIPModel, CLIPProcessor
 
 from checkpoints.recipe.evaluate import SEEDS, decoded_difference, draw_animals, picture_accuracy, scene_accuracy
@@ -140,3 +140,11 @@ def export_preview(folder: Path, checkpoints: Path, font: Path = FONT) -> None:
         difference=decoded_difference(target, checkpoints / "tiny-animals" / "vae", FRESH_LATENTS, font),
     )
     (target / "README.md").write_text(card)
+
+
+def export_flow(folder: Path, checkpoints: Path) -> None:
+    """Write `checkpoints`/tiny-animals-flow, and measure the written files by the tiny-clip beside it."""
+    target = checkpoints / "tiny-animals-flow"
+    StableDiffusion3Pipeline.from_pretrained(
+        folder, text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float16
+    ).save_pretrained(target)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import lightning as L
-from filelock import FileLock, Timeout
 
 from srsoup_lightning.callbacks.base import SoupCallback
 from srsoup_lightning.costs.limits import budget_of, limited_costs
 from srsoup_lightning.data import PromptDataModule, SoupRequest
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory, preference_weights
+from srsoup_lightning.runs.lock import RunLock
 from srsoup_lightning.runs.rows import CostRow, ImageRow, Key, total
 from srsoup_lightning.runs.spending import SharedCounts
 from srsoup_lightning.samplers.result import Soup
@@ -37,7 +37,7 @@ class SampleWriter(SoupCallback):
 
     def __init__(self, root: str | None = None, overwrite: bool = False) -> None:
         self.root, self.overwrite = root, overwrite
-        self._lock: FileLock | None = None
+        self._lock = RunLock()
 
     def on_run_setup(self, trainer: L.Trainer, module: SRSoupModule) -> None:
         """Take the directory and tell the data which soups are finished; all processes get the same answer or error."""
@@ -62,14 +62,14 @@ class SampleWriter(SoupCallback):
     def on_soups_end(self, failed: bool) -> None:
         """Release the directory after an error; otherwise other processes may still write."""
         if failed:
-            self._release()
+            self._lock.release()
 
     def on_run_end(self, trainer: L.Trainer, module: SRSoupModule) -> None:
         """Merge the tables of all processes into one, and release the directory."""
         trainer.strategy.barrier("soups are written")
         if trainer.is_global_zero:
             self.directory(trainer).unite()
-        self._release()
+        self._lock.release()
 
     def directory(self, trainer: L.Trainer) -> RunDirectory:
         """The run directory, as this process writes to it."""
@@ -78,14 +78,7 @@ class SampleWriter(SoupCallback):
     def _take(self, trainer: L.Trainer, module: SRSoupModule) -> list[Key]:
         """Lock and clean the directory, and return the keys of its finished soups."""
         run = self.directory(trainer)
-        run.root.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(run.lock)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise FileExistsError(
-                f"another process is running in {run.root}: wait for it, or give another --trainer.default_root_dir"
-            ) from None
+        self._lock.acquire(run)
         if self.overwrite:
             run.clear()
         finished = run.recover()
@@ -95,11 +88,6 @@ class SampleWriter(SoupCallback):
             spent = _spent(list(run.cost_rows()))
             SharedCounts(run.spending).begin({name: spent.get(name, 0) for name in module.account.limits})
         return list(finished)
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
 
 
 def _spent(costs: Sequence[CostRow]) -> dict[str, float]:

@@ -80,14 +80,16 @@ def _run(arguments: list[str]) -> None:
 def _failed(error: Exception) -> int:
     """Report an error with its notes. The type of an unexpected one helps to find its cause."""
     from srsoup_lightning.costs.limits import LimitError
-    from srsoup_lightning.oracle.policy import RewardError
+    from srsoup_lightning.oracle.policy import NoGradientError, RewardError
 
     if isinstance(error, LimitError):
         return _fail(str(error), REACHED)
     if os.environ.get(DEBUG):
         raise error
     notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
-    expected = isinstance(error, (ValueError, OSError, ModuleNotFoundError, RewardError))  # their message is enough
+    expected = isinstance(
+        error, (ValueError, OSError, ModuleNotFoundError, NoGradientError, RewardError)
+    )  # their message is enough
     hint = "" if expected else f" ({type(error).__name__}; {DEBUG}=1 shows where)"
     return _fail(f"{error}{notes}{hint}", 1)
 

@@ -1,14 +1,15 @@
-"""Record of the costs of a soup."""
+"""Record of costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain
 
 
 @dataclass
 class Ledger:
-    """Costs of one soup. It is a plain record: a :class:`~srsoup_lightning.costs.meter.Meter` counts in it.
+    """Costs of a soup, or of a training, as a plain record. A :class:`~srsoup_lightning.costs.meter.Meter` counts in it.
 
     Attributes:
         queries: Reward name to the number of images that it was asked about. The scoring of final images is not
@@ -41,3 +42,16 @@ class Ledger:
     def total_queries(self) -> int:
         """Queries of all rewards together."""
         return sum(self.queries.values())
+
+
+def added(ledgers: Sequence[Ledger]) -> Ledger:
+    """Return the sum of ledgers. Its device is that of the first one."""
+    summed = Ledger(device=ledgers[0].device) if ledgers else Ledger()
+    for field_ in fields(Ledger):
+        values = [getattr(ledger, field_.name) for ledger in ledgers]
+        if isinstance(getattr(summed, field_.name), dict):
+            keys = dict.fromkeys(chain.from_iterable(values))
+            setattr(summed, field_.name, {key: sum(counts.get(key, 0) for counts in values) for key in keys})
+        elif field_.name != "device":
+            setattr(summed, field_.name, sum(values))
+    return summed

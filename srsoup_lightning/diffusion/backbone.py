@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from srsoup_lightning.diffusion.denoiser import Denoiser
-from srsoup_lightning.diffusion.lora import add_lora, load_lora_state, lora_metadata, lora_state, without_loras
+from srsoup_lightning.diffusion.lora import (
+    add_lora,
+    load_lora_state,
+    lora_metadata,
+    lora_state,
+    other_lora_state,
+    without_loras,
+)
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -105,6 +112,18 @@ class Backbone(nn.Module, abc.ABC):
             ValueError: No LoRA was added.
         """
         return lora_metadata(self.network, self.network_name)
+
+    def with_adapter_state(self, state: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Context in which the active LoRA has other weights. Its own ones are untouched and return afterwards.
+
+        Args:
+            state: Weights with the keys and shapes of :meth:`adapter_state`.
+
+        Raises:
+            TypeError: The model has no network that takes LoRAs.
+            ValueError: No LoRA was added, or the state has other keys or shapes.
+        """
+        return other_lora_state(self.network, self.network_name, state)
 
     def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
         """Set the weights of the active LoRA.

@@ -37,13 +37,29 @@ def add_lora(network: ModelMixin, config: LoraConfig, name: str, seed: int) -> N
         raise ValueError(
             f"lora_dropout is {config.lora_dropout}: the networks stay in eval mode, which has no dropout; set it to 0"
         )
-    network.requires_grad_(False)
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators as well
         network.add_adapter(deepcopy(config), name)
-    for weight in network.parameters():
+    train_lora(network, name)
+
+
+def train_lora(network: ModelMixin, source: str) -> None:
+    """Make the weights of the active LoRA float32 and the only ones of the network that require gradients.
+
+    Args:
+        network: A network with a LoRA.
+        source: Origin of the LoRA, for the error.
+
+    Raises:
+        ValueError: A weight is not finite.
+    """
+    network.eval().requires_grad_(False)
+    network.set_adapter(_active(network))  # its weights require gradients afterwards
+    for name, weight in network.named_parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()  # a small update of a bfloat16 weight would be rounded away
+            if not weight.isfinite().all():
+                raise ValueError(f"LoRA {source!r} has weights in {name} that are not finite: take another one")
 
 
 @contextmanager
@@ -105,6 +121,27 @@ def load_lora_state(network: ModelMixin, prefix: str, state: Mapping[str, Tensor
     Raises:
         ValueError: No LoRA was added, or the state has other keys or shapes.
     """
+    weights = _matching(network, prefix, state)
+    for key, weight in weights.items():
+        weight.data.copy_(state[key])  # by `data`, so that a graph from before can still be used afterwards
+
+
+@contextmanager
+def other_lora_state(network: ModelMixin, prefix: str, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Give the active LoRA other weights, and afterwards its own ones again.
+
+    Args and errors are those of :func:`load_lora_state`.
+    """
+    own = lora_state(network, prefix)
+    load_lora_state(network, prefix, state)
+    try:
+        yield
+    finally:
+        load_lora_state(network, prefix, own)
+
+
+def _matching(network: ModelMixin, prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the active LoRA by the keys of a state, which must have the same keys and shapes."""
     weights = {f"{prefix}.{key}": weight for key, weight in _weights(network).items()}
     if differing := sorted(weights.keys() ^ state.keys()):
         raise ValueError(
@@ -117,9 +154,7 @@ def load_lora_state(network: ModelMixin, prefix: str, state: Mapping[str, Tensor
                 f"{key} has the shape {tuple(state[key].shape)}, and the network's {tuple(weight.shape)}: add the LoRA "
                 "with the config that the state was made with"
             )
-    with torch.inference_mode(False), torch.no_grad():
-        for key, weight in weights.items():
-            weight.copy_(state[key])
+    return weights
 
 
 def _active(network: ModelMixin) -> str:

@@ -1,7 +1,8 @@
 """Asking black-box rewards: checked, counted, retried and cached."""
 
+from srsoup_lightning.oracle.answers import Answers
 from srsoup_lightning.oracle.oracle import RewardOracle
-from srsoup_lightning.oracle.policy import OraclePolicy, RewardError
+from srsoup_lightning.oracle.policy import NoGradientError, OraclePolicy, RewardError
 from srsoup_lightning.oracle.wrappers import Question
 
-__all__ = ["OraclePolicy", "Question", "RewardError", "RewardOracle"]
+__all__ = ["Answers", "NoGradientError", "OraclePolicy", "Question", "RewardError", "RewardOracle"]

@@ -1,10 +1,8 @@
-"""Oracle of the black-box rewards: it asks them in the background where they need the CPU alone."""
+"""Oracle of the black-box rewards: it asks them by the rules of a policy."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -13,8 +11,8 @@ from torch import Tensor
 
 from srsoup_lightning.costs.account import Account
 from srsoup_lightning.costs.limits import budget_of
-from srsoup_lightning.oracle.policy import OraclePolicy, with_worst
-from srsoup_lightning.oracle.wrappers import Ask, Question, Scorer, cached, counted, in_background, not_finite, retrying
+from srsoup_lightning.oracle.policy import NoGradientError, OraclePolicy, with_worst
+from srsoup_lightning.oracle.wrappers import Ask, Question, Scorer, cached, counted, not_finite, retrying
 
 
 class RewardOracle:
@@ -27,6 +25,7 @@ class RewardOracle:
 
     Attributes:
         account: Account of the budgets and limits.
+        wrapped: Name to reward, with the policy's wrappers around it.
 
     Raises:
         ValueError: The policy caches or budgets a reward that is none of these.
@@ -52,11 +51,11 @@ class RewardOracle:
             name: counted(name, scorer, self.account, timeout) for name, scorer in self.rewards.items()
         }
         patient = {name: retrying(name, ask, self.policy) for name, ask in self._counted.items()}
-        self._ask = {name: cached(name, ask) if name in cache else ask for name, ask in patient.items()}
+        self.wrapped = {name: cached(name, ask) if name in cache else ask for name, ask in patient.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for a copy in another process, without the wrappers, which can't be pickled."""
-        return {name: value for name, value in vars(self).items() if name not in ("_counted", "_ask")}
+        return {name: value for name, value in vars(self).items() if name not in ("_counted", "wrapped")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state, and build the wrappers anew, with empty caches."""
@@ -76,29 +75,7 @@ class RewardOracle:
         # A reward may keep a tensor, such as the embedding of a prompt, that a later gradient needs. So no tensor is
         # made in the Trainer's inference mode.
         with torch.inference_mode(False), torch.no_grad():
-            return self._ask[name](question)
-
-    def asking(self) -> Callable[[str, Question], Future[Tensor]]:
-        """Return a function that asks a reward and returns an answer that may still be on its way.
-
-        Rewards that work on the CPU answer in the background, each one batch after the other, so that the network works
-        meanwhile. The others answer at once. Errors and arguments are those of :meth:`score`.
-        """
-        turns = {name: threading.Lock() for name, scorer in self.rewards.items() if scorer.on_cpu}
-
-        def score_in_turn(name: str, question: Question) -> Tensor:
-            with turns[name]:
-                return self.score(name, question)
-
-        def ask(name: str, question: Question) -> Future[Tensor]:
-            if name in turns:
-                return in_background(score_in_turn, name, question)
-            answer: Future[Tensor] = Future()
-            with torch.inference_mode(False), torch.no_grad():  # as in `score`
-                answer.set_result(self._ask[name](question))
-            return answer
-
-        return ask
+            return self.wrapped[name](question)
 
     def complete(self, scores: Tensor, asked: Tensor, when: str) -> Tensor:
         """Replace missing scores (NaN) by the worst one of their reward, if the policy says so.
@@ -127,13 +104,13 @@ class RewardOracle:
         """Check that gradients flow from rewards to pixels.
 
         Raises:
-            TypeError: Some rewards have no gradient. The message names them.
+            NoGradientError: Some rewards have no gradient. The message names them.
         """
         blocked = [name for name in names if not self.rewards[name].is_differentiable]
         if blocked:
-            raise TypeError(
+            raise NoGradientError(
                 f"{method} needs gradients from rewards to pixels, which {', '.join(map(repr, blocked))} can't give: "
-                "leave them out, or take a sampler that only queries rewards, such as SRSoup"
+                "leave them out, or take a method that only queries rewards"
             )
 
     def differentiable_score(self, name: str, question: Question) -> Tensor:

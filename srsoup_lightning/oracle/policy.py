@@ -18,6 +18,10 @@ class RewardError(RuntimeError):
     """A reward raised an error, took too long, or returned anything but one finite number for each image."""
 
 
+class NoGradientError(TypeError):
+    """A method needs the gradient of a reward that has none."""
+
+
 @dataclass(frozen=True)
 class OraclePolicy:
     """Policy for asking rewards.

@@ -6,10 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from itertools import chain
 from typing import Any, TypeVar
 
-from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.runs.files import require_text
 
 Group = TypeVar("Group")
@@ -138,16 +137,7 @@ def grouped(images: Iterable[ImageRow], key: Callable[[ImageRow], Group]) -> dic
 
 def total(costs: Iterable[CostRow]) -> Ledger:
     """Sum the costs of soups. The device is that of the first soup."""
-    ledgers = [cost.ledger for cost in costs]
-    summed = Ledger(device=ledgers[0].device) if ledgers else Ledger()
-    for name, kind in LEDGER.items():
-        values = [getattr(ledger, name) for ledger in ledgers]
-        if kind is dict:
-            keys = dict.fromkeys(chain.from_iterable(values))
-            setattr(summed, name, {key: sum(counts.get(key, 0) for counts in values) for key in keys})
-        elif kind is not str:
-            setattr(summed, name, sum(values))
-    return summed
+    return added([cost.ledger for cost in costs])
 
 
 def _checked(row: Mapping[str, Any], where: str, kinds: Mapping[str, type], needed: Iterable[str]) -> dict[str, Any]:

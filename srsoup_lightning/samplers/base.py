@@ -12,6 +12,7 @@ from torch import Tensor
 from rewards.checks import require_choice
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import Process
+from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.result import OnStep, Soup, shifted
@@ -30,10 +31,22 @@ class Sampler(Process, abc.ABC):
     needs_noise: ClassVar[bool] = False
     """Whether the method steers by the noise of a step, or needs it to tell copies of a latent apart."""
 
+    needs_gradient: ClassVar[bool] = False
+    """Whether the method needs gradients of the rewards."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.needs_noise and self.eta == 0:
             raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
+
+    def require_gradients(self, oracle: RewardOracle) -> None:
+        """Check that the rewards have the gradients that the method needs.
+
+        Raises:
+            NoGradientError: A reward has none. The message names it.
+        """
+        if self.needs_gradient:
+            oracle.require_gradients(type(self).__name__, list(oracle.rewards))
 
     @abc.abstractmethod
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
@@ -54,8 +67,9 @@ class Sampler(Process, abc.ABC):
         Raises:
             RewardError: A reward failed.
             LimitError: The soup is abandoned, because the next operation would exceed a limit.
-            TypeError: The method needs gradients that a reward does not have.
+            NoGradientError: The method needs gradients that a reward does not have.
         """
+        self.require_gradients(problem.oracle)
         noise = NoiseSource(prompt, seed, problem.shape, problem.device)
         with problem.meter.timed():
             latents = self.sample(problem, preferences, noise, on_step)
@@ -105,9 +119,6 @@ class OnePreference(Sampler, abc.ABC):
 
     scalarisation: Scalarisation = "linear"
 
-    needs_gradient: ClassVar[bool] = False
-    """Whether the method needs gradients of the rewards."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("scalarisation", self.scalarisation, Scalarisation)
@@ -130,8 +141,6 @@ class OnePreference(Sampler, abc.ABC):
 
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
         """See :meth:`Sampler.sample`."""
-        if self.needs_gradient:
-            problem.oracle.require_gradients(type(self).__name__, list(problem.rewards))
         steps, count = problem.kernel.steps, len(preferences)
         first = self.prefix_steps(steps)
         total = first + count * (steps - first)

@@ -1,4 +1,4 @@
-"""LoRAs from folders, files and the hub, merged into the networks of a pipeline."""
+"""LoRAs from folders, files and the hub, merged into the networks of a pipeline, or trained further."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewards.checks import first_line
+from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.components import is_hub_id
+from srsoup_lightning.diffusion.lora import train_lora
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -33,13 +36,7 @@ def add_loras(pipeline: DiffusionPipeline, loras: Mapping[str, float]) -> None:
         raise ValueError(f"loras are given, and a {type(pipeline).__name__} takes none")
     names = {source: f"lora_{number}" for number, source in enumerate(loras)}
     for source, name in names.items():
-        try:
-            _load_lora(pipeline, source, name)
-        except (OSError, IndexError) as error:  # IndexError: diffusers takes the first of no files
-            raise FileNotFoundError(f"no LoRA {source!r}: give a folder, file or hub id with safetensors") from error
-        except Exception as error:  # of many types, which depend on the format and the difference
-            kind = type(pipeline).__name__
-            raise ValueError(f"LoRA {source!r} can't be loaded into a {kind}: {first_line(error)}") from error
+        _read_lora(pipeline, source, name)
     loaded = {name for adapters in pipeline.get_list_adapters().values() for name in adapters}
     unused = [source for source, name in names.items() if name not in loaded]
     if unused:
@@ -47,6 +44,41 @@ def add_loras(pipeline: DiffusionPipeline, loras: Mapping[str, float]) -> None:
     pipeline.set_adapters(list(names.values()), list(loras.values()))
     pipeline.fuse_lora(components=[name for name in pipeline._lora_loadable_modules if getattr(pipeline, name, None)])
     pipeline.unload_lora_weights()
+
+
+def start_from_lora(backbone: Backbone, source: str, name: str = "default") -> None:
+    """Add a LoRA that exists to the denoising network, and make its weights the only ones that require gradients.
+
+    Args:
+        backbone: Model.
+        source: Folder, file or hub id of the LoRA; safetensors only.
+        name: Name of the LoRA.
+
+    Raises:
+        FileNotFoundError: There is no such LoRA.
+        TypeError: The backbone is over no pipeline.
+        ValueError: The LoRA is of another model, adapts another network too, or has weights that are not finite.
+    """
+    if not isinstance(backbone, PipelineBackbone):
+        raise TypeError(f"a {type(backbone).__name__} has no pipeline that could read {source!r}: start from no LoRA")
+    _read_lora(backbone.pipeline, source, name)
+    adapted = [network for network, names in backbone.pipeline.get_list_adapters().items() if name in names]
+    if adapted != [backbone.network_name]:
+        raise ValueError(
+            f"LoRA {source!r} adapts {' and '.join(adapted) or 'nothing'}, and the {backbone.network_name} alone is "
+            "trained: start from a LoRA of that network"
+        )
+    train_lora(backbone.network, source)
+
+
+def _read_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
+    try:
+        _load_lora(pipeline, source, name)
+    except (OSError, IndexError) as error:  # IndexError: diffusers takes the first of no files
+        raise FileNotFoundError(f"no LoRA {source!r}: give a folder, file or hub id with safetensors") from error
+    except Exception as error:  # of many types, which depend on the format and the difference
+        kind = type(pipeline).__name__
+        raise ValueError(f"LoRA {source!r} can't be loaded into a {kind}: {first_line(error)}") from error
 
 
 def _load_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:

@@ -1,0 +1,199 @@
+"""Hooks of Lightning's fit: each epoch is a round of the objective, and its batches are the losses of the round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from time import perf_counter
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
+
+from srsoup_lightning.costs.meter import Meter
+from srsoup_lightning.diffusion.backbone import Backbone
+from srsoup_lightning.finetune.finetuning import Finetuning, Processes
+from srsoup_lightning.finetune.policy import Policy
+from srsoup_lightning.finetune.training import Training
+from srsoup_lightning.preferences import Preferences
+from srsoup_lightning.problem import Problem
+
+
+class FinetuningHooks(L.LightningModule):
+    """Part of a module that tunes a LoRA in ``trainer.fit``.
+
+    Attributes:
+        finetuning: Rounds of the objective, once the Trainer has set up a fit.
+    """
+
+    finetuning: Finetuning | None = None
+
+    def begin_finetuning(
+        self,
+        training: Training,
+        backbone: Backbone,
+        problem_of: Callable[[str, Meter], Problem],
+        preferences: Preferences,
+    ) -> None:
+        """Make the rounds of an objective, for a backbone with a trained LoRA.
+
+        Args:
+            training: Options.
+            backbone: Model.
+            problem_of: Returns the denoising process of a prompt.
+            preferences: One preference.
+
+        Raises:
+            ValueError: The Trainer's options do not fit, or see :class:`Finetuning`.
+        """
+        weights, processes = preferences.weights[0], _processes(self.trainer)
+        self.finetuning = Finetuning(training, Policy(backbone), problem_of, weights, processes)
+        if training.updates is not None:
+            if self.trainer.accumulate_grad_batches != 1:
+                raise ValueError(
+                    f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches} and training.updates "
+                    f"is {training.updates}: give updates: null, or leave the other out"
+                )
+            self.trainer.accumulate_grad_batches = -(-self.finetuning.batches // training.updates)
+
+    def round_loader(self) -> DataLoader[int]:
+        """Return the loader of a round's batches, which are numbers that :class:`Finetuning` knows."""
+        order = RoundOrder(self._tuned())
+        return DataLoader(order.dataset, batch_size=1, collate_fn=_only, sampler=order)
+
+    def on_train_epoch_start(self) -> None:
+        """Collect the round's samples, in the precision of the Trainer."""
+        prompts = getattr(getattr(self.trainer, "datamodule", None), "prompts", None)
+        if prompts is None:
+            raise ValueError("a fit takes its prompts from a PromptDataModule: give one as trainer.fit(datamodule=...)")
+        with self.trainer.precision_plugin.forward_context():
+            logs = self._tuned().collect(prompts, self._tuned().rounds)
+        self._log(logs)
+
+    def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
+        """Start the clock of the training's costs."""
+        self._started = perf_counter()
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        """Return the loss of a part of a group at one denoising step."""
+        loss = self._tuned().loss(batch)
+        self._log({"loss": loss.value.detach(), **loss.logs})
+        return loss.value
+
+    def on_train_batch_end(self, outputs: object, batch: int, batch_idx: int) -> None:
+        """Stop the clock."""
+        self._tuned().meter.ledger.seconds += perf_counter() - self._started
+
+    def on_train_epoch_end(self) -> None:
+        """End the round."""
+        finetuning = self._tuned()
+        finetuning.end_round()
+        costs = finetuning.costs
+        spent = {
+            "queries": costs.total_queries,
+            "nfe": costs.nfe,
+            "gradients": costs.gradients,
+            "seconds": costs.seconds,
+        }
+        self.log_dict({f"costs/{name}": float(value) for name, value in spent.items()})
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimizer of the trained weights, and the schedule of its learning rate."""
+        training = self._tuned().training
+        optimizer = training.optimizer_of([weight for weight in self.parameters() if weight.requires_grad])
+        if training.scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": training.scheduler(optimizer), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out all frozen weights, which the pipeline has, and add the state of the objective."""
+        trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
+        for key in {"state_dict", "current_model_state"} & checkpoint.keys():  # the latter is of averaged weights
+            checkpoint[key] = {name: value for name, value in checkpoint[key].items() if name in trained}
+        if self.finetuning is not None:
+            checkpoint["finetuning"] = self.finetuning.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state of the objective."""
+        if self.finetuning is not None and "finetuning" in checkpoint:
+            self.finetuning.load_state_dict(checkpoint["finetuning"])
+
+    def _tuned(self) -> Finetuning:
+        if self.finetuning is None:
+            raise RuntimeError("the Trainer sets a fit up before it asks for its parts: call trainer.fit")
+        return self.finetuning
+
+    def _log(self, values: Mapping[str, float | Tensor]) -> None:
+        """Log means over a round."""
+        named = {f"train/{name}": value for name, value in values.items()}
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+
+
+class RoundOrder(DistributedSampler[int]):
+    """Order of a round's batches. Lightning leaves a DistributedSampler as it is.
+
+    Args:
+        finetuning: Rounds of the objective.
+    """
+
+    def __init__(self, finetuning: Finetuning) -> None:
+        super().__init__(range(finetuning.batches), num_replicas=1, rank=0)  # type: ignore[arg-type]
+        self.finetuning = finetuning
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.finetuning.order(self.finetuning.rounds))
+
+
+def is_fitting(module: L.LightningModule) -> bool:
+    """Return whether the module's Trainer is in a fit."""
+    return module._trainer is not None and module.trainer.state.fn == TrainerFn.FITTING
+
+
+def require_single(training: Training | None, preferences: Preferences, fits: bool) -> list[str]:
+    """Check that a fit has an objective and one preference, and that no other stage has an objective.
+
+    Returns:
+        Names of the rewards that the model is tuned for.
+
+    Raises:
+        ValueError: It hasn't.
+    """
+    if not fits:
+        if training is not None:
+            raise ValueError(
+                f"training has the objective {type(training.objective).__name__}, and predict trains nothing: run "
+                "srsoup fit (trainer.fit), or leave model.training out"
+            )
+        return []
+    if training is None:
+        raise ValueError(
+            "a fit needs an objective: give model.training, as in the config animals_ddpo, or run srsoup predict"
+        )
+    if len(preferences) != 1:
+        raise ValueError(
+            f"{len(preferences)} preferences are given, and a fit tunes one adapter for one of them: give a single one"
+        )
+    weights = zip(preferences.rewards, preferences.weights[0].tolist(), strict=True)
+    return [name for name, weight in weights if weight > 0]
+
+
+def _processes(trainer: L.Trainer) -> Processes:
+    def gather(value: Any) -> list[Any]:  # noqa: ANN401 - any object that can be sent
+        if trainer.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    return Processes(trainer.global_rank, trainer.world_size, gather)
+
+
+def _only(batch: list[int]) -> int:
+    (number,) = batch
+    return number

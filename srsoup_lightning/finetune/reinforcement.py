@@ -1,0 +1,95 @@
+"""Base of the objectives that compare rewards of samples: advantages, and the state that they need."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rewards.checks import require_choice
+from srsoup_lightning.finetune.advantages import Spread, decoupled, group_relative, tracked
+from srsoup_lightning.finetune.base import Memory, Objective, Rollout, Scores
+from srsoup_lightning.search.scalarise import Units, Value
+
+Advantage = Literal["group", "tracker", "gdpo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reinforcement(Objective, abc.ABC):
+    """Objective that gives each sample an advantage: its reward, compared with those of other samples of its prompt.
+
+    Several rewards are added in units of their standard deviations in the first round. These units stay.
+
+    Args:
+        advantage: "group" compares with the group, as in GRPO. "tracker" compares with the latest samples of the
+            prompt, as in DDPO. "gdpo" compares each reward on its own, before the rewards are added.
+        spread: "group" divides by the standard deviation of the group, and "round" by that of all groups. It matters
+            for the advantage "group" alone.
+        advantage_clip: Largest magnitude of an advantage, above 0.
+        tracker_size: Number of values of a prompt that the tracker keeps.
+        tracker_least: Number of values of a prompt from which on the tracker uses them.
+
+    Raises:
+        ValueError: An argument is outside its range, or a group has one member.
+    """
+
+    advantage: Advantage = "group"
+    spread: Spread = "round"
+    advantage_clip: float = 5.0
+    tracker_size: int = 32
+    tracker_least: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("advantage", self.advantage, Advantage)
+        require_choice("spread", self.spread, Spread)
+        if self.group_size < 2:
+            raise ValueError(
+                f"group_size is {self.group_size}: advantages compare the samples of a prompt, give at least 2"
+            )
+        if not self.advantage_clip > 0:
+            raise ValueError(f"advantage_clip is {self.advantage_clip}: give a number above 0")
+
+    def prepare(self, own: Sequence[Rollout], everyone: Sequence[Scores], memory: Memory) -> dict[str, float]:
+        """See :meth:`Objective.prepare`."""
+        weights = own[0].value.weights.cpu()
+        rewards = [group.rewards for group in everyone]
+        values = [value_in_first_units(weights, torch.cat(rewards), memory, own[0].value)(group) for group in rewards]
+        if self.advantage == "gdpo":
+            advantages = decoupled(rewards, weights)
+        elif self.advantage == "tracker":
+            prompts = [group.prompt for group in everyone]
+            buffers = memory.setdefault("tracker", {})
+            advantages = tracked(prompts, values, buffers, size=self.tracker_size, least=self.tracker_least)
+        else:
+            advantages = group_relative(values, self.spread)
+        clipped = [each.clamp(-self.advantage_clip, self.advantage_clip) for each in advantages]
+        for rollout in own:
+            rollout.advantages = clipped[rollout.index]
+        constant = [float(group.std(correction=0) == 0) for group in values]
+        return {
+            "value": float(torch.cat(values).mean()),
+            "advantage/spread": float(torch.cat(clipped).std(correction=0)),
+            "advantage/constant_groups": sum(constant) / len(constant),
+        }
+
+
+def value_in_first_units(weights: Tensor, rewards: Tensor, memory: Memory, value: Value) -> Value:
+    """Return the value of rewards in units of the first round in which they varied. The memory keeps the units.
+
+    Args:
+        weights: Weights (M,) of the preference.
+        rewards: Rewards (K, M) of this round.
+        memory: State of the objective.
+        value: Value of rewards to the preference.
+    """
+    found, infinite = Units.of(rewards), [torch.inf] * len(weights)
+    kept = memory.setdefault("units", {"zero": [0.0] * len(weights), "unit": infinite})
+    for column, unit in enumerate(kept["unit"]):
+        if unit == torch.inf:  # a reward that was constant up to now
+            kept["zero"][column], kept["unit"][column] = float(found.zero[column]), float(found.unit[column])
+    return Value(weights, value.kind, Units(torch.tensor(kept["zero"]), torch.tensor(kept["unit"])))
