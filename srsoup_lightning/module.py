@@ -14,6 +14,7 @@ from torch import nn
 
 from rewards import Reward
 from rewards.checks import require_no_url
+from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
@@ -23,6 +24,7 @@ from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.diffusion.process import BatchSize, Process, fastest_batch
 from srsoup_lightning.finetune.hooks import FinetuningHooks, is_fitting, require_single
+from srsoup_lightning.finetune.rehearsal import rehearse_round
 from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.preferences import Preferences
@@ -91,6 +93,7 @@ class SRSoupModule(FinetuningHooks):
         self.account, self.soup_limits = self.oracle.account, soup_limits
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self.tuning = training
+        self._round: tuple[Ledger, dict[str, float]] | None = None  # expected costs
         self.forecast = Forecast(sampler, preferences)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
         self.on_max_batch: Callable[[int], None] | None = None
@@ -143,7 +146,8 @@ class SRSoupModule(FinetuningHooks):
                 backbone.add_adapter(lora.config(), seed=lora.seed)
             else:
                 start_from_lora(backbone, lora.start)
-            self.begin_finetuning(self.tuning, backbone, partial(self.problem, process=process), self.preferences)
+            problem_of = partial(self.problem, process=process)
+            self.begin_finetuning(self.tuning, backbone, problem_of, self.preferences, self._limited_round)
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.
@@ -223,6 +227,14 @@ class SRSoupModule(FinetuningHooks):
             return nullcontext()
         expected, images = self.forecast.expected(problem.denoiser)
         return problem.meter.limited(self.soup_limits, self.account, expected, images)
+
+    def _limited_round(self, meter: Meter) -> AbstractContextManager[None]:
+        """Keep a round of a fit within the limits of the run, if there are any."""
+        if not self.limited or self.tuning is None:
+            return nullcontext()
+        if self._round is None:
+            self._round = rehearse_round(self.tuning, self.preferences, model=self.problem("").denoiser)
+        return meter.limited(Limits(), self.account, *self._round)
 
     def _on_step(self, moment: Moment) -> None:
         self._require_going()

@@ -9,7 +9,7 @@ from itertools import chain
 
 @dataclass
 class Ledger:
-    """Costs of a soup, or of a training, as a plain record. A :class:`~srsoup_lightning.costs.meter.Meter` counts in it.
+    """Costs of a soup, or of a training: a plain record that a :class:`~srsoup_lightning.costs.meter.Meter` counts in.
 
     Attributes:
         queries: Reward name to the number of images that it was asked about. The scoring of final images is not

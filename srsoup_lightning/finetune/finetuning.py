@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,6 +50,7 @@ class Finetuning:
         problem_of: Returns the denoising process of a prompt, whose costs a meter counts.
         weights: Weights (M,) of the preference.
         processes: Processes that share the groups.
+        limited: Returns a context that keeps a round's costs within the limits.
 
     Attributes:
         rounds: Number of rounds that are done.
@@ -66,9 +68,10 @@ class Finetuning:
         problem_of: Callable[[str, Meter], Problem],
         weights: Tensor,
         processes: Processes = ALONE,
+        limited: Callable[[Meter], AbstractContextManager[None]] = lambda meter: nullcontext(),
     ) -> None:
         self.training, self.policy, self.problem_of, self.processes = training, policy, problem_of, processes
-        self.value = Value(weights)
+        self.value, self.limited, self._limits = Value(weights), limited, ExitStack()
         self.rounds, self.memory, self.rollouts = 0, Memory(), list[Rollout]()
         if self.objective.groups % processes.world_size:
             raise ValueError(
@@ -100,9 +103,9 @@ class Finetuning:
         """Indices of the groups of this process."""
         return range(self.processes.rank, self.objective.groups, self.processes.world_size)
 
-    def order(self, round_: int) -> list[int]:
-        """Return the order of a round's batches: group by group, and the batches of a group shuffled."""
-        source = NoiseSource("order of batches", self._seed(round_, self.processes.rank), ())
+    def order(self) -> list[int]:
+        """Return the order of the round's batches: group by group, and the batches of a group shuffled."""
+        source = NoiseSource("order of batches", self._seed(self.rounds, self.processes.rank), ())
         each = self._batches_of_group
         return [
             group * each + int(batch)
@@ -110,14 +113,13 @@ class Finetuning:
             for batch in source.uniform(each, "group", group).argsort()
         ]
 
-    def collect(self, prompts: Sequence[str], round_: int) -> dict[str, float]:
+    def collect(self, prompts: Sequence[str]) -> dict[str, float]:
         """Sample the groups of a round and ask the rewards about them.
 
         The rewards of a group on the CPU are asked while the network samples the next one.
 
         Args:
             prompts: Prompts of the training.
-            round_: Number of the round, from 0.
 
         Returns:
             Quantities to log, by name.
@@ -128,7 +130,7 @@ class Finetuning:
         """
         self.meter = Meter(Ledger.of(self.costs.queries, self.costs.device))
         with self.meter.timed():
-            self._sample_groups(prompts, round_)
+            self._sample_groups(prompts)
             if not self.objective.asks_ahead:
                 return {}
             scores = [Scores(rollout.noise.prompt, rollout.rewards) for rollout in self.rollouts]
@@ -152,6 +154,7 @@ class Finetuning:
         """Add up the costs of the round, and let the objective update its state."""
         self.rounds += 1
         self.objective.end_round(self.policy, self.memory, self.rounds)
+        self._limits.close()
         self.costs = added([self.costs, *self.processes.gather(self.meter.ledger)])
         self.rollouts = []
 
@@ -164,10 +167,11 @@ class Finetuning:
         self.rounds, self.memory = state["rounds"], state["memory"]
         self.costs = Ledger(**state["costs"])
 
-    def _sample_groups(self, prompts: Sequence[str], round_: int) -> None:
+    def _sample_groups(self, prompts: Sequence[str]) -> None:
         reached = None
         try:
-            self.rollouts = [self._rollout(prompts, round_, index) for index in self._own]
+            self._limits.enter_context(self.limited(self.meter))
+            self.rollouts = [self._rollout(prompts, index) for index in self._own]
             _finish_in_turn(self._sample(rollout) for rollout in self.rollouts)
         except LimitError as error:
             reached = str(error)
@@ -175,17 +179,17 @@ class Finetuning:
             if message is not None:
                 raise LimitError(message)
 
-    def _rollout(self, prompts: Sequence[str], round_: int, index: int) -> Rollout:
-        prompt = prompts[self._draw(len(prompts), round_, index)]
+    def _rollout(self, prompts: Sequence[str], index: int) -> Rollout:
+        prompt = prompts[self._draw(len(prompts), index)]
         problem = self.problem_of(prompt, self.meter)
-        noise = NoiseSource(prompt, self._seed(round_, index), problem.shape, problem.device)
+        noise = NoiseSource(prompt, self._seed(self.rounds, index), problem.shape, problem.device)
         weights = self.value.weights.to(problem.device)
         value = replace(self.value, weights=weights)
-        return Rollout(problem, noise, self.objective.group_size, index, round_, value)
+        return Rollout(problem, noise, self.objective.group_size, index, self.rounds, value)
 
-    def _draw(self, prompts: int, round_: int, index: int) -> int:
+    def _draw(self, prompts: int, index: int) -> int:
         """Return the index of a group's prompt. All prompts are drawn once, in random order, before any comes again."""
-        done, place = divmod(round_ * self.objective.groups + index, prompts)
+        done, place = divmod(self.rounds * self.objective.groups + index, prompts)
         source = NoiseSource("order of prompts", self.training.seed, ())
         return int(source.uniform(prompts, "turn", done).argsort()[place])
 

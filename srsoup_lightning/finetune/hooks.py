@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any
 
@@ -37,6 +38,7 @@ class FinetuningHooks(L.LightningModule):
         backbone: Backbone,
         problem_of: Callable[[str, Meter], Problem],
         preferences: Preferences,
+        limited: Callable[[Meter], AbstractContextManager[None]],
     ) -> None:
         """Make the rounds of an objective, for a backbone with a trained LoRA.
 
@@ -45,12 +47,13 @@ class FinetuningHooks(L.LightningModule):
             backbone: Model.
             problem_of: Returns the denoising process of a prompt.
             preferences: One preference.
+            limited: Returns a context that keeps a round's costs within the limits.
 
         Raises:
             ValueError: The Trainer's options do not fit, or see :class:`Finetuning`.
         """
         weights, processes = preferences.weights[0], _processes(self.trainer)
-        self.finetuning = Finetuning(training, Policy(backbone), problem_of, weights, processes)
+        self.finetuning = Finetuning(training, Policy(backbone), problem_of, weights, processes, limited)
         if training.updates is not None:
             if self.trainer.accumulate_grad_batches != 1:
                 raise ValueError(
@@ -70,7 +73,7 @@ class FinetuningHooks(L.LightningModule):
         if prompts is None:
             raise ValueError("a fit takes its prompts from a PromptDataModule: give one as trainer.fit(datamodule=...)")
         with self.trainer.precision_plugin.forward_context():
-            logs = self._tuned().collect(prompts, self._tuned().rounds)
+            logs = self._tuned().collect(prompts)
         self._log(logs)
 
     def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
@@ -147,7 +150,7 @@ class RoundOrder(DistributedSampler[int]):
         self.finetuning = finetuning
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.finetuning.order(self.finetuning.rounds))
+        return iter(self.finetuning.order())
 
 
 def is_fitting(module: L.LightningModule) -> bool:

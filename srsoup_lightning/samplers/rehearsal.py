@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import cos, pi
@@ -52,15 +52,13 @@ def rehearse(
             guided prediction, which is one more than distilled models take.
         seed: Seed of the stand-in's rewards.
     """
-    generator = torch.Generator().manual_seed(seed)
-    directions = torch.randn(len(preferences.rewards), *SHAPE, generator=generator)
-    rewards = {name: _Projection(direction) for name, direction in zip(preferences.rewards, directions, strict=True)}
     if model is None:
         kernel = cosine_schedule(sampler.num_inference_steps, sampler.eta)
         denoiser = stand_in(kernel, 2 if sampler.guidance_scale > 1 else 1)
     else:
         denoiser = stand_in(model.kernel, model.evaluations)
-    oracle = RewardOracle(rewards, limits={budget_of(name): math.inf for name in rewards})
+    limits = {budget_of(name): math.inf for name in preferences.rewards}
+    oracle = RewardOracle(projections(preferences.rewards, seed), limits=limits)
     soup = sampler.run(Problem(denoiser, oracle, BatchSize.of(sampler.max_batch)), preferences, "plan", seed)
     return soup.ledger, oracle.account.spent()
 
@@ -94,6 +92,12 @@ def cosine_schedule(steps: int, eta: float) -> DDIM:
     """Return a cosine schedule (Nichol & Dhariwal 2021) whose cleanest level keeps some noise."""
     angles = [0.02 + 0.96 * (steps - level) / steps for level in range(steps + 1)]
     return DDIM(tuple(cos(angle * pi / 2) ** 2 for angle in angles), eta)
+
+
+def projections(names: Sequence[str], seed: int = 0) -> dict[str, _Projection]:
+    """Return rewards of the stand-in: projections of its images on random directions."""
+    directions = torch.randn(len(names), *SHAPE, generator=torch.Generator().manual_seed(seed))
+    return {name: _Projection(direction) for name, direction in zip(names, directions, strict=True)}
 
 
 class _Projection:
