@@ -16,6 +16,7 @@ from srsoup_lightning.finetune.base import Loss, Rollout
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.reinforcement import Reinforcement
 from srsoup_lightning.finetune.steps import AllSteps, Steps
+from srsoup_lightning.finetune.trajectory import trajectory
 from srsoup_lightning.problem import Problem
 
 Trust = Literal["clip", "guard", "dppo"]
@@ -115,22 +116,17 @@ class PolicyGradient(Reinforcement):
 
     def collect(self, rollout: Rollout) -> Tensor:
         """See :meth:`Objective.collect`."""
-        problem, kernel, everyone = rollout.problem, rollout.problem.kernel, slice(None)
-        plain, noisy = kernel.deterministic(), self.steps.noisy(kernel, rollout.noise, rollout.round)
+        kernel = rollout.problem.kernel
+        noisy = self.steps.noisy(kernel, rollout.noise, rollout.round)
         rollout.steps = self.steps.trained(kernel, rollout.noise, rollout.round)
-        x = rollout.normal(everyone, "rollout", "start")
         kept: dict[str, list[Tensor]] = {"state": [], "next": [], "log_prob": [], "mean": []}
-        for step in range(kernel.steps):
-            transition = (kernel if step in noisy else plain).transition(step, x, problem.denoise(x, step))
-            state, x = x, transition.mean
-            if transition.sigma:
-                x = transition.draw(rollout.normal(everyone, "rollout", "step", step))
-            if step in rollout.steps:
-                parts = (state, x, transition.log_prob(x), transition.mean)
+        for number, state, transition, following in trajectory(rollout, noisy):
+            if number in rollout.steps:
+                parts = (state, following, transition.log_prob(following), transition.mean)
                 for name, tensor in zip(kept, parts, strict=True):
                     kept[name].append(tensor.cpu())
         rollout.tensors = {name: torch.stack(tensors, 1) for name, tensors in kept.items()}
-        return x
+        return following
 
     def loss(self, rollout: Rollout, part: int, index: int, policy: Policy) -> Loss:
         """See :meth:`Objective.loss`; the passes are the trained steps."""
