@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import Process, at_least
-from srsoup_lightning.diffusion.transition import Kernel
+from srsoup_lightning.diffusion.transition import Kernel, Transition
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.search.scalarise import Value
@@ -45,6 +46,22 @@ class Scores(NamedTuple):
     rewards: Tensor
 
 
+class Step(NamedTuple):
+    """One denoising step of all S members of a group.
+
+    Attributes:
+        number: Number of the step, from 0.
+        state: Latents (S, C, H, W) before the step.
+        transition: Gaussian of the latents after the step.
+        following: Latents (S, C, H, W) after the step.
+    """
+
+    number: int
+    state: Tensor
+    transition: Transition
+    following: Tensor
+
+
 @dataclass
 class Rollout:
     """Samples of one prompt: a group of S members.
@@ -60,6 +77,8 @@ class Rollout:
         tensors: Tensors (S, ...) by name, on the CPU.
         rewards: Rewards (S, M) of the samples, on the CPU. Empty if the objective does not ask before the loss.
         advantages: Advantages (S,) of the samples, on the CPU. Empty before :meth:`Objective.prepare`.
+        memory: State of the objective, to be read only.
+        problem_of: Returns the denoising process of another prompt.
     """
 
     problem: Problem
@@ -72,6 +91,8 @@ class Rollout:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     rewards: Tensor = field(default_factory=lambda: torch.empty(0))
     advantages: Tensor = field(default_factory=lambda: torch.empty(0))
+    memory: Memory = field(default_factory=Memory)
+    problem_of: Callable[[str], Problem] | None = None
 
     def take(self, name: str, rows: slice, index: int) -> Tensor:
         """Return some rows of a tensor (S, K, ...) at one index of its second axis, on the problem's device."""
@@ -83,6 +104,29 @@ class Rollout:
         It does not depend on the rows that are asked for together.
         """
         return self.noise.normal(self.members, *purpose)[rows]
+
+    def trajectory(self, noisy: Collection[int] | None = None) -> Iterator[Step]:
+        """Sample the group by the model, step by step, from noise to clean latents.
+
+        Args:
+            noisy: Steps that draw noise. None is all steps that the schedule lets.
+        """
+        problem, kernel, everyone = self.problem, self.problem.kernel, slice(None)
+        plain = kernel.deterministic()
+        x = self.normal(everyone, "rollout", "start")
+        for number in range(kernel.steps):
+            chosen = kernel if noisy is None or number in noisy else plain
+            transition = chosen.transition(number, x, problem.denoise(x, number))
+            state, x = x, transition.mean
+            if transition.sigma:
+                x = transition.draw(self.normal(everyone, "rollout", "step", number))
+            yield Step(number, state, transition, x)
+
+    def sample(self) -> Tensor:
+        """Return samples (S, C, H, W) of the model, clean latents, by the steps of the problem's kernel."""
+        for step in self.trajectory():  # noqa: B007 - the last one is used
+            pass
+        return step.following
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +153,37 @@ class Objective(Process, abc.ABC):
     """Whether the objective needs gradients of the rewards."""
 
     asks_ahead: ClassVar[bool] = True
-    """Whether the rewards of the samples are asked before the first loss of a round."""
+    """Whether rewards of samples may be asked before the first loss of a round. If not, nothing is prepared."""
+
+    @property
+    def items(self) -> int:
+        """Number of items of a group, whose losses are averaged: its members, or comparisons of them."""
+        return self.group_size
+
+    @property
+    def latents_of_item(self) -> int:
+        """Number of latents in the graph of an item."""
+        return 1
 
     @property
     def parts(self) -> int:
-        """Number of parts of a group, each with at most `train_batch` members."""
-        return -(-self.group_size // self.train_batch)
+        """Number of parts of a group, each with at most `train_batch` latents in its graph."""
+        return -(-self.items // (self.train_batch // self.latents_of_item))
 
     def rows(self, part: int) -> slice:
-        """Members of a part of a group. Parts differ by one member at most."""
-        bounds = [round(number * self.group_size / self.parts) for number in (part, part + 1)]
+        """Items of a part of a group. Parts differ by one item at most."""
+        bounds = [round(number * self.items / self.parts) for number in (part, part + 1)]
         return slice(*bounds)
+
+    def prompts(self, given: Sequence[str], rewards: Sequence[str], value: Value) -> Sequence[str]:
+        """Return the prompts that the groups are drawn from; `given`, unless an objective has prompts of its own.
+
+        Args:
+            given: Prompts of the data module.
+            rewards: Names of the rewards.
+            value: Value of rewards to the preference that the model is tuned for.
+        """
+        return given
 
     def check(self, problem: Problem) -> None:
         """Check that the model and the objective fit together, before anything is sampled.
@@ -131,6 +195,15 @@ class Objective(Process, abc.ABC):
     @abc.abstractmethod
     def passes(self, kernel: Kernel) -> int:
         """Return the number of losses on each part of a group, such as the number of trained steps."""
+
+    def sampling(self, policy: Policy, memory: Memory) -> AbstractContextManager[None]:
+        """Context in which the groups of a round are sampled. Other weights than the trained ones may act there.
+
+        Args:
+            policy: Model that is tuned.
+            memory: State of the objective.
+        """
+        return nullcontext()
 
     @abc.abstractmethod
     def collect(self, rollout: Rollout) -> Tensor | None:

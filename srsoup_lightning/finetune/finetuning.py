@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -50,7 +50,7 @@ class Finetuning:
         problem_of: Returns the denoising process of a prompt, whose costs a meter counts.
         weights: Weights (M,) of the preference.
         processes: Processes that share the groups.
-        limited: Returns a context that keeps a round's costs within the limits.
+        limited: Returns a context that keeps a round's costs within the limits. None sets no limits.
 
     Attributes:
         rounds: Number of rounds that are done.
@@ -68,7 +68,7 @@ class Finetuning:
         problem_of: Callable[[str, Meter], Problem],
         weights: Tensor,
         processes: Processes = ALONE,
-        limited: Callable[[Meter], AbstractContextManager[None]] = lambda meter: nullcontext(),
+        limited: Callable[[Meter], AbstractContextManager[None]] | None = None,
     ) -> None:
         self.training, self.policy, self.problem_of, self.processes = training, policy, problem_of, processes
         self.value, self.limited, self._limits = Value(weights), limited, ExitStack()
@@ -136,6 +136,8 @@ class Finetuning:
             scores = [Scores(rollout.noise.prompt, rollout.rewards) for rollout in self.rollouts]
             everyone = _interleaved(self.processes.gather(scores))
             logs = self.objective.prepare(self.rollouts, everyone, self.memory)
+        if not any(len(group.rewards) for group in everyone):
+            return logs
         means = torch.cat([group.rewards for group in everyone]).mean(0)
         asked = zip(self.costs.queries, means.tolist(), self.value.weights.tolist(), strict=True)
         return {f"reward/{name}": mean for name, mean, weight in asked if weight > 0} | logs
@@ -147,7 +149,7 @@ class Finetuning:
         rollout = self.rollouts[group]
         loss = self.objective.loss(rollout, part, index, self.policy)
         rows = self.objective.rows(part)
-        share = (rows.stop - rows.start) * self.objective.parts / self.objective.group_size
+        share = (rows.stop - rows.start) * self.objective.parts / self.objective.items
         return loss._replace(value=loss.value * share)
 
     def end_round(self) -> None:
@@ -170,9 +172,12 @@ class Finetuning:
     def _sample_groups(self, prompts: Sequence[str]) -> None:
         reached = None
         try:
-            self._limits.enter_context(self.limited(self.meter))
-            self.rollouts = [self._rollout(prompts, index) for index in self._own]
-            _finish_in_turn(self._sample(rollout) for rollout in self.rollouts)
+            if self.limited is not None:
+                self._limits.enter_context(self.limited(self.meter))
+            drawn_from = self.objective.prompts(prompts, tuple(self.costs.queries), self.value)
+            self.rollouts = [self._rollout(drawn_from, index) for index in self._own]
+            with self.objective.sampling(self.policy, self.memory):
+                _finish_in_turn(self._sample(rollout) for rollout in self.rollouts)
         except LimitError as error:
             reached = str(error)
         for message in self.processes.gather(reached):
@@ -185,7 +190,8 @@ class Finetuning:
         noise = NoiseSource(prompt, self._seed(self.rounds, index), problem.shape, problem.device)
         weights = self.value.weights.to(problem.device)
         value = replace(self.value, weights=weights)
-        return Rollout(problem, noise, self.objective.group_size, index, self.rounds, value)
+        own: dict[str, Any] = {"memory": self.memory, "problem_of": lambda other: self.problem_of(other, self.meter)}
+        return Rollout(problem, noise, self.objective.group_size, index, self.rounds, value, **own)
 
     def _draw(self, prompts: int, index: int) -> int:
         """Return the index of a group's prompt. All prompts are drawn once, in random order, before any comes again."""

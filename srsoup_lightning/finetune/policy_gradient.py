@@ -16,7 +16,6 @@ from srsoup_lightning.finetune.base import Loss, Rollout
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.reinforcement import Reinforcement
 from srsoup_lightning.finetune.steps import AllSteps, Steps
-from srsoup_lightning.finetune.trajectory import trajectory
 from srsoup_lightning.problem import Problem
 
 Trust = Literal["clip", "guard", "dppo"]
@@ -120,7 +119,7 @@ class PolicyGradient(Reinforcement):
         noisy = self.steps.noisy(kernel, rollout.noise, rollout.round)
         rollout.steps = self.steps.trained(kernel, rollout.noise, rollout.round)
         kept: dict[str, list[Tensor]] = {"state": [], "next": [], "log_prob": [], "mean": []}
-        for number, state, transition, following in trajectory(rollout, noisy):
+        for number, state, transition, following in rollout.trajectory(noisy):
             if number in rollout.steps:
                 parts = (state, following, transition.log_prob(following), transition.mean)
                 for name, tensor in zip(kept, parts, strict=True):
