@@ -1,7 +1,31 @@
 """Objectives that fine-tune a LoRA by rewards, on the pipelines, rewards and prompts that samplers work on."""
 
 from srsoup_lightning.finetune.base import Objective
+from srsoup_lightning.finetune.dense import DenseDPO
+from srsoup_lightning.finetune.dpo import DiffusionDPO
+from srsoup_lightning.finetune.draft import DRaFT
+from srsoup_lightning.finetune.matching import Matching
+from srsoup_lightning.finetune.matching_losses import AWM, NFT, Decay
+from srsoup_lightning.finetune.pairs import Pairs, RankedSamples
+from srsoup_lightning.finetune.picture_pairs import PairTable, PicturePairs, RankedRuns
 from srsoup_lightning.finetune.policy_gradient import PolicyGradient
 from srsoup_lightning.finetune.training import LoRA, Training
 
-__all__ = ["LoRA", "Objective", "PolicyGradient", "Training"]
+__all__ = [
+    "AWM",
+    "NFT",
+    "DRaFT",
+    "Decay",
+    "DenseDPO",
+    "DiffusionDPO",
+    "LoRA",
+    "Matching",
+    "Objective",
+    "PairTable",
+    "Pairs",
+    "PicturePairs",
+    "PolicyGradient",
+    "RankedRuns",
+    "RankedSamples",
+    "Training",
+]
