@@ -49,6 +49,7 @@ class Rule:
 PURE = ours(*(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "process")))
 MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs"))
 SAMPLING = (*MATHS, *ours("samplers", "problem", "diffusion.denoiser"))
+TUNING = (*SAMPLING, "peft", *ours("finetune", "diffusion.backbone"))
 RESULTS = Rule(
     never=(*ADAPTERS, "rewards", *ours("samplers", "problem", "oracle", "diffusion", "search")),
     save=(CHECKS, "rewards.eight_bit", *ours("samplers.result")),
@@ -68,6 +69,11 @@ RULES = {
     f"{OURS}.samplers.rehearsal": Rule(only=(*SAMPLING, *ours("oracle"))),
     f"{OURS}.samplers.base": Rule(never=ours("samplers"), save=ours("samplers.result")),
     f"{OURS}.samplers.result": Rule(never=ours("samplers", "problem", "oracle")),
+    f"{OURS}.finetune": Rule(only=TUNING),
+    f"{OURS}.finetune.hooks": Rule(only=(*TUNING, *LIGHTNING)),
+    f"{OURS}.finetune.rehearsal": Rule(only=(*TUNING, *ours("oracle"))),
+    # Pairs of pictures come from run directories and score tables.
+    f"{OURS}.finetune.picture_pairs": Rule(only=(*TUNING, *ours("runs"))),
     f"{OURS}.pareto": Rule(only=("torch", "torchmetrics", "moocore", "numpy", CHECKS, *ours("pareto"))),
     f"{OURS}.module": Rule(
         never=(*ADAPTERS, "rewards", *ours("samplers", "diffusion", "search")),
