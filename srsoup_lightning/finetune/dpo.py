@@ -15,6 +15,7 @@ from srsoup_lightning.diffusion.flow import Flow
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Kernel, Prediction, Shares
 from srsoup_lightning.finetune.base import Loss, Memory, Objective, Rollout, Scores
+from srsoup_lightning.finetune.matching_losses import velocity_distance
 from srsoup_lightning.finetune.pairs import Pairs, RankedSamples
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.problem import Problem
@@ -46,15 +47,12 @@ def squared_error(prediction: Prediction, clean: Tensor, noise: Tensor, shares: 
         clean: Clean latents (B, C, H, W).
         noise: Noise (B, C, H, W).
         shares: Composition of the latents, with noise above 0.
-        target: "noise" compares noise. "velocity" compares ``signal * noise - share * clean`` for a diffusion (Salimans
-            & Ho 2022, arXiv:2202.00512), and ``noise - clean`` for a flow. Either is ``-clean / share`` and a part of
-            the latent alone.
+        target: "noise" compares noise, and "velocity" velocities, see
+            :func:`~srsoup_lightning.finetune.matching_losses.velocity_distance`.
     """
-    if target == "noise":
-        error = prediction.noise.double() - noise.double()
-    else:
-        error = (prediction.x0.double() - clean.double()) / shares.noise
-    return error.square().flatten(1).mean(1)
+    if target == "velocity":
+        return velocity_distance(prediction.x0, clean, shares.noise)
+    return (prediction.noise.double() - noise.double()).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True, kw_only=True)
