@@ -11,17 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.flow import FlowAncestral
-from srsoup_lightning.finetune import DiffusionDPO, PairTable, RankedRuns, RankedSamples
+from srsoup_lightning.finetune import DiffusionDPO, PairTable, RankedRuns, RankedSamples, Training
 from srsoup_lightning.finetune.dpo import margins
 from srsoup_lightning.finetune.finetuning import Finetuning
 from srsoup_lightning.finetune.pairs import matched, number_of_pairs
 from srsoup_lightning.finetune.picture_pairs import PicturePair
+from srsoup_lightning.finetune.rehearsal import rehearse_round
+from srsoup_lightning.problem import Problem
 from srsoup_lightning.search.scalarise import Value
 from tests.diffusion.drawing import backbone_of
 from tests.diffusion.pipelines import make
@@ -222,6 +226,14 @@ def test_a_table_gives_its_pairs_and_prompts_and_asks_no_reward(tmp_path: Path, 
     assert len({float(loss.logs["margin"]) for loss in losses}) == len(losses)
 
 
+def test_the_costs_of_pairs_on_disk_are_rehearsed_with_pictures_of_any_size(tmp_path: Path) -> None:
+    path = table(tmp_path, [row("a cat", 160, 100), row("a dog", 120, 140)], side=9)
+    objective = dpo(pairs=PairTable(str(path)), draws=3)
+    ledger, asked = rehearse_round(Training(objective=objective), Preferences(["a"], [[1.0]]))
+    assert (ledger.nfe, ledger.gradients, ledger.total_queries) == (4 * 2 * 4 * 3, 2 * 2 * 4 * 3, 0)
+    assert not any(asked.values())
+
+
 def test_scored_runs_are_ranked_by_the_value_of_the_fit(tmp_path: Path) -> None:
     scores = {(1.0, 0.0): (3.0, 100.0), (0.5, 0.5): (2.0, 400.0), (0.0, 1.0): (1.0, 300.0)}
     run = make_run(tmp_path / "run", lambda prompt, seed, weights: scores[tuple(weights)], ["a cat"], [0], size=(2, 2))
@@ -316,13 +328,15 @@ def test_options_that_cannot_be_are_refused(options: dict, message: str) -> None
 
 
 def test_more_levels_than_the_scheduler_has_are_refused_before_anything_is_sampled() -> None:
-    from srsoup_lightning.problem import Problem
-
-    denoiser = backbone_of(make("SD")).bind("a cat", num_inference_steps=2, guidance_scale=1.0, eta=1.0)
+    pipeline = make("SD")
+    leading = {"timestep_spacing": "leading", "steps_offset": 1}  # its 1000 times are 1 ... 1000, one too high
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, **leading)
+    denoiser = backbone_of(pipeline).bind("a cat", num_inference_steps=2, guidance_scale=1.0, eta=1.0)
     problem = Problem(denoiser, oracle({}), 4)
     dpo(train_levels=500).check(problem)
-    with pytest.raises(ValueError, match=r"train_levels is 2000, which the model's scheduler refuses \(.*\): give few"):
-        dpo(train_levels=2000).check(problem)
+    for levels in (1000, 2000):
+        with pytest.raises(ValueError, match=rf"train_levels is {levels}, which the model's scheduler refuses \("):
+            dpo(train_levels=levels).check(problem)
     for build, message in [(lambda: RankedSamples("best"), "match is 'best'"), (lambda: RankedRuns(()), "runs is")]:
         with pytest.raises(ValueError, match=message):
             build()
