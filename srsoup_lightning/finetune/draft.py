@@ -16,6 +16,7 @@ from rewards.checks import require_choice
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Kernel, Prediction
 from srsoup_lightning.finetune.base import Loss, Memory, Objective, Rollout, Scores
+from srsoup_lightning.finetune.matching_losses import velocity_distance
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.reinforcement import value_in_first_units
 from srsoup_lightning.search.scalarise import Units, Value
@@ -40,20 +41,6 @@ def chances(truncation: Truncation, steps: int) -> Tensor:
         below = [NormalDist(CENTRE, WIDTH).cdf(cut / steps) for cut in range(1, steps + 1)]
         masses = [after - before for before, after in pairwise(below)]
     return torch.tensor(masses, dtype=torch.float64) / sum(masses)
-
-
-def velocity_gap(prediction: Prediction, other: Prediction, noise: float) -> Tensor:
-    """Return the mean squares (B,) of the difference of two velocities, predicted at the same latents (B, C, H, W).
-
-    ``|x0 - x0'|^2 / (d noise^2)``. It is that of ``signal * epsilon - noise * x0`` for a diffusion, and that of
-    ``epsilon - x0`` for a rectified flow, for either is ``-x0 / noise`` and a part of the latent alone.
-
-    Args:
-        prediction: Prediction of a model.
-        other: Prediction of another model.
-        noise: Share of noise in the latents, above 0.
-    """
-    return ((prediction.x0 - other.x0) / noise).square().flatten(1).mean(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +152,7 @@ class DRaFT(Objective):
                 x = advanced(rollout, rows, x, step, prediction)
                 if reference is not None:
                     own = prediction if step == first else predicted(rollout, state, step)
-                    gaps.append(velocity_gap(own, reference, problem.kernel.shares(step).noise))
+                    gaps.append(velocity_distance(own.x0, reference.x0, problem.kernel.shares(step).noise))
         with graph():
             clean = torch.cat([x, self._again(rollout, rows, x.detach())]) if self.low_variance else x
             rewards = problem.rewards_of(clean, steps, names)
@@ -174,7 +161,7 @@ class DRaFT(Objective):
             logs = {"value": value[: len(x)].mean()}
             logs |= {f"reward/{name}": rewards[: len(x), column].mean() for column, name in enumerate(names)}
             if gaps:
-                logs["kl"] = torch.stack(gaps).mean()
+                logs["kl"] = torch.stack(gaps).mean().float()
                 loss = loss + self.kl * logs["kl"]
         return Loss(loss, {name: log.detach() for name, log in logs.items()})
 
