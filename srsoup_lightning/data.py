@@ -67,10 +67,19 @@ class PromptDataModule(L.LightningDataModule):
         return module.round_loader()
 
     def val_dataloader(self) -> DataLoader[SoupRequest]:
-        """Return this process's share of the validation's soups, one for each batch. It may be empty."""
-        return self._loader(
-            [SoupRequest(prompt, seed) for prompt in self.validation_prompts for seed in self.validation_seeds]
-        )
+        """Return this process's share of the validation's soups, one for each batch.
+
+        Raises:
+            ValueError: There are some, and fewer than processes. Lightning would wait for ever for the one without.
+        """
+        requests = [SoupRequest(prompt, seed) for prompt in self.validation_prompts for seed in self.validation_seeds]
+        processes = 1 if self.trainer is None else self.trainer.world_size
+        if 0 < len(requests) < processes:
+            raise ValueError(
+                f"the validation has {len(requests)} pictures for {processes} processes: give at least as many, by "
+                "validation_seeds for example, or none"
+            )
+        return self._loader(requests)
 
     def _loader(self, requests: list[SoupRequest]) -> DataLoader[SoupRequest]:
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

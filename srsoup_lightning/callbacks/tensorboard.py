@@ -61,7 +61,7 @@ class ParetoLogger(SoupCallback):
 
     def on_run_start(self, trainer: L.Trainer, module: SRSoupModule) -> OnStep | None:
         """Go on where an earlier part of the run ended."""
-        board = _board(trainer)
+        board = first_board(trainer)
         if board is None or not trainer.is_global_zero:
             return None
         self._log = SoupLog(board.experiment, module.preferences, self._run(trainer).costs, self.curves)
@@ -90,7 +90,7 @@ class ParetoLogger(SoupCallback):
 
     def on_run_end(self, trainer: L.Trainer, module: SRSoupModule) -> None:
         """Log the results of the complete run, when all processes have written their soups."""
-        board = _board(trainer)
+        board = first_board(trainer)
         if board is None:
             return
         trainer.strategy.barrier("soups are written")
@@ -111,7 +111,8 @@ class ParetoLogger(SoupCallback):
         return read_run(writer.directory(trainer).root, name)
 
 
-def _board(trainer: L.Trainer) -> TensorBoardLogger | None:
+def first_board(trainer: L.Trainer) -> TensorBoardLogger | None:
+    """Return the first TensorBoardLogger of the Trainer, or None if it has none."""
     return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.runs.files import require_text
 
+Row = TypeVar("Row")
 Group = TypeVar("Group")
 Key = tuple[str, int]  # of a soup: its prompt and its seed
 PROMPT_ROW = {"prompt": str, "seed": int, "preference": dict, "image": str}
@@ -127,10 +128,10 @@ class CostRow:
         return {"prompt": self.prompt, "seed": self.seed, "images": self.images, **asdict(self.ledger)}
 
 
-def grouped(images: Iterable[ImageRow], key: Callable[[ImageRow], Group]) -> dict[Group, list[ImageRow]]:
-    """Group images by a key, in the order of its first appearance."""
-    groups: dict[Group, list[ImageRow]] = defaultdict(list)
-    for row in images:
+def grouped(rows: Iterable[Row], key: Callable[[Row], Group]) -> dict[Group, list[Row]]:
+    """Group rows by a key, in the order of its first appearance."""
+    groups: dict[Group, list[Row]] = defaultdict(list)
+    for row in rows:
         groups[key(row)].append(row)
     return dict(groups)
 

@@ -1,0 +1,210 @@
+"""Over-optimisation made visible: each validation of a fit is compared with the base model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+
+from srsoup_lightning.callbacks.compared import Compared, Measures, Shot, measures_of, sheet_of, worst_held_out
+from srsoup_lightning.callbacks.tensorboard import first_board
+from srsoup_lightning.data import SoupRequest
+from srsoup_lightning.finetune.divergence import divergence_from_base
+from srsoup_lightning.finetune.finetuning import Finetuning
+from srsoup_lightning.module import SRSoupModule
+from srsoup_lightning.pareto.diversity import Embedding, thumbnails
+from srsoup_lightning.report.sheet import reduced
+from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
+from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
+from srsoup_lightning.runs.rows import grouped
+from srsoup_lightning.samplers.result import Soup
+
+logger = logging.getLogger(__name__)
+
+
+class OverOptimisation(Callback):
+    """Compares the pictures of each validation of a fit with those of the base model, from the same random numbers.
+
+    The prompts and seeds are the validation's, and its schedule is ``trainer.check_val_every_n_epoch``. A reward that
+    should stay as it is takes part with weight 0 in the preference: it is held out. The module logs the rewards of the
+    tuned model. This callback logs, as ``validation/...``:
+
+    - ``base/<reward>``: rewards of the base model, once.
+    - ``gain/<reward>``: the mean difference, in standard deviations of the base model's pictures.
+    - ``distance_to_base/<features>``: mean distance of a picture from the base model's picture of its seed.
+    - ``diversity/<features>``: mean distance between the seeds of a prompt, and ``base/diversity/<features>``, once.
+    - ``kl``: divergence from the base model, see :func:`~srsoup_lightning.finetune.divergence.divergence_from_base`. A
+      sampler whose eta is 0 has none.
+    - ``sheet/<prompt>``: pictures in TensorBoard, the base model above, the tuned model below.
+
+    All of this is also a row of ``validation.jsonl`` in the Trainer's ``default_root_dir``. A warning says once when
+    the target rises while a held-out reward falls by more than one standard deviation.
+
+    The base model makes its pictures once. With K denoising steps, a later picture costs up to 2 K network evaluations
+    more, for the divergence.
+
+    Args:
+        features: Network from images (B, 3, H, W) in [0, 1] to vectors (B, D) whose Euclidean distance counts, such as
+            ``rewards.features.ImageNetFeatures()``, which sees shapes and textures. None takes the root mean square
+            difference of the pixels of thumbnails, which sees colours and layout. The name of the class, or
+            "thumbnails", is in the tags.
+        sheets: Number of prompts whose pictures are logged, the first ones; 0 for none.
+
+    Raises:
+        ValueError: `sheets` is negative.
+    """
+
+    def __init__(self, features: nn.Module | None = None, sheets: int = 8) -> None:
+        if sheets < 0:
+            raise ValueError(f"sheets is {sheets}: give 0 or more")
+        self.features, self.sheets = features, sheets
+        self._embed: Embedding = thumbnails if features is None else features
+        self._name = "thumbnails" if features is None else type(features).__name__
+        self._base: dict[SoupRequest, Shot] = {}
+        self._pictures: list[Compared] = []
+        self._warned = self._base_logged = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Forget an earlier fit."""
+        self._base, self._pictures, self._warned, self._base_logged = {}, [], False, False
+        if self.features is not None:
+            self.features.to(pl_module.device)
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start a validation."""
+        self._pictures = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - a Soup, if the module is ours
+        batch: SoupRequest,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Compare a picture of the tuned model with that of the base model."""
+        fit = _Fit.of(trainer, pl_module)
+        if fit is None:
+            return
+        module, policy = fit.module, fit.finetuning.policy
+        with trainer.precision_plugin.val_step_context():
+            if batch not in self._base:
+                with policy.reference():
+                    soup = module.sampler.run(module.problem(batch.prompt), module.preferences, *batch)
+                self._base[batch] = self._shot(soup, module.device)
+            divergence = divergence_from_base(module.problem(batch.prompt), policy, batch.seed)
+        number = batch_idx * trainer.world_size + trainer.global_rank
+        tuned = self._shot(outputs, module.device)
+        self._pictures.append(Compared(number, *batch, self._base[batch], tuned, divergence))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the comparison of the pictures of all processes."""
+        fit = _Fit.of(trainer, pl_module)
+        if fit is None:
+            return
+        shares = fit.finetuning.processes.gather(self._pictures)
+        pictures = sorted((each for share in shares for each in share), key=lambda each: each.number)
+        measures = measures_of(pictures, fit.module.preferences.rewards)
+        pl_module.log_dict(self._values(measures), sync_dist=True)
+        self._base_logged = True
+        if trainer.is_global_zero:
+            self._warn(measures, fit)
+            row = {"round": fit.round, "step": trainer.global_step, "pictures": len(pictures), "features": self._name}
+            write_row(RunDirectory(trainer.default_root_dir).validation, row | measures._asdict())
+            self._draw_sheets(trainer, pictures, fit.module.preferences.rewards)
+
+    def _shot(self, soup: Soup, device: torch.device) -> Shot:
+        """Return the picture of a fit's only preference."""
+        features = self._embed(soup.images[:1].to(device))[0].cpu()
+        return Shot(soup.rewards[0], features, reduced(soup.images[0]))
+
+    def _values(self, measures: Measures) -> dict[str, float]:
+        """Return values to log by tag, without those that the measures lack."""
+        values: dict[str, float | None] = {f"gain/{name}": gain for name, gain in measures.gains.items()}
+        values |= {
+            f"distance_to_base/{self._name}": measures.distance_to_base,
+            f"diversity/{self._name}": measures.diversity,
+            "kl": measures.kl,
+        }
+        if not self._base_logged:
+            values |= {f"base/{name}": reward for name, reward in measures.base.items()}
+            values[f"base/diversity/{self._name}"] = measures.base_diversity
+        return {f"validation/{tag}": value for tag, value in values.items() if value is not None}
+
+    def _warn(self, measures: Measures, fit: _Fit) -> None:
+        found = worst_held_out(measures.gains, fit.weights)
+        if found is None or self._warned:
+            return
+        self._warned = True
+        target, name = found
+        logger.warning(
+            "over-optimisation: in round %d the target has risen by %.1f standard deviations of the base model's "
+            "pictures, and %s, which is held out, has fallen by %.1f: take the adapter of an earlier round, or hold "
+            "the model closer to the base model",
+            fit.round,
+            target,
+            name,
+            -measures.gains[name],
+        )
+
+    def _draw_sheets(self, trainer: L.Trainer, pictures: Sequence[Compared], names: Sequence[str]) -> None:
+        board = first_board(trainer)
+        if board is None:
+            return
+        by_prompt = list(grouped(pictures, lambda each: each.prompt).items())
+        for prompt, shown in by_prompt[: self.sheets]:
+            tag = f"validation/sheet/{prompt_slug(prompt)}"
+            sheet = np.asarray(sheet_of(prompt, shown, names))
+            board.experiment.add_image(tag, sheet, trainer.global_step, dataformats="HWC")
+
+
+def write_row(path: Path, row: dict[str, Any]) -> None:
+    """Append the row of a validation. Rows that are not from before its step go: a resumed fit makes them again.
+
+    Args:
+        path: Table of a fit's validations.
+        row: Row with the optimizer step as ``step``.
+
+    Raises:
+        ValueError: A row of the table is damaged that is not the last one.
+    """
+    rows = [before for _, before in read_rows(path)]
+    kept = [before for before in rows if before["step"] < row["step"]]
+    if len(kept) < len(rows) or is_torn(path):
+        write_atomically(path, to_lines([*kept, row]))
+    else:
+        append_rows(path, [row])
+
+
+class _Fit(NamedTuple):
+    module: SRSoupModule
+    finetuning: Finetuning
+
+    @classmethod
+    def of(cls, trainer: L.Trainer, module: L.LightningModule) -> _Fit | None:
+        """Return the fit that a validation belongs to. None if it belongs to none, or is only a check of the code."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return None
+        if not isinstance(module, SRSoupModule) or module.finetuning is None:
+            return None
+        return cls(module, module.finetuning)
+
+    @property
+    def round(self) -> int:
+        """Number of the round under way, from 1."""
+        return self.finetuning.rounds + 1
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each reward."""
+        preferences = self.module.preferences
+        return dict(zip(preferences.rewards, preferences.weights[0].tolist(), strict=True))
