@@ -14,7 +14,6 @@ from torch import nn
 
 from rewards import Reward
 from rewards.checks import require_no_url
-from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
@@ -23,8 +22,8 @@ from srsoup_lightning.diffusion.loading.loras import start_from_lora
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.diffusion.process import BatchSize, Process, fastest_batch
-from srsoup_lightning.finetune.hooks import FinetuningHooks, is_fitting, require_single
-from srsoup_lightning.finetune.rehearsal import rehearse_round
+from srsoup_lightning.finetune.hooks import FinetuningHooks, is_fitting, require_stage
+from srsoup_lightning.finetune.rehearsal import RoundLimits
 from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.preferences import Preferences
@@ -55,6 +54,7 @@ class SRSoupModule(FinetuningHooks):
         training: Objective and options of a fit. None is for ``trainer.predict``.
 
     Attributes:
+        base: Name of the pipeline; of a Backbone, its class.
         backbone: The model, once it is loaded.
         oracle: The rewards, as samplers ask them.
         account: Account of limits and budgets.
@@ -93,7 +93,6 @@ class SRSoupModule(FinetuningHooks):
         self.account, self.soup_limits = self.oracle.account, soup_limits
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self.tuning = training
-        self._round: tuple[Ledger, dict[str, float]] | None = None  # expected costs
         self.forecast = Forecast(sampler, preferences)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
         self.on_max_batch: Callable[[int], None] | None = None
@@ -104,10 +103,10 @@ class SRSoupModule(FinetuningHooks):
         if isinstance(pipeline, Backbone):
             if loading != Loading():
                 raise ValueError("this Backbone is loaded already: leave out `loading`")
-            self.backbone = pipeline
+            self.backbone, self.base = pipeline, type(pipeline).__name__
         else:
             require_no_url("pipeline", pipeline)
-            self._load = partial(load_backbone, pipeline, loading)
+            self.base, self._load = pipeline, partial(load_backbone, pipeline, loading)
 
     @property
     def limited(self) -> bool:
@@ -122,20 +121,31 @@ class SRSoupModule(FinetuningHooks):
             NoGradientError: The method needs gradients that a reward does not have.
             ValueError: A fit has no objective or more than one preference, or ``predict`` has an objective.
         """
-        tuned = require_single(self.tuning, self.preferences, stage == "fit") if stage != "validate" else []
+        require_stage(self.tuning, self.preferences, stage)
+        self.check()
+        self.configure_model()
+        if self.finetuning is None:
+            self._choose_batch(self._loaded())
+        self.account.begin()
+        self.forecast = Forecast(self.sampler, self.preferences)
+
+    def check(self) -> None:
+        """Check that the rewards can be asked, and that they have the gradients that the methods need.
+
+        Raises:
+            RewardError: A reward can't be asked.
+            NoGradientError: A reward has no gradient.
+        """
         for name, reward in self.oracle.rewards.items():
             try:
                 reward.check()
             except Exception as error:
                 raise RewardError(f"reward {name!r} can't be asked: {error}") from error
         if self.tuning is not None and self.tuning.objective.needs_gradient:
+            weights = zip(self.rewards, self.preferences.weights[0].tolist(), strict=True)
+            tuned = [name for name, weight in weights if weight > 0]
             self.oracle.require_gradients(type(self.tuning.objective).__name__, tuned)
         self.sampler.require_gradients(self.oracle)
-        self.configure_model()
-        if self.finetuning is None:
-            self._choose_batch(self._loaded())
-        self.account.begin()
-        self.forecast = Forecast(self.sampler, self.preferences)
 
     def configure_model(self) -> None:
         """Load the pipeline, and add the adapter in a fit. A callback may call it before :meth:`setup`."""
@@ -147,7 +157,8 @@ class SRSoupModule(FinetuningHooks):
             else:
                 start_from_lora(backbone, lora.start)
             problem_of = partial(self.problem, process=process)
-            self.begin_finetuning(self.tuning, backbone, problem_of, self.preferences, self._limited_round)
+            limits = RoundLimits(self.account, self.tuning, self.preferences, problem_of) if self.limited else None
+            self.begin_finetuning(self.tuning, backbone, problem_of, self.preferences, limits)
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.
@@ -227,14 +238,6 @@ class SRSoupModule(FinetuningHooks):
             return nullcontext()
         expected, images = self.forecast.expected(problem.denoiser)
         return problem.meter.limited(self.soup_limits, self.account, expected, images)
-
-    def _limited_round(self, meter: Meter) -> AbstractContextManager[None]:
-        """Keep a round of a fit within the limits of the run, if there are any."""
-        if not self.limited or self.tuning is None:
-            return nullcontext()
-        if self._round is None:
-            self._round = rehearse_round(self.tuning, self.preferences, model=self.problem("").denoiser)
-        return meter.limited(Limits(), self.account, *self._round)
 
     def _on_step(self, moment: Moment) -> None:
         self._require_going()

@@ -12,17 +12,22 @@ class Command(NamedTuple):
 
     Attributes:
         help: One sentence for ``srsoup --help``.
-        function: "module:name" of the function that the command calls. None for the method of SoupTrainer that has the
-            name of the command.
+        function: "module:name" of the function that the command calls.
+        trainer: "module:name" of the LightningCLI of a command that is a method of SoupTrainer with the same name.
     """
 
     help: str
-    function: str | None = None
+    function: str = ""
+    trainer: str = ""
 
 
 COMMANDS = {
-    "predict": Command("Make the pictures of every prompt and seed for all preferences."),
-    "plan": Command("Count the cost of a config without running it."),
+    "predict": Command(
+        "Make the pictures of every prompt and seed for all preferences.",
+        trainer="srsoup_lightning.cli.predict:PredictCLI",
+    ),
+    "fit": Command("Fine-tune a LoRA by rewards.", trainer="srsoup_lightning.cli.fit:FitCLI"),
+    "plan": Command("Count the cost of a config without running it.", trainer="srsoup_lightning.cli.plan:PlanCLI"),
     "score": Command("Score pictures of any origin by rewards.", "srsoup_lightning.cli.score:score"),
     "compare": Command("Compare finished runs in tables and figures.", "srsoup_lightning.cli.compare:compare"),
     "gallery": Command("Show runs side by side on a page for the browser.", "srsoup_lightning.cli.gallery:gallery"),

@@ -65,16 +65,16 @@ def _run(arguments: list[str]) -> None:
     if name not in COMMANDS:
         raise ArgumentError(None, f"no command {name!r}: choose one of {', '.join(COMMANDS)}")
     refuse_renamed(name, arguments)
-    function = COMMANDS[name].function
-    if function is not None:
+    command = COMMANDS[name]
+    if command.function:
         from srsoup_lightning.cli.function_command import run_function
 
         arguments.remove(name)
-        run_function(name, function, arguments)
+        run_function(name, command.function, arguments)
     else:
-        from srsoup_lightning.cli.predict import run_trainer
+        from srsoup_lightning.cli.trainer_command import run_trainer
 
-        run_trainer(name, arguments)
+        run_trainer(name, command.trainer, arguments)
 
 
 def _failed(error: Exception) -> int:

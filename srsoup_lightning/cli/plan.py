@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from rewards import Reward
-from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.cli.predict import add_soup_callbacks
+from srsoup_lightning.cli.trainer_command import TrainerCLI
+from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.data import PromptDataModule
+from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.finetune.hooks import require_stage
+from srsoup_lightning.finetune.rehearsal import rehearse_round
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.rows import total
@@ -38,6 +45,9 @@ class Unloaded(Reward):
         raise RuntimeError("this reward stands for another in a plan and scores nothing: load the one it stands for")
 
 
+UNLOADED = f"{Unloaded.__module__}.{Unloaded.__qualname__}"
+
+
 class SoupTrainer(L.Trainer):
     """Lightning's Trainer with a dry run."""
 
@@ -49,88 +59,115 @@ class SoupTrainer(L.Trainer):
         like: str | None = None,
         spread_over: int = 1,
     ) -> Ledger:
-        """Show the cost of ``predict``, before anything is downloaded or run.
+        """Show the cost of ``predict``, or of ``fit`` where the model has an objective, before anything is run.
 
         Args:
             model: The module. Its pipeline is loaded only for a probe.
             datamodule: The prompts and seeds.
             probe_models: Load the pipeline and the rewards, and time a batch of each.
             like: A run directory of the same pipeline and rewards. The plan takes its seconds per network evaluation.
-            spread_over: Number of devices that share the soups, at least 1, all like the one that was timed.
+            spread_over: Number of devices that share the work, at least 1, all like the one that was timed.
 
         Returns:
-            The cost of one soup.
+            The cost of one soup, or of the first round.
 
         Raises:
             FileNotFoundError: There are no soups in `like`.
-            ValueError: `spread_over` is below 1.
+            ValueError: `spread_over` is below 1, or a fit has no last epoch.
         """
         if spread_over < 1:
             raise ValueError(f"spread_over is {spread_over}: give at least 1 device")
-        soups = len(datamodule.prompts) * len(datamodule.seeds)
         seconds = None if like is None else _seconds_an_evaluation(RunDirectory(like))
         rates = denoiser = None
         if probe_models:
             model.trainer = self
-            model.setup("predict")
+            model.check()
             model.to(self.strategy.root_device)
-            problem = model.problem(datamodule.prompts[0])
+            problem = model.problem(datamodule.prompts[0], process=None if model.tuning is None else model.tuning.objective)
             rates, denoiser = probe(problem), problem.denoiser
-        ledgers = [count(model.sampler, model.preferences, model=denoiser, seed=seed) for seed in (0, 1)]
+        work = _soups(model, datamodule, denoiser) if model.tuning is None else self._rounds(model, denoiser)
         console = Console()
-        console.print(_counts(ledgers, soups, caption=None if probe_models else AT_MOST))
-        for line in _times(ledgers[0], Share(soups, spread_over), rates, seconds):
+        console.print(_counts(work, caption=None if probe_models else AT_MOST))
+        for line in _times(work, spread_over, rates, seconds):
             console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
-        return ledgers[0]
+        return work.each[0]
+
+    def _rounds(self, model: SRSoupModule, denoiser: Denoiser | None) -> Work:
+        training, rounds = model.tuning, self.max_epochs
+        assert training is not None
+        require_stage(training, model.preferences, "fit")
+        if rounds is None or rounds < 0:
+            raise ValueError("trainer.max_epochs is not given: a plan of a fit needs the number of rounds")
+        first, second = (
+            rehearse_round(training, model.preferences, model=denoiser, round_=number)[0] for number in (0, 1)
+        )
+        return Work("round", rounds, [first], added([first, *[second] * (rounds - 1)]))
 
 
-def _counts(ledgers: list[Ledger], soups: int, caption: str | None) -> Table:
-    """Return a table of the counts of a soup and of the run, with "about" where they depend on the latents."""
-    table = Table(title=f"{soups} soups", caption=caption)
-    for heading in ("", "a soup", "the run"):
+class Work(NamedTuple):
+    """Costs of a run.
+
+    Attributes:
+        unit: Name of its parts: "soup" or "round".
+        number: Number of parts.
+        each: Costs of a part. Several ledgers that differ show that the costs depend on the latents.
+        run: Costs of all parts.
+    """
+
+    unit: str
+    number: int
+    each: Sequence[Ledger]
+    run: Ledger
+
+
+def _soups(model: SRSoupModule, data: PromptDataModule, denoiser: Denoiser | None) -> Work:
+    soups = len(data.prompts) * len(data.seeds)
+    each = [count(model.sampler, model.preferences, model=denoiser, seed=seed) for seed in (0, 1)]
+    return Work("soup", soups, each, added([each[0]] * soups))
+
+
+def _counts(work: Work, caption: str | None) -> Table:
+    """Return a table of the counts of a part and of the run, with "about" where they depend on the latents."""
+    table = Table(title=f"{work.number} {work.unit}s", caption=caption)
+    for heading in ("", f"a {work.unit}", "the run"):
         table.add_column(heading, justify="right" if heading else "left")
+    for name, counts in _rows(work.each).items():
+        about = "" if len(set(counts)) == 1 else "about "
+        (run,) = _rows([work.run])[name]
+        table.add_row(name, f"{about}{counts[0]:,}", f"{about}{run:,}")
+    return table
+
+
+def _rows(ledgers: Sequence[Ledger]) -> dict[str, list[int]]:
+    """Return the counts of each ledger by the name of a row."""
     rows = {literal(f"queries of {name}"): [ledger.queries[name] for ledger in ledgers] for name in ledgers[0].queries}
     rows["network evaluations"] = [ledger.nfe for ledger in ledgers]
     if any(ledger.gradients for ledger in ledgers):
         rows["gradient evaluations"] = [ledger.gradients for ledger in ledgers]
-    rows["decodes"] = [ledger.decodes for ledger in ledgers]
-    for name, counts in rows.items():
-        about = "" if len(set(counts)) == 1 else "about "
-        table.add_row(name, f"{about}{counts[0]:,}", f"{about}{counts[0] * soups:,}")
-    return table
+    return rows | {"decodes": [ledger.decodes for ledger in ledgers]}
 
 
-class Share(NamedTuple):
-    """Numbers of soups and of the devices that share them."""
-
-    soups: int
-    devices: int
-
-
-def _times(ledger: Ledger, share: Share, rates: Rates | None, seconds: float | None) -> list[str]:
-    lines = []
+def _times(work: Work, devices: int, rates: Rates | None, seconds: float | None) -> list[str]:
+    lines, (each, *_) = [], work.each
     if seconds is not None:
-        each = seconds * ledger.nfe
-        lines.append(
-            f"at the measured {1e3 * seconds:.3g} ms a network evaluation, all else in it: {_both(each, share)}"
-        )
+        time = _both(seconds * each.nfe, work, devices)
+        lines.append(f"at the measured {1e3 * seconds:.3g} ms a network evaluation, all else in it: {time}")
     if rates is not None:
         queries = ", ".join(f"{1e3 * each:.3g} ms a query of {name}" for name, each in rates.queries.items())
         lines.append(
             f"probe: {1e3 * rates.evaluation:.3g} ms an evaluation, {1e3 * rates.decode:.3g} a decode, {queries}"
         )
-        lines.append(f"at these rates, one after the other: {_both(rates.seconds(ledger), share)}")
+        lines.append(f"at these rates, one after the other: {_both(rates.seconds(each), work, devices)}")
         lines.append(f"memory at its highest: {rates.peak / MIB:,.0f} MiB")
     return lines
 
 
-def _both(each: float, share: Share) -> str:
-    """Return the time of a soup and of the run in words. A device makes complete soups only."""
-    hours = each * ceil(share.soups / share.devices) / HOUR
-    devices = (
-        "one device" if share.devices == 1 else f"{share.devices:,} devices, {hours * share.devices:,.0f} h in all"
-    )
-    return f"{each:,.1f} s a soup, {hours:,.2f} h the run on {devices}"
+def _both(each: float, work: Work, devices: int) -> str:
+    """Return the time of a part and of the run in words. Devices share soups, each complete, and groups of a round."""
+    share = ceil(work.number / devices) if work.unit == "soup" else work.number / devices
+    hours = each * share / HOUR
+    on = "one device" if devices == 1 else f"{devices:,} devices, {hours * devices:,.0f} h in all"
+    return f"{each:,.1f} s a {work.unit}, {hours:,.2f} h the run on {on}"
 
 
 def _seconds_an_evaluation(run: RunDirectory) -> float:
@@ -138,3 +175,19 @@ def _seconds_an_evaluation(run: RunDirectory) -> float:
     if not spent.nfe:
         raise FileNotFoundError(f"no soups in {str(run.root)!r}: give the directory of a run that made some")
     return spent.seconds / spent.nfe
+
+
+class PlanCLI(TrainerCLI):
+    """Command line of ``plan``, which takes the configs of ``predict`` and of ``fit``. See :class:`TrainerCLI`."""
+
+    trainer_type: ClassVar[type[L.Trainer]] = SoupTrainer
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks' options, which configs may have."""
+        add_soup_callbacks(parser)
+
+    def before_instantiate_classes(self) -> None:
+        """Load no rewards without a probe."""
+        config = self.config.plan
+        if not config.probe_models:
+            config.model.rewards = {name: {"class_path": UNLOADED} for name in config.model.rewards}

@@ -78,14 +78,18 @@ class SaveRunConfig(SaveConfigCallback):
         old = saved_config(RunDirectory(trainer.default_root_dir))
         if old is None:
             return Continued()
-        options = map(operational_options, (Loading, OraclePolicy, Limits, type(module.sampler)))
-        changed = changes(old, yaml.safe_load(self._dump()), frozenset().union(*options))
+        kinds: list[type] = [Loading, OraclePolicy, Limits, type(module.sampler)]
+        if module.tuning is not None:
+            kinds.append(type(module.tuning.objective))
+        options = frozenset().union(*map(operational_options, kinds))
+        changed = changes(old, yaml.safe_load(self._dump()), options)
         return Continued(changed, _value(old, MAX_BATCH))
 
 
 def saved_config(run: RunDirectory) -> dict[str, Any] | None:
-    """The config of the run in a directory, or None if the directory holds no finished soup."""
-    if not run.config.is_file() or next(run.cost_rows(), None) is None:
+    """The config of the run in a directory, or None if the directory holds no finished soup and no checkpoint."""
+    holds = next(run.cost_rows(), None) is not None or any(run.checkpoints.glob("*"))
+    if not run.config.is_file() or not holds:
         return None
     return yaml.safe_load(run.config.read_text(encoding="utf-8"))
 

@@ -38,7 +38,7 @@ class FinetuningHooks(L.LightningModule):
         backbone: Backbone,
         problem_of: Callable[[str, Meter], Problem],
         preferences: Preferences,
-        limited: Callable[[Meter], AbstractContextManager[None]],
+        limited: Callable[[Meter], AbstractContextManager[None]] | None = None,
     ) -> None:
         """Make the rounds of an objective, for a backbone with a trained LoRA.
 
@@ -47,7 +47,7 @@ class FinetuningHooks(L.LightningModule):
             backbone: Model.
             problem_of: Returns the denoising process of a prompt.
             preferences: One preference.
-            limited: Returns a context that keeps a round's costs within the limits.
+            limited: Returns a context that keeps a round's costs within the limits. None sets no limits.
 
         Raises:
             ValueError: The Trainer's options do not fit, or see :class:`Finetuning`.
@@ -158,32 +158,25 @@ def is_fitting(module: L.LightningModule) -> bool:
     return module._trainer is not None and module.trainer.state.fn == TrainerFn.FITTING
 
 
-def require_single(training: Training | None, preferences: Preferences, fits: bool) -> list[str]:
-    """Check that a fit has an objective and one preference, and that no other stage has an objective.
-
-    Returns:
-        Names of the rewards that the model is tuned for.
+def require_stage(training: Training | None, preferences: Preferences, stage: str) -> None:
+    """Check that a fit has an objective and one preference, and that ``predict`` has no objective.
 
     Raises:
-        ValueError: It hasn't.
+        ValueError: It hasn't, or it has one.
     """
-    if not fits:
-        if training is not None:
-            raise ValueError(
-                f"training has the objective {type(training.objective).__name__}, and predict trains nothing: run "
-                "srsoup fit (trainer.fit), or leave model.training out"
-            )
-        return []
-    if training is None:
+    if stage == "predict" and training is not None:
+        raise ValueError(
+            f"training has the objective {type(training.objective).__name__}, and predict trains nothing: run "
+            "srsoup fit (trainer.fit), or leave model.training out"
+        )
+    if stage == "fit" and training is None:
         raise ValueError(
             "a fit needs an objective: give model.training, as in the config animals_ddpo, or run srsoup predict"
         )
-    if len(preferences) != 1:
+    if stage == "fit" and len(preferences) != 1:
         raise ValueError(
             f"{len(preferences)} preferences are given, and a fit tunes one adapter for one of them: give a single one"
         )
-    weights = zip(preferences.rewards, preferences.weights[0].tolist(), strict=True)
-    return [name for name, weight in weights if weight > 0]
 
 
 def _processes(trainer: L.Trainer) -> Processes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
+from srsoup_lightning.costs.account import Account
 from srsoup_lightning.costs.ledger import Ledger
-from srsoup_lightning.costs.limits import budget_of
+from srsoup_lightning.costs.limits import Limits, budget_of
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
@@ -75,3 +76,35 @@ def rehearse_round(
         if number < round_:
             finetuning.end_round()
     return costs, oracle.account.spent()
+
+
+class RoundLimits:
+    """Keeps each round of a fit within the limits of the run. A round begins only if its expected costs fit.
+
+    Args:
+        account: Account of the run.
+        training: Options.
+        preferences: One preference.
+        problem_of: Returns the denoising process of a prompt.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        training: Training,
+        preferences: Preferences,
+        problem_of: Callable[[str, Meter], Problem],
+    ) -> None:
+        self.account, self.training, self.preferences, self.problem_of = account, training, preferences, problem_of
+        self._expected: tuple[Ledger, dict[str, float]] | None = None
+
+    def __call__(self, meter: Meter) -> AbstractContextManager[None]:
+        """Return the context of a round, whose costs the meter counts.
+
+        Raises:
+            LimitError: On entry, the round does not fit; in the context, the next operation does not.
+        """
+        if self._expected is None:
+            model = self.problem_of("", Meter(Ledger())).denoiser
+            self._expected = rehearse_round(self.training, self.preferences, model=model)
+        return meter.limited(Limits(), self.account, *self._expected)

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from srsoup_lightning.runs.directory import RunDirectory, image_rows_of, prompt_slug, save_png, to_picture
+from srsoup_lightning.runs.directory import RunDirectory, image_rows_of, prompt_slug
 from srsoup_lightning.runs.pictures import open_picture
+from srsoup_lightning.runs.png import save_png, to_picture
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import ImageRow, grouped
 from srsoup_lightning.samplers.result import Soup
@@ -70,13 +71,14 @@ def soup_sheet(soup: Soup) -> Image.Image:
     """Draw the pictures of one soup, reduced where they are large, in about as many rows as columns."""
     tiles: list[Tile | None] = []
     for row, image in zip(image_rows_of(soup), soup.images, strict=True):
-        tiles.append(_tile(row, partial(_thumbnail, image), labelled=True))
+        tiles.append(_tile(row, partial(reduced, image), labelled=True))
     columns = ceil(sqrt(len(tiles)))
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     return draw_sheet(f"{soup.prompt}, seed {soup.seed}", rows)
 
 
-def _thumbnail(image: Tensor) -> Image.Image:
+def reduced(image: Tensor) -> Image.Image:
+    """Convert an image (3, H, W) in [0, 1] to a picture whose longer side has at most 256 pixels."""
     picture = to_picture(image)
     picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
     return picture

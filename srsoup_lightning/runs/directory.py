@@ -12,6 +12,9 @@
     <root>/spending.json            amounts counted against limits and budgets, if there are any
     <root>/sheets/<prompt slug>-<hash>.png
     <root>/tensorboard/             event files
+    <root>/adapter/                 of a fit, see :mod:`srsoup_lightning.runs.adapter`
+    <root>/checkpoints/             of a fit
+    <root>/validation.jsonl         of a fit, one row for each validation: round, step, rewards and more
 
 While several processes run, each but the first writes tables of its own, ``samples.1.jsonl`` and so on. The tables of
 the run are all of them together. They are joined when the run is done or continued.
@@ -20,36 +23,25 @@ the run are all of them together. They are joined when the run is done or contin
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from itertools import chain, compress
 from pathlib import Path
 
-from PIL import Image
-from torch import Tensor
-
-from rewards.eight_bit import to_eight_bit
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
+from srsoup_lightning.runs.png import is_complete, save_png, to_picture
 from srsoup_lightning.runs.rows import CostRow, ImageRow, Key
 from srsoup_lightning.samplers.result import Soup
 
 SLUG_LENGTH = 40
-PNG_END = b"IEND\xaeB`\x82"
 
 
 def prompt_slug(prompt: str) -> str:
     """Return a folder name for any prompt: its first letters and digits, and a hash that separates equal beginnings."""
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:SLUG_LENGTH].strip("-") or "prompt"
     return f"{words}-{hashlib.blake2b(prompt.encode(), digest_size=4).hexdigest()}"
-
-
-def to_picture(image: Tensor) -> Image.Image:
-    """Convert an image (3, H, W) in [0, 1] to an 8-bit picture."""
-    return Image.fromarray(to_eight_bit(image[None])[0])
 
 
 def preference_weights(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
@@ -126,6 +118,21 @@ class RunDirectory:
         return self.root / "tensorboard"
 
     @property
+    def adapter(self) -> Path:
+        """Folder of the adapter that a fit has trained."""
+        return self.root / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints of a fit."""
+        return self.root / "checkpoints"
+
+    @property
+    def validation(self) -> Path:
+        """Path of the table of a fit's validations."""
+        return self.root / "validation.jsonl"
+
+    @property
     def lock(self) -> Path:
         """Path of the file that the process that runs here has locked."""
         return self.root / ".lock"
@@ -175,7 +182,7 @@ class RunDirectory:
         finished = {
             key: list(pictures[key].values())
             for key, cost in costs.items()
-            if len(pictures[key]) == cost.images and all(_is_complete(self.root, image) for image in pictures[key])
+            if len(pictures[key]) == cost.images and all(is_complete(self.root, image) for image in pictures[key])
         }
         self._keep("samples", list(chain.from_iterable(finished.values())), len(images))
         self._keep("ledger", [costs[key] for key in finished], len(ledger))
@@ -188,9 +195,9 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove the files that :meth:`write` and the reports made, and no others."""
-        for table in chain(self._tables("samples"), self._tables("ledger"), [self.spending]):
+        for table in chain(self._tables("samples"), self._tables("ledger"), [self.spending, self.validation]):
             table.unlink(missing_ok=True)
-        for folder in (self.root / "samples", self.sheets, self.tensorboard):
+        for folder in (self.root / "samples", self.sheets, self.tensorboard, self.adapter, self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
 
     def sample_tables(self) -> list[Path]:
@@ -224,25 +231,3 @@ class RunDirectory:
 
     def _tables(self, name: str) -> list[Path]:
         return [self.root / f"{name}.jsonl", *sorted(self.root.glob(f"{name}.[0-9]*.jsonl"))]
-
-
-def save_png(picture: Image.Image, path: Path) -> None:
-    """Write a picture atomically: a reader sees the complete file or the old one."""
-    content = BytesIO()
-    picture.save(content, format="PNG")
-    write_atomically(path, content.getvalue())
-
-
-def _is_complete(root: Path, image: str) -> bool:
-    # Runs have hundreds of thousands of pictures: no file object and no Path for each.
-    try:
-        handle = os.open(os.path.join(root, image), os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        os.lseek(handle, -len(PNG_END), os.SEEK_END)
-        return os.read(handle, len(PNG_END)) == PNG_END
-    except OSError:  # shorter than that
-        return False
-    finally:
-        os.close(handle)

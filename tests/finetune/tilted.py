@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ def train(objective: Objective, policy: Tilted, rounds: int, rate: float, prompt
         optimizer.step()
         optimizer.zero_grad()
         fit.end_round()
-        history.append(logs[0] | {name: sum(each[name] for each in logs[1:]) / fit.batches for name in logs[-1]})
+        history.append(logs[0] | {name: fmean(each[name] for each in logs[1:] if name in each) for name in logs[-1]})
     return history
 
 
