@@ -94,7 +94,7 @@ def test_the_loss_and_its_gradient_are_those_of_torch_s_densities_in_parts_of_an
         assert 0 < clipped < 1
         torch.testing.assert_close(clipped, torch.stack(clips).mean())
         each = 2 * 2 * 6 * 3  # groups, draws, trajectories and steps
-        assert (fit.meter.ledger.nfe - sampled, fit.meter.ledger.gradients) == (2 * each, each)
+        assert (fit.meter.ledger.nfe - sampled, fit.meter.ledger.gradients) == (2 * each * (1 + flow), each)
 
 
 def test_beyond_the_clip_the_gradient_is_exactly_zero_and_the_logit_has_its_bound() -> None:

@@ -80,11 +80,11 @@ def train(objective: Objective, policy: Tilted, rounds: int, rate: float, prompt
 
 
 def with_kernel(denoiser: Denoiser, kernel: Kernel) -> Denoiser:
-    """A denoiser with other transitions. Rescheduling keeps them."""
+    """A denoiser with other transitions, whose guidance takes a second evaluation. Rescheduling keeps them."""
 
     def denoise(x: Tensor, level: int) -> Prediction:
         x0, (signal, noise) = denoiser.denoise(x, level).x0, kernel.shares(level)
         return Prediction(x0, (x - signal * x0) / noise)
 
-    changed = replace(denoiser, kernel=kernel, denoise=denoise, denoise_unguided=denoise)
+    changed = replace(denoiser, kernel=kernel, denoise=denoise, denoise_unguided=denoise, evaluations=2)
     return replace(changed, reschedule=lambda steps, eta: changed)
