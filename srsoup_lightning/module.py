@@ -6,7 +6,6 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from functools import partial
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -142,10 +141,9 @@ class SRSoupModule(FinetuningHooks):
             except Exception as error:
                 raise RewardError(f"reward {name!r} can't be asked: {error}") from error
         if self.tuning is not None and self.tuning.objective.needs_gradient:
-            weights = zip(self.rewards, self.preferences.weights[0].tolist(), strict=True)
-            tuned = [name for name, weight in weights if weight > 0]
-            self.oracle.require_gradients(type(self.tuning.objective).__name__, tuned)
-        self.sampler.require_gradients(self.oracle)
+            self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)
+        if self.sampler.needs_gradient:
+            self.oracle.require_gradients(type(self.sampler).__name__, list(self.rewards))
 
     def configure_model(self) -> None:
         """Load the pipeline, and add the adapter in a fit. A callback may call it before :meth:`setup`."""
@@ -210,15 +208,6 @@ class SRSoupModule(FinetuningHooks):
             negative_prompt=self.negative_prompt,
         )
         return Problem(denoiser, self.oracle, self._batch, prompt, meter)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> SRSoupModule:
-        """Return a copy that has trained weights of its own and shares all else, as an average of weights needs it."""
-        shared = [weight for weight in self.parameters() if not weight.requires_grad]
-        memo |= {id(each): each for each in (*shared, *self.buffers(), self.oracle, self.account, self.finetuning)}
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        vars(copied).update(deepcopy(self.__getstate__(), memo))
-        return copied
 
     def _choose_batch(self, backbone: Backbone) -> None:
         """Resolve a max_batch of "auto" in the first process, for all of them."""

@@ -66,6 +66,11 @@ class Preferences:
             raise ValueError(f"preference {row} sums to {sum(row):g}: weights must sum to 1")
         return row
 
+    @property
+    def weighted(self) -> list[str]:
+        """Names of the rewards that have weight in any preference."""
+        return [name for name, used in zip(self.rewards, (self.weights > 0).any(0).tolist(), strict=True) if used]
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import lightning as L
 import torch
@@ -126,6 +127,16 @@ class FinetuningHooks(L.LightningModule):
         """Restore the state of the objective."""
         if self.finetuning is not None and "finetuning" in checkpoint:
             self.finetuning.load_state_dict(checkpoint["finetuning"])
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return a copy that has trained weights of its own and shares all else, as an average of weights needs it."""
+        frozen = [weight for weight in self.parameters() if not weight.requires_grad]
+        plain = [value for name, value in vars(self).items() if not name.startswith("_")]
+        memo |= {id(each): each for each in (*frozen, *self.buffers(), *plain)}
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        vars(copied).update(deepcopy(self.__getstate__(), memo))
+        return copied
 
     def _tuned(self) -> Finetuning:
         if self.finetuning is None:

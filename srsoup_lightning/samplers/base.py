@@ -12,7 +12,6 @@ from torch import Tensor
 from rewards.checks import require_choice
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import Process
-from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.result import OnStep, Soup, shifted
@@ -39,15 +38,6 @@ class Sampler(Process, abc.ABC):
         if self.needs_noise and self.eta == 0:
             raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
 
-    def require_gradients(self, oracle: RewardOracle) -> None:
-        """Check that the rewards have the gradients that the method needs.
-
-        Raises:
-            NoGradientError: A reward has none. The message names it.
-        """
-        if self.needs_gradient:
-            oracle.require_gradients(type(self).__name__, list(oracle.rewards))
-
     @abc.abstractmethod
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
         """Return clean latents (P, C, H, W), one for each preference, in their order."""
@@ -69,7 +59,8 @@ class Sampler(Process, abc.ABC):
             LimitError: The soup is abandoned, because the next operation would exceed a limit.
             NoGradientError: The method needs gradients that a reward does not have.
         """
-        self.require_gradients(problem.oracle)
+        if self.needs_gradient:
+            problem.oracle.require_gradients(type(self).__name__, list(problem.rewards))
         noise = NoiseSource(prompt, seed, problem.shape, problem.device)
         with problem.meter.timed():
             latents = self.sample(problem, preferences, noise, on_step)
