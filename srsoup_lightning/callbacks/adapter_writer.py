@@ -59,7 +59,17 @@ class AdapterWriter(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note that there is something to write."""
+        """Check that the Trainer goes on with the training that the directory holds, if it holds one.
+
+        Raises:
+            FileExistsError: It begins another one.
+        """
+        last = last_checkpoint(self.directory(trainer).root)
+        if last is not None and _tunes(pl_module, trainer) and pl_module.finetuning and not pl_module.finetuning.rounds:
+            raise FileExistsError(
+                f"{self.directory(trainer).root} holds a training: go on with it by trainer.fit(..., "
+                f"ckpt_path={str(last)!r}), give another default_root_dir, or overwrite=True to replace it"
+            )
         self._trained = True
         super().on_train_start(trainer, pl_module)
 
@@ -89,18 +99,12 @@ class AdapterWriter(ModelCheckpoint):
 
     def _take(self, trainer: L.Trainer, run: RunDirectory) -> None:
         self._lock.acquire(run)
-        last = run.checkpoints / f"{LAST}{self.FILE_EXTENSION}"
         if self.overwrite:
             run.clear()
         elif next(run.cost_rows(), None) is not None:
             raise FileExistsError(
                 f"{run.root} holds pictures of srsoup predict: give another --trainer.default_root_dir, or "
                 "--writer.overwrite true to replace them"
-            )
-        elif last.is_file() and trainer.ckpt_path is None:
-            raise FileExistsError(
-                f"{run.root} holds a training: go on with it by trainer.fit(..., ckpt_path={str(last)!r}), give "
-                "another default_root_dir, or overwrite=True to replace it"
             )
 
     def _write(self, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -124,7 +124,11 @@ class FinetuningHooks(L.LightningModule):
             checkpoint["finetuning"] = self.finetuning.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of the objective."""
+        """Restore the state of the objective. An average of weights finds the frozen ones in the checkpoint again."""
+        if "current_model_state" in checkpoint:
+            frozen = {name: value for name, value in self.state_dict().items() if name not in checkpoint["state_dict"]}
+            for key in ("state_dict", "current_model_state"):
+                checkpoint[key] = frozen | checkpoint[key]
         if self.finetuning is not None and "finetuning" in checkpoint:
             self.finetuning.load_state_dict(checkpoint["finetuning"])
 

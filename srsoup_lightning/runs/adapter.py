@@ -58,8 +58,19 @@ def write_adapter(
 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    write_atomically(folder / WEIGHTS, save(tensors, dict(metadata)))
+    write_atomically(folder / WEIGHTS, _with_sorted_header(save(tensors, dict(metadata))))
     write_atomically(folder / FACTS, json.dumps(asdict(facts), indent=2).encode() + b"\n")
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """Sort the header of a safetensors file, whose metadata otherwise are in another order each time.
+
+    The header is JSON after its length in 8 bytes, padded to a multiple of 8 by spaces.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def read_facts(folder: Path) -> AdapterFacts | None:
