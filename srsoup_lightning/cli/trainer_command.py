@@ -39,6 +39,9 @@ ADVICE = (
     ".*LightningCLI's args parameter.*",
     ".*LeafSpec.*",
     ".*Total length of .DataLoader. across ranks is zero.*",  # where all soups are finished
+    ".*in eval mode at the start of training.*",  # as they must be
+    ".*Checkpoint directory .* exists and is not empty.*",  # where a fit goes on
+    ".*WeightAveraging callback with a model that overrides.*",  # the adapter is there before the average
 )
 
 
