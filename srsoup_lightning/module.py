@@ -63,8 +63,8 @@ class SRSoupModule(FinetuningHooks):
         step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
 
     Raises:
-        ValueError: Rewards and preferences, or rewards and `oracle`, name different things; `pipeline` is a URL; or
-            `loading` is given for a Backbone, which is loaded already.
+        ValueError: Rewards and preferences, or rewards and `oracle`, name different things; `pipeline` is a URL;
+            `loading` is given for a Backbone, which is loaded already; or a fit has `base_steps`.
     """
 
     def __init__(
@@ -106,6 +106,9 @@ class SRSoupModule(FinetuningHooks):
         else:
             require_no_url("pipeline", pipeline)
             self.base, self._load = pipeline, partial(load_backbone, pipeline, loading)
+        base_steps = loading.base_steps if self.backbone is None else self.backbone.base_steps
+        if training is not None and base_steps:
+            raise ValueError(f"base_steps is {base_steps}, and a fit can't train these steps: leave it out")
 
     @property
     def limited(self) -> bool:

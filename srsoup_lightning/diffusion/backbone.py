@@ -33,6 +33,9 @@ class Backbone(nn.Module, abc.ABC):
     The methods for LoRAs raise a TypeError unless a backbone names its denoising `network`.
     """
 
+    base_steps: int = 0
+    """Number of the last denoising steps that the base model makes, with all LoRAs off. A fit needs 0."""
+
     @abc.abstractmethod
     def bind(
         self, prompt: str, *, num_inference_steps: int, guidance_scale: float, eta: float, negative_prompt: str = ""

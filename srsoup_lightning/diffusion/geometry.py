@@ -16,6 +16,25 @@ class Geometry(NamedTuple):
     multiple: int  # height and width of an image in pixels must be multiples of it
     native: int  # pixels of the side of the images that the model was trained on
 
+    def latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
+        """Shape (C, H, W) of the latents of an image.
+
+        Args:
+            height: Height of the image in pixels; None takes the native side.
+            width: Width of the image in pixels; None takes the native side.
+
+        Raises:
+            ValueError: A side that is no positive multiple of :attr:`multiple`.
+        """
+        sides = {"height": height, "width": width}
+        given = {name: self.native if side is None else side for name, side in sides.items()}
+        for name, side in given.items():
+            if side < 1 or side % self.multiple:
+                raise ValueError(
+                    f"{name} is {side}: this model draws multiples of {self.multiple} pixels, natively {self.native}"
+                )
+        return self.channels, given["height"] // self.factor, given["width"] // self.factor
+
     @classmethod
     def of_patches(cls, pipeline: DiffusionPipeline) -> Geometry:
         """Sizes of a transformer whose config gives the side of latents and that of the patches it cuts them into."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -42,6 +42,8 @@ class PipelineBackbone(Backbone):
         offload: Networks that wait in main memory: "none"; the "text_encoders", which are needed once a prompt; or
             "model", every network but the one that works. "model" saves most memory and costs a transfer at every
             change of the network.
+        base_steps: Number k of the last denoising steps that the base model makes, with all LoRAs off, at least 0.
+            Each schedule of a prompt has its own last steps.
 
     Raises:
         ValueError: A size that is no positive multiple of the pixels of a latent, or a preview decoder of other
@@ -60,10 +62,11 @@ class PipelineBackbone(Backbone):
         preview_decoder: AutoencoderTiny | None = None,
         transition: FlowTransition = "ancestral",
         offload: Offload = "none",
+        base_steps: int = 0,
     ) -> None:
         super().__init__()
         self._location: Tensor
-        self.pipeline, self.transition, self.offload = pipeline, transition, offload
+        self.pipeline, self.transition, self.offload, self.base_steps = pipeline, transition, offload, base_steps
         networks = {name: each for name, each in pipeline.components.items() if isinstance(each, nn.Module)}
         self._text_encoders = [each for name, each in networks.items() if name.startswith("text_encoder")]
         self._hooked = False
@@ -73,7 +76,7 @@ class PipelineBackbone(Backbone):
                 setattr(self, name, network)  # a submodule: the Trainer moves it to its device
         self.preview_decoder = None if preview_decoder is None else preview_decoder.eval().requires_grad_(False)
         self.register_buffer("_location", torch.empty(0, device=self.network.device), persistent=False)
-        self.latent_shape = self._latent_shape(height, width)
+        self.latent_shape = self.geometry.latent_shape(height, width)
         channels = None if preview_decoder is None else preview_decoder.config.latent_channels
         if channels not in (None, self.latent_shape[0]):
             raise ValueError(
@@ -170,8 +173,11 @@ class PipelineBackbone(Backbone):
         return self._denoiser(condition, guidance_scale, schedule)
 
     def _denoiser(self, condition: Condition, guidance_scale: float, schedule: Schedule) -> Denoiser:
+        tuned = schedule.kernel.steps - self.base_steps  # steps before those of the base model
+
         def denoise(x: Tensor, level: int, condition: Condition) -> Prediction:
-            return schedule.read(self._output(x, schedule.times[level], condition, guidance_scale), x, level)
+            with nullcontext() if level < tuned else self.without_adapters():
+                return schedule.read(self._output(x, schedule.times[level], condition, guidance_scale), x, level)
 
         def reschedule(num_inference_steps: int, eta: float) -> Denoiser:
             return self._denoiser(condition, guidance_scale, self.schedule(num_inference_steps, eta))
@@ -207,16 +213,6 @@ class PipelineBackbone(Backbone):
     @outside_inference_mode()
     def _encode(self, images: Tensor) -> Tensor:
         return self.encode(2 * images - 1)
-
-    def _latent_shape(self, height: int | None, width: int | None) -> tuple[int, int, int]:
-        channels, factor, multiple, native = self.geometry
-        sides = {"height": native if height is None else height, "width": native if width is None else width}
-        for name, side in sides.items():
-            if side < 1 or side % multiple:
-                raise ValueError(
-                    f"{name} is {side}: this model draws multiples of {multiple} pixels, natively {native}"
-                )
-        return channels, sides["height"] // factor, sides["width"] // factor
 
     @contextmanager
     def _text_encoders_on_device(self) -> Iterator[None]:

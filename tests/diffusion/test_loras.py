@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import huggingface_hub
@@ -13,10 +14,18 @@ from diffusers import DiffusionPipeline
 from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from tests.diffusion.conftest import load, prediction, refused, tiny_pipeline
-from tests.diffusion.drawing import backbone_of
+from srsoup_lightning import Loading, Preferences, SRSoupModule
+from srsoup_lightning.diffusion.loading.pipeline import load_backbone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
+from srsoup_lightning.finetune import PolicyGradient, Training
+from srsoup_lightning.samplers import BaseModel
+from tests.conftest import Channel
+from tests.diffusion.conftest import load, prediction, refused, same_picture, tiny_pipeline
+from tests.diffusion.drawing import STEPS, WAYS, backbone_of, bound, by_sampler, start
 from tests.diffusion.pipelines import make
+from tests.rewards.conftest import one_line
 
 RANK, ALPHA = 2, 6
 CONFIG = {"r": RANK, "lora_alpha": ALPHA, "init_lora_weights": False}
@@ -146,3 +155,81 @@ def test_a_lora_in_a_pickle_or_of_another_model_is_named(pipeline_folder: Path, 
 
 def test_a_pipeline_that_takes_no_loras_says_so(saved: Callable[[str], Path], lora: tuple[Path, object]) -> None:
     refused(saved("PixArt-Σ"), ValueError, "PixArtSigmaPipeline takes none", loras={str(lora[0]): 1.0})
+
+
+def drawn_by_hand(tuned: PipelineBackbone, base: PipelineBackbone, base_steps: int) -> Tensor:
+    """Images of a loop over two models, whose last steps are those of the second one."""
+    first, then, x = bound(tuned, WAYS["SD"]), bound(base, WAYS["SD"]), start(tuned)
+    for step in range(STEPS):
+        model = first if step < STEPS - base_steps else then
+        x = model.kernel.transition(step, x, model.denoise(x, step)).mean
+    return first.decode(x)
+
+
+def test_the_base_model_makes_the_last_steps(pipeline_folder: Path, tmp_path: Path, plain: PipelineBackbone) -> None:
+    weights = {str(tmp_path / name): weight for name, weight in (("one", 0.7), ("two", -0.3))}
+    for seed, source in enumerate(weights):
+        save_lora(tiny_pipeline(), Path(source), "unet", seed)
+    merged = load(pipeline_folder, loras=weights)
+    pictures = [by_sampler(merged, WAYS["SD"])]
+    same_picture(pictures[0], drawn_by_hand(merged, plain, 0))
+    for base_steps in (2, 3, STEPS):
+        loaded = load(pipeline_folder, loras=weights, base_steps=base_steps)
+        assert not any(weight.requires_grad for weight in loaded.parameters())
+        pictures.append(by_sampler(loaded, WAYS["SD"]))
+        same_picture(pictures[-1], drawn_by_hand(merged, plain, base_steps))
+        assert not any(weight.requires_grad for weight in loaded.parameters())
+    assert torch.equal(pictures[-1], by_sampler(plain, WAYS["SD"]))
+    assert all((one - other).abs().max() > 1e-3 for one, other in pairwise(pictures))  # above the tolerance
+    last = load(pipeline_folder, loras=weights, base_steps=1)
+    shorter = [bound(each, WAYS["SD"]).reschedule(2, 0.0) for each in (last, merged, plain)]
+    for level, expected in enumerate(shorter[1:]):
+        for name in ("denoise", "denoise_unguided"):
+            x0, right = (getattr(each, name)(start(last), level).x0 for each in (shorter[0], expected))
+            torch.testing.assert_close(x0, right, rtol=0, atol=1e-4)
+
+
+def test_gradients_pass_a_lora_that_is_switched_off_later(
+    pipeline_folder: Path, lora: tuple[Path, dict[str, Tensor]]
+) -> None:
+    """A gradient of the latents, with the activations computed anew, is that of the merged model, then of the base."""
+    loaded = load(pipeline_folder, loras={str(lora[0]): 0.7}, base_steps=1)
+    merged, base = load(pipeline_folder, loras={str(lora[0]): 0.7}), load(pipeline_folder)
+    for level, expected in ((STEPS - 2, merged), (STEPS - 1, base)):
+        found = []
+        for backbone in (loaded, expected):
+            x, denoiser = start(backbone).requires_grad_(), bound(backbone, WAYS["SD"])
+            x0 = checkpoint(lambda x, of=denoiser, level=level: of.denoise(x, level).x0, x, use_reentrant=False)
+            found += torch.autograd.grad(x0.square().sum(), x)
+        torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base_steps": -1, "loras": {"a": 1.0}}, "base_steps is -1: give a number of steps, at least 0"),
+        ({"base_steps": 2}, "base_steps is 2, and there are no loras .*: give loras, or leave base_steps out"),
+        ({"base_steps": 2, "loras": {"a": 1.0}, "compile": True}, "base_steps is 2, and compile is on: .* one of the"),
+    ],
+)
+def test_base_steps_that_no_run_can_make_are_refused(options: dict[str, object], message: str) -> None:
+    with one_line(ValueError, message):
+        Loading(**options)
+
+
+def test_base_steps_need_loras_of_the_network_and_no_fit(
+    pipeline_folder: Path, tmp_path: Path, lora: tuple[Path, dict[str, Tensor]]
+) -> None:
+    save_lora(tiny_pipeline(), tmp_path / "text", "text_encoder", 0, "q_proj")
+    message = "base_steps is given, and LoRA '.*text' adapts the text_encoder, which .* leave base_steps out"
+    refused(pipeline_folder, ValueError, message, loras={str(tmp_path / "text"): 1.0}, base_steps=2)
+    loading = Loading(loras={str(lora[0]): 1.0}, base_steps=2)
+    training = Training(objective=PolicyGradient())
+    for pipeline, options in (
+        (str(pipeline_folder), {"loading": loading}),
+        (load_backbone(str(pipeline_folder), loading), {}),
+    ):
+        with one_line(ValueError, "base_steps is 2, and a fit can't train these steps: leave it out"):
+            SRSoupModule(
+                pipeline, {"red": Channel(0)}, BaseModel(), Preferences(["red"], [[1.0]]), training=training, **options
+            )

@@ -1,9 +1,9 @@
-"""LoRAs from folders, files and the hub, merged into the networks of a pipeline, or trained further."""
+"""LoRAs from folders, files and the hub: merged into the networks of a pipeline, kept apart, or trained further."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 PEFT = "base_model.model"  # prefix of module names in files of peft
 
 
-def add_loras(pipeline: DiffusionPipeline, loras: Mapping[str, float]) -> None:
-    """Merge LoRAs into the networks of a pipeline, so that they cost no time in use.
+def add_loras(pipeline: DiffusionPipeline, loras: Mapping[str, float], *, merge: bool = True) -> None:
+    """Add LoRAs to the networks of a pipeline.
 
     Args:
         pipeline: A diffusers pipeline.
         loras: Weight of each LoRA, by its folder, file or hub id; safetensors only.
+        merge: Merge them into the networks, so that they cost no time in use. Otherwise, they can be switched off.
 
     Raises:
         FileNotFoundError: No such LoRA.
-        ValueError: A pipeline that takes no LoRAs, or a LoRA of another model.
+        ValueError: A pipeline that takes no LoRAs, a LoRA of another model, or one to be switched off that adapts a
+            text encoder.
     """
     if not loras:
         return
@@ -37,11 +39,15 @@ def add_loras(pipeline: DiffusionPipeline, loras: Mapping[str, float]) -> None:
     names = {source: f"lora_{number}" for number, source in enumerate(loras)}
     for source, name in names.items():
         _read_lora(pipeline, source, name)
-    loaded = {name for adapters in pipeline.get_list_adapters().values() for name in adapters}
+    adapted = pipeline.get_list_adapters()
+    loaded = {name for adapters in adapted.values() for name in adapters}
     unused = [source for source, name in names.items() if name not in loaded]
     if unused:
         raise ValueError(f"LoRA {unused[0]!r} has no weights for any component of a {type(pipeline).__name__}")
     pipeline.set_adapters(list(names.values()), list(loras.values()))
+    if not merge:
+        _require_no_text_encoder(names, adapted)
+        return
     pipeline.fuse_lora(components=[name for name in pipeline._lora_loadable_modules if getattr(pipeline, name, None)])
     pipeline.unload_lora_weights()
 
@@ -69,6 +75,16 @@ def start_from_lora(backbone: Backbone, source: str, name: str = "default") -> N
             "trained: start from a LoRA of that network"
         )
     train_lora(backbone.network, source)
+
+
+def _require_no_text_encoder(names: Mapping[str, str], adapted: Mapping[str, Sequence[str]]) -> None:
+    for source, name in names.items():
+        encoders = [part for part, loaded in adapted.items() if part.startswith("text_encoder") and name in loaded]
+        if encoders:
+            raise ValueError(
+                f"base_steps is given, and LoRA {source!r} adapts the {encoders[0]}, which encodes a prompt once for "
+                "all steps: take a LoRA of the denoising network alone, or leave base_steps out"
+            )
 
 
 def _read_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:

@@ -35,7 +35,12 @@ class Loading:
             pipeline's own decoder.
         scheduler: Entries that replace those of the pipeline's ``scheduler_config.json``, also its ``_class_name``:
             {"_class_name": "LCMScheduler"} for a consistency LoRA, {"timestep_spacing": "trailing"} for Lightning's.
-        loras: LoRAs in the format of diffusers or peft, each with its weight. They are merged into the networks.
+        loras: LoRAs in the format of diffusers or peft, each with its weight. They are merged into the networks,
+            unless there are `base_steps`.
+        base_steps: Number of the last denoising steps that the base model makes, without the LoRAs, at least 0. This
+            is a cure for LoRAs that are over-optimised for a reward: they keep their say in the layout, and the base
+            model paints the details. The LoRAs stay apart from the network, which takes a little time, and may adapt
+            the denoising network alone. Where a schedule has no more steps, the base model makes all of them.
         transition: How fresh noise enters a rectified flow: "ancestral", as DDIM's eta brings it into a diffusion;
             "sde", the stochastic differential equation of Flow-GRPO; or "cps", coefficient-preserving sampling.
             Diffusion models do not use it.
@@ -56,8 +61,8 @@ class Loading:
             the class of the pipeline.
 
     Raises:
-        ValueError: An unknown dtype, transition or offload; a URL in place of a folder or hub id; or attention kernels
-            from the hub without trust in them.
+        ValueError: An unknown dtype, transition or offload; a URL in place of a folder or hub id; attention kernels
+            from the hub without trust in them; or `base_steps` below 0, without LoRAs, or together with `compile`.
     """
 
     dtype: Precision = "float32"
@@ -71,6 +76,7 @@ class Loading:
     preview_decoder: str | None = None
     scheduler: dict[str, Any] = field(default_factory=dict)
     loras: dict[str, float] = field(default_factory=dict)
+    base_steps: int = 0
     transition: FlowTransition = "ancestral"
     offload: Offload = field(default="none", metadata={"operational": True})
     vae_tiling: bool = False
@@ -89,6 +95,18 @@ class Loading:
             require_no_url(name, getattr(self, name))
         for source in self.loras:
             require_no_url("a LoRA", source)
+        if self.base_steps < 0:
+            raise ValueError(f"base_steps is {self.base_steps}: give a number of steps, at least 0")
+        if self.base_steps and not self.loras:
+            raise ValueError(
+                f"base_steps is {self.base_steps}, and there are no loras that the last steps could do without: give "
+                "loras, or leave base_steps out"
+            )
+        if self.base_steps and self.compile:
+            raise ValueError(
+                f"base_steps is {self.base_steps}, and compile is on: a compiled network can't switch LoRAs off, leave "
+                "out one of the two"
+            )
         if self.attention is not None and self.attention.endswith("_hub") and not self.trust_remote_code:
             raise ValueError(
                 f"attention {self.attention!r} downloads code from the hub and runs it: name a backend that is "

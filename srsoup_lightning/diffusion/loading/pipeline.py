@@ -59,7 +59,7 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> PipelineBackbo
         loaded = _load_pipeline(source, kind, index, replaced, loading)
         if loading.scheduler:
             change_scheduler(loaded, loading.scheduler)
-        add_loras(loaded, loading.loras)
+        add_loras(loaded, loading.loras, merge=not loading.base_steps)
         backbone = family(
             loaded,
             height=loading.height,
@@ -67,6 +67,7 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> PipelineBackbo
             preview_decoder=preview_decoder,
             transition=loading.transition,
             offload=loading.offload,
+            base_steps=loading.base_steps,
         )
         tune(
             backbone.network,
