@@ -45,6 +45,7 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.one_step --dtype float32
 	$(BIN)/python -m benchmarks.one_step_report
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.fit_overhead
 	$(BIN)/python -m benchmarks.rewards
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.compare

@@ -79,17 +79,18 @@ def _bare_rates(backbone: Backbone, previewing: Backbone, batch: int) -> dict[st
     x = torch.randn(batch, *denoiser.shape)
     images = denoiser.decode(x)
     rates = {
-        "network evaluation": _seconds(lambda: denoiser.denoise(x, 10)) / (batch * denoiser.evaluations),
-        "decode": _seconds(lambda: denoiser.decode(x)) / batch,
-        f"decode by {PREVIEW}": _seconds(lambda: with_tiny.decode_preview(x)) / batch,
+        "network evaluation": seconds(lambda: denoiser.denoise(x, 10)) / (batch * denoiser.evaluations),
+        "decode": seconds(lambda: denoiser.decode(x)) / batch,
+        f"decode by {PREVIEW}": seconds(lambda: with_tiny.decode_preview(x)) / batch,
     }
     return rates | {
-        name: _seconds(lambda reward=reward: reward.score(images, [PROMPT] * batch)) / batch
+        name: seconds(lambda reward=reward: reward.score(images, [PROMPT] * batch)) / batch
         for name, reward in jpeg_and_clip().rewards.items()
     }
 
 
-def _seconds(call: Callable[[], object], repeats: int = 7) -> float:
+def seconds(call: Callable[[], object], repeats: int = 7) -> float:
+    """Return the median seconds of some calls, after one that warms up."""
     call()
     times = []
     for _ in range(repeats):

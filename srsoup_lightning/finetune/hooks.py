@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -22,6 +23,8 @@ from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
+
+logger = logging.getLogger(__name__)
 
 
 class FinetuningHooks(L.LightningModule):
@@ -55,6 +58,12 @@ class FinetuningHooks(L.LightningModule):
         """
         weights, processes = preferences.weights[0], _processes(self.trainer)
         self.finetuning = Finetuning(training, Policy(backbone), problem_of, weights, processes, limited)
+        if training.objective.guidance_scale <= 1 and self.trainer.is_global_zero:
+            logger.warning(
+                "guidance_scale is %g, so samples are drawn without guidance: a model that was trained for it draws poor "
+                "ones then, and learns from them",
+                training.objective.guidance_scale,
+            )
         if training.updates is not None:
             if self.trainer.accumulate_grad_batches != 1:
                 raise ValueError(
