@@ -60,8 +60,8 @@ class FinetuningHooks(L.LightningModule):
         self.finetuning = Finetuning(training, Policy(backbone), problem_of, weights, processes, limited)
         if training.objective.guidance_scale <= 1 and self.trainer.is_global_zero:
             logger.warning(
-                "guidance_scale is %g, so samples are drawn without guidance: a model that was trained for it draws poor "
-                "ones then, and learns from them",
+                "guidance_scale is %g, so samples are drawn without guidance: a model that was trained for it draws "
+                "poor ones then, and learns from them",
                 training.objective.guidance_scale,
             )
         if training.updates is not None:
