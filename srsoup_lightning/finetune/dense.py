@@ -11,9 +11,10 @@ from torch import Tensor
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Kernel
-from srsoup_lightning.finetune.base import Loss, Memory, Objective, Rollout, Scores
+from srsoup_lightning.finetune.base import Loss, Objective
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.reinforcement import value_in_first_units
+from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.finetune.steps import AllSteps, steps_with_noise
 from srsoup_lightning.problem import Problem
 

@@ -14,10 +14,11 @@ from rewards.checks import first_line, require_choice
 from srsoup_lightning.diffusion.flow import Flow
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Kernel, Prediction, Shares
-from srsoup_lightning.finetune.base import Loss, Memory, Objective, Rollout, Scores
+from srsoup_lightning.finetune.base import Loss, Objective
 from srsoup_lightning.finetune.matching_losses import velocity_distance
 from srsoup_lightning.finetune.pairs import Pairs, RankedSamples
 from srsoup_lightning.finetune.policy import Policy
+from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.search.scalarise import Value
 

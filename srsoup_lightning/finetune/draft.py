@@ -15,10 +15,11 @@ from torch import Tensor
 from rewards.checks import require_choice
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Kernel, Prediction
-from srsoup_lightning.finetune.base import Loss, Memory, Objective, Rollout, Scores
+from srsoup_lightning.finetune.base import Loss, Objective
 from srsoup_lightning.finetune.matching_losses import velocity_distance
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.reinforcement import value_in_first_units
+from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.search.scalarise import Units, Value
 
 Truncation = Literal["fixed", "uniform", "normal"]

@@ -14,8 +14,9 @@ from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.costs.limits import LimitError
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.finetune.base import Loss, Memory, Objective, Rollout, Scores
+from srsoup_lightning.finetune.base import Loss, Objective
 from srsoup_lightning.finetune.policy import Policy
+from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.search.scalarise import Value

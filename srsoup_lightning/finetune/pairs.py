@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from rewards.checks import require_choice
-from srsoup_lightning.finetune.base import Memory, Rollout, Scores
 from srsoup_lightning.finetune.reinforcement import value_in_first_units
+from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.search.scalarise import Value
 
 Match = Literal["extremes", "mirrored", "all"]

@@ -12,9 +12,10 @@ from rewards.checks import require_choice
 from srsoup_lightning.diffusion.flow import Flow
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Kernel, Transition
-from srsoup_lightning.finetune.base import Loss, Rollout
+from srsoup_lightning.finetune.base import Loss
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.reinforcement import Reinforcement
+from srsoup_lightning.finetune.rollout import Rollout
 from srsoup_lightning.finetune.steps import AllSteps, Steps
 from srsoup_lightning.problem import Problem
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rewards.checks import require_choice
 from srsoup_lightning.finetune.advantages import Spread, decoupled, group_relative, tracked
-from srsoup_lightning.finetune.base import Memory, Objective, Rollout, Scores
+from srsoup_lightning.finetune.base import Objective
+from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.search.scalarise import Units, Value
 
 Advantage = Literal["group", "tracker", "gdpo"]

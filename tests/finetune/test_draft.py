@@ -20,10 +20,10 @@ from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.finetune import DRaFT, Training
-from srsoup_lightning.finetune.base import Rollout
 from srsoup_lightning.finetune.draft import chances
 from srsoup_lightning.finetune.finetuning import Finetuning
 from srsoup_lightning.finetune.policy import Policy
+from srsoup_lightning.finetune.rollout import Rollout
 from srsoup_lightning.oracle import NoGradientError
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import BaseModel
