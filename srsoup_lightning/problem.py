@@ -78,9 +78,7 @@ class Problem:
 
     def decode(self, clean: Tensor) -> Tensor:
         """Return images (B, 3, height, width) in [0, 1] of clean latents (B, C, H, W)."""
-        self.ledger.decodes += len(clean)
-        with torch.set_grad_enabled(self._graph):
-            return torch.cat(list(self.batch.chunks(lambda chunk: self._saved(self.denoiser.decode, chunk), clean)))
+        return self._decoded(self.denoiser.decode, clean)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return clean latents (B, C, H, W) of images (B, 3, height, width) in [0, 1]."""
@@ -167,7 +165,7 @@ class Problem:
             A function that waits for the scores (B, M).
         """
         answers = Answers(self.oracle, self.prompt, asked, f"at denoising step {level}", self.meter)
-        answers.ask(self.decode(clean), torch.arange(len(clean), device=self.device))
+        answers.ask(self._decoded(self.denoiser.decode_preview, clean), torch.arange(len(clean), device=self.device))
         return answers.scores
 
     def score(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -226,9 +224,7 @@ class Problem:
         Args and errors are those of :meth:`query`, and the names of the M' rewards, where None is all.
         """
         when = f"at denoising step {level}"
-        self.ledger.decodes += len(clean)
-        decode = self.denoiser.decode_preview
-        images = torch.cat(list(self.batch.chunks(lambda chunk: self._saved(decode, chunk), clean)))
+        images = self._decoded(self.denoiser.decode_preview, clean)
         question = Question(images, [self.prompt] * len(clean), when, self.meter)
         chosen = self.rewards if names is None else names
         return torch.stack([self.oracle.differentiable_score(name, question) for name in chosen], dim=1)
@@ -244,6 +240,11 @@ class Problem:
         self.meter.count_gradients(len(x))
         (found,) = torch.autograd.grad(value.sum(), x, retain_graph=retain_graph)
         return found.detach()
+
+    def _decoded(self, decode: Callable[[Tensor], Tensor], clean: Tensor) -> Tensor:
+        self.ledger.decodes += len(clean)
+        with torch.set_grad_enabled(self._graph):
+            return torch.cat(list(self.batch.chunks(lambda chunk: self._saved(decode, chunk), clean)))
 
     def _saved(self, work: Callable[..., Result], *inputs: object) -> Result:
         """Call `work`. Under checkpointing, none of its activations are kept."""
