@@ -223,9 +223,8 @@ class Problem:
 
         Args and errors are those of :meth:`query`, and the names of the M' rewards, where None is all.
         """
-        when = f"at denoising step {level}"
         images = self._decoded(self.denoiser.decode_preview, clean)
-        question = Question(images, [self.prompt] * len(clean), when, self.meter)
+        question = Question(images, [self.prompt] * len(clean), f"at denoising step {level}", self.meter)
         chosen = self.rewards if names is None else names
         return torch.stack([self.oracle.differentiable_score(name, question) for name in chosen], dim=1)
 
