@@ -111,7 +111,7 @@ class OverOptimisation(Callback):
         fit = _Fit.of(trainer, pl_module)
         if fit is None:
             return
-        shares = fit.finetuning.processes.gather(self._pictures)
+        shares, spent = fit.finetuning.processes.gather(self._pictures), fit.finetuning.spent()
         pictures = sorted((each for share in shares for each in share), key=lambda each: each.number)
         measures = measures_of(pictures, fit.module.preferences.rewards)
         pl_module.log_dict(self._values(measures), sync_dist=True)
@@ -119,7 +119,9 @@ class OverOptimisation(Callback):
         if trainer.is_global_zero:
             self._warn(measures, fit)
             row = {"round": fit.round, "step": trainer.global_step, "pictures": len(pictures), "features": self._name}
-            write_row(RunDirectory(trainer.default_root_dir).validation, row | measures._asdict())
+            row |= {"queries": spent.total_queries, "nfe": spent.nfe, "gradients": spent.gradients}
+            row |= {"seconds": spent.seconds} | measures._asdict()
+            write_row(RunDirectory(trainer.default_root_dir).validation, row)
             self._draw_sheets(trainer, pictures, fit.module.preferences.rewards)
 
     def _shot(self, soup: Soup, device: torch.device) -> Shot:

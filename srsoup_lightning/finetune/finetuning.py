@@ -153,13 +153,16 @@ class Finetuning:
         share = (rows.stop - rows.start) * self.objective.parts / self.objective.items
         return loss._replace(value=loss.value * share)
 
+    def spent(self) -> Ledger:
+        """Return the costs up to now, of all processes, those of the round under way included."""
+        return added([self.costs, *self.processes.gather(self.meter.ledger)])
+
     def end_round(self) -> None:
         """Add up the costs of the round, and let the objective update its state."""
         self.rounds += 1
         self.objective.end_round(self.policy, self.memory, self.rounds)
         self._limits.close()
-        self.costs = added([self.costs, *self.processes.gather(self.meter.ledger)])
-        self.rollouts = []
+        self.costs, self.rollouts = self.spent(), []
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state between two rounds: numbers, strings and tensors."""
