@@ -53,7 +53,8 @@ def as_markdown(runs: dict[str, list[Row]]) -> str:
         held = [" and ".join(f"{_gain(row, name)} {name}" for name in row["gains"] if name != target) for row in last]
         cells = [run, _each(last, target), ", ".join(held), ", ".join(f"{row['kl'] or 0:.2f}" for row in last)]
         cells += [f"{mean(row[name] for row in last):,.0f}" for name in ("round", "queries", "nfe", "gradients")]
-        lines.append(f"| {' | '.join([*cells, f'{mean(row['seconds'] for row in last) / 60:.0f}'])} |")
+        cells.append(f"{mean(row['seconds'] for row in last) / 60:.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
