@@ -32,7 +32,10 @@ def test_the_report_has_the_last_gains_of_each_seed_and_a_line_for_each_reward()
         "| Matching, jpeg | +2.00 | -0.10 clip | 0.00 | 3 | 144 | 3,000 | 30 | 3 |",
     ]
     first, second = draw(runs).axes
-    assert [line.get_ydata() for line in first.lines if len(line.get_xdata()) == 3] == [[0, 0.2, 1.25], [0, -0.5, -1.0]]
+    assert [list(line.get_ydata()) for line in first.lines if len(line.get_xdata()) == 3] == [
+        [0, 0.2, 1.25],
+        [0, -0.5, -1.0],
+    ]
     assert [text.get_text() for text in second.get_legend().texts] == ["jpeg", "clip, held out"]
 
 
