@@ -77,6 +77,14 @@ def module() -> SRSoupModule:
     return make_module({"red": Channel(0), "blue": Channel(2)})
 
 
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of tiny models, in the format of those that builtin configs name."""
+    from tests.config_twins import save_twins
+
+    return save_twins(tmp_path_factory.mktemp("twins"))
+
+
 def make_module(rewards: dict[str, Reward], **options: object) -> SRSoupModule:
     """SRSoupModule over the mixture with a lattice of six preferences between two rewards, and further options."""
     sampler = SRSoup(num_inference_steps=6, candidates=4, sharing=FixedSoup(0, 3))

@@ -1,4 +1,4 @@
-"""Every builtin config runs: those of tiny-animals as they are, the published ones with tiny models in place."""
+"""Every config of a search runs: those of tiny-animals as they are, the published ones with tiny models in place."""
 
 from __future__ import annotations
 
@@ -12,24 +12,15 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.reward_networks import save_aesthetic_head
 from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.commands import COMMANDS
 from srsoup_lightning.cli.main import main
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.search.shaping import Shaping
-from tests.diffusion.conftest import tiny_pipeline
-from tests.diffusion.pipelines import make
-from tests.rewards.conftest import WIDTH, save_tiny_clip
+from tests.config_twins import FITS, save, settings_of, twin_of
 
 QUICK = ["--data.prompts", "[a lobster]", "--model.sampler.num_inference_steps", "4", "--model.sampler.candidates", "2"]
 FEW = {"selection": {"pool": 4}, "surrogate": {"previews": 4}}
-
-
-def settings_of(name: str) -> dict:
-    path = CONFIGS.find(name)
-    assert path is not None
-    return yaml.safe_load(path.read_text())
 
 
 def quick(name: str) -> list[str]:
@@ -42,8 +33,9 @@ def quick(name: str) -> list[str]:
     return [*steps, *(word for part in few for word in (f"--model.sampler.{part}", yaml.safe_dump(few[part])))]
 
 
-BUILTIN = [name for name in CONFIGS.names() if settings_of(name)["model"]["pipeline"] == "tiny-animals"]
-PUBLISHED = [name for name in CONFIGS.names() if name not in BUILTIN]
+SEARCHES = [name for name in CONFIGS.names() if name not in FITS]
+BUILTIN = [name for name in SEARCHES if settings_of(name)["model"]["pipeline"] == "tiny-animals"]
+PUBLISHED = [name for name in SEARCHES if name not in BUILTIN]
 
 
 @pytest.mark.long
@@ -64,58 +56,22 @@ def test_every_config_of_the_builtin_model_runs_on_fewer_steps(
     assert "hypervolume" in capsys.readouterr().out
 
 
-def test_the_demo_is_that_of_the_readme_and_a_config_has_two_commands() -> None:
+def test_the_demo_is_that_of_the_readme_and_a_config_has_its_commands() -> None:
     settings = settings_of("animals")
     assert len(settings["data"]["prompts"]) == 6
     assert set(settings["model"]["rewards"]) == {"jpeg", "clip"}
     assert settings["model"]["preferences"]["init_args"]["divisions"] == 5
-    assert {name for name, command in COMMANDS.items() if command.function is None} == {"predict", "plan"}
+    assert {name for name, command in COMMANDS.items() if command.trainer} == {"fit", "predict", "plan"}
 
 
-# Of each model: a tiny one, eta, transition of a rectified flow, and the end of the soup phase.
-MODELS = {
-    "sd15": (tiny_pipeline, 1.0, None, 20),
-    "sdxl": (lambda: make("SDXL"), 1.0, None, 20),
-    "sd35": (lambda: make("SD 3"), 0.8, "sde", 10),
-}
+# Of each model: eta, transition of a rectified flow, and the end of the soup phase.
+MODELS = {"sd15": (1.0, None, 20), "sdxl": (1.0, None, 20), "sd35": (0.8, "sde", 10)}
 
 
 def test_every_file_is_a_config_of_a_known_model() -> None:
     files = {path.stem for path in (Path(__file__).parents[1] / "configs").rglob("*.yaml")}
-    assert files == {*BUILTIN, *PUBLISHED}
+    assert files == {*SEARCHES, *FITS}
     assert {name.split("_")[0] for name in PUBLISHED} == set(MODELS)
-
-
-@pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Folders of tiny models, in the format of those that the published configs name."""
-    root = tmp_path_factory.mktemp("twins")
-    pipelines = {name: tiny() for name, (tiny, *_) in MODELS.items()}
-    for name, pipeline in pipelines.items():
-        pipeline.save_pretrained(root / name)
-    pipelines["sdxl"].vae.save_pretrained(root / "vae")
-    save_tiny_clip(root / "clip")
-    save_aesthetic_head(root, WIDTH)
-    return {name: str(root / name) for name in (*pipelines, "vae", "clip", "head.safetensors")}
-
-
-def twin_of(name: str, twins: dict[str, str], folder: Path) -> Path:
-    """A published config with tiny models in place of those that it names, and nothing else changed."""
-    settings = settings_of(name)
-    model = settings["model"]
-    model["pipeline"] = twins[name.split("_")[0]]
-    model["loading"] |= {"height": 16, "width": 16, "dtype": "float32"}
-    model["loading"].pop("variant", None)
-    if "vae" in model["loading"]:
-        model["loading"]["vae"] = twins["vae"]
-    for reward in model["rewards"].values():
-        if reward["class_path"] != "rewards.JPEGCompressibility":
-            reward["init_args"] = {"model": twins["clip"]}
-        if reward["class_path"] == "rewards.AestheticScore":
-            reward["init_args"]["head"] = twins["head.safetensors"]
-    path = folder / "twin.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
 
 
 ANIMALS = ["a hippopotamus", "a snail", "a cheetah", "a crocodile", "a lobster", "an octopus"]
@@ -126,7 +82,7 @@ MIXTURES = [(0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.2, 0.4, 0.4)]
 def test_a_published_config_has_the_paper_s_settings(name: str) -> None:
     settings = settings_of(name)
     loading, sampler = settings["model"]["loading"], settings["model"]["sampler"]["init_args"]
-    _, eta, transition, end = MODELS[name.split("_")[0]]
+    eta, transition, end = MODELS[name.split("_")[0]]
     assert (loading["height"], loading["width"], loading.get("transition")) == (512, 512, transition)
     asked = {"num_inference_steps": 50, "guidance_scale": 5.0, "eta": eta, "candidates": 30}
     assert {key: sampler[key] for key in asked} == asked
@@ -154,7 +110,7 @@ def test_of_the_jpeg_experiment_the_best_five_above_the_target_count() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_config_s_tiny_twin_runs(name: str, twins: dict[str, str], tmp_path: Path) -> None:
-    config = str(twin_of(name, twins, tmp_path))
+    config = str(save(twin_of(name, twins), tmp_path))
     assert main(["predict", "--config", config, *QUICK, "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
     rows = list(RunDirectory(tmp_path / "run").image_rows())
     assert len(rows) == (13 if "three" in name else 6)
