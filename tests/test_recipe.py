@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 from torch.utils.data import TensorDataset
+from transformers import CLIPModel, CLIPProcessor
 
 from checkpoints.recipe.__main__ import STAGES, Recipe, main
 from checkpoints.recipe.autoencoder import AutoencoderTraining, DecoderTraining, build_autoencoder, reconstruction_error
+from checkpoints.recipe.clip import tokenize
+from checkpoints.recipe.flow import FlowTraining, WeightedPadding, assemble, build_transformer
 from checkpoints.recipe.preview import PreviewTraining, build_preview_decoder, decoded_latents
 from checkpoints.recipe.training import fit
 
+ROOT = Path(__file__).resolve().parent.parent
 PICTURES = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -84,3 +91,31 @@ def test_a_preview_decoder_learns_what_the_autoencoder_makes_of_latents_and_thei
     module = PreviewTraining(student, learning_rate=5e-3, steps=12, folder=tmp_path)
     fit(module, data, tmp_path, steps=12, batch_size=4, seed=0)
     assert reconstruction_error(student.decode(latents).sample, decoded).item() < 0.8 * before
+
+
+def test_one_weighted_state_stands_for_all_the_zeros_after_a_text() -> None:
+    torch.manual_seed(0)
+    transformer = build_transformer(text_width=8)
+    for weight in transformer.parameters():
+        nn.init.normal_(weight, std=0.1)
+    x, text, pooled = torch.randn(2, 4, 16, 16), torch.randn(2, 3, 16), torch.randn(2, 16)
+    time, padding = torch.tensor([300.0, 700.0]), WeightedPadding()
+    with torch.no_grad():
+        expected = transformer(x, F.pad(text, (0, 0, 0, 40)), pooled, time).sample
+        transformer.set_attn_processor(padding)
+        padding.logarithm.fill_(math.log(40))
+        torch.testing.assert_close(transformer(x, F.pad(text, (0, 0, 0, 1)), pooled, time).sample, expected)
+        padding.logarithm.zero_()
+        assert not torch.allclose(transformer(x, F.pad(text, (0, 0, 0, 1)), pooled, time).sample, expected)
+
+
+def test_the_flow_s_pipeline_encodes_a_text_as_its_training_does(tmp_path: Path) -> None:
+    folder = ROOT / "checkpoints" / "tiny-clip"
+    clip, processor = CLIPModel.from_pretrained(folder, dtype=torch.float32), CLIPProcessor.from_pretrained(folder)
+    pipeline = assemble(build_transformer(), build_autoencoder(), clip, processor)
+    states, _, pooled, _ = pipeline.encode_prompt("a cat", None, None, do_classifier_free_guidance=False, device="cpu")
+    module = FlowTraining(pipeline, 1e-3, 1, tmp_path)
+    trained, trained_pooled = module.condition(tokenize(pipeline.tokenizer, ["a cat"]))
+    torch.testing.assert_close(trained, states[:, : trained.shape[1]])
+    torch.testing.assert_close(trained_pooled, pooled)
+    assert states[:, trained.shape[1] :].count_nonzero() == 0
