@@ -9,11 +9,13 @@ from srsoup_lightning.finetune.matching_losses import AWM, NFT, Decay
 from srsoup_lightning.finetune.pairs import Pairs, RankedSamples
 from srsoup_lightning.finetune.picture_pairs import PairTable, PicturePairs, RankedRuns
 from srsoup_lightning.finetune.policy_gradient import PolicyGradient
+from srsoup_lightning.finetune.steps import AllSteps, RandomSteps, Steps, Window
 from srsoup_lightning.finetune.training import LoRA, Training
 
 __all__ = [
     "AWM",
     "NFT",
+    "AllSteps",
     "DRaFT",
     "Decay",
     "DenseDPO",
@@ -25,7 +27,10 @@ __all__ = [
     "Pairs",
     "PicturePairs",
     "PolicyGradient",
+    "RandomSteps",
     "RankedRuns",
     "RankedSamples",
+    "Steps",
     "Training",
+    "Window",
 ]

@@ -15,14 +15,13 @@ from torch.distributions import Independent, Normal, kl_divergence
 from srsoup_lightning.diffusion.flow import FlowCPS, FlowSDE, flow_kernel
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.transition import DDIM, Transition
-from srsoup_lightning.finetune import PolicyGradient
+from srsoup_lightning.finetune import AllSteps, PolicyGradient, RandomSteps, Steps, Window
 from srsoup_lightning.finetune.policy_gradient import (
     clipped_loss,
     divergence_masked_loss,
     guarded_ratio,
     mean_deviation,
 )
-from srsoup_lightning.finetune.steps import AllSteps, RandomSteps, Steps, Window
 from tests.finetune.tilted import SHAPE, Tilted, train, tuning, with_kernel
 
 TIMES = (1.0, 0.9, 0.7, 0.4, 0.0)
