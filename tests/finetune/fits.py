@@ -49,9 +49,9 @@ def fit(
 ) -> SRSoupModule:
     """Run a fit to its end, from the last checkpoint if there is one, with options of the Trainer."""
     module, (writer, *others) = module or make_fit(), options.pop("callbacks", [AdapterWriter()])
+    data = PromptDataModule(PROMPTS, validation_prompts=options.pop("validation_prompts", []))
     trainer = trainer_of(root, rounds, callbacks=[*others, writer], **options)
-    last = last_checkpoint(root) if resume else None
-    trainer.fit(module, datamodule=PromptDataModule(PROMPTS), ckpt_path=last)
+    trainer.fit(module, datamodule=data, ckpt_path=last_checkpoint(root) if resume else None)
     return module
 
 

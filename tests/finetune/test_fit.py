@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from safetensors.torch import load_file
 from torch.optim.lr_scheduler import StepLR
 
@@ -162,6 +162,20 @@ def test_limits_and_budgets_hold_over_rounds_and_resumes(tmp_path: Path) -> None
             fit(tmp_path / "budget", module, 5)
         module = make_fit(oracle=OraclePolicy(budgets={"red": 13}))
     assert json.loads((tmp_path / "budget" / "spending.json").read_text())["spent"] == {"oracle.budgets.red": 12}
+
+
+def test_a_held_out_reward_stops_a_fit_early_and_a_precision_is_that_of_sampling_and_training(tmp_path: Path) -> None:
+    stop = EarlyStopping("validation/blue", mode="max", patience=1, min_delta=1.0)  # nothing rises by that much
+    module = make_fit(lora=LoRA(rank=2), updates=None)
+    precision = {"precision": "bf16-mixed", "accumulate_grad_batches": 100}  # so that a round has one optimizer step
+    fit(tmp_path, module, 9, callbacks=[AdapterWriter(), stop], validation_prompts=["photo"], **precision)
+    assert read_facts(tmp_path / "adapter").rounds == 2
+    logged = module.trainer.callback_metrics
+    ratios = [value for name, value in logged.items() if name.startswith("train/ratio/step_")]
+    assert ratios
+    assert all(float(value) == pytest.approx(1, abs=1e-6) for value in ratios)
+    assert module.trainer.global_step == 2
+    assert {weight.dtype for weight in module.parameters() if weight.requires_grad} == {torch.float32}
 
 
 def test_networks_stay_in_eval_mode_and_there_is_one_copy_of_them(tmp_path: Path) -> None:
