@@ -54,6 +54,7 @@ class SRSoupModule(FinetuningHooks):
 
     Attributes:
         base: Name of the pipeline; of a Backbone, its class.
+        loras: Weight of each LoRA that the pipeline is loaded with, by folder, file or hub id.
         backbone: The model, once it is loaded.
         oracle: The rewards, as samplers ask them.
         account: Account of limits and budgets.
@@ -107,6 +108,7 @@ class SRSoupModule(FinetuningHooks):
             require_no_url("pipeline", pipeline)
             self.base, self._load = pipeline, partial(load_backbone, pipeline, loading)
         base_steps = loading.base_steps if self.backbone is None else self.backbone.base_steps
+        self.loras = loading.loras if self.backbone is None else self.backbone.loras
         if training is not None and base_steps:
             raise ValueError(f"base_steps is {base_steps}, and a fit can't train these steps: leave it out")
 

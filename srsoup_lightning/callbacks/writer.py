@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import lightning as L
@@ -10,12 +11,14 @@ from srsoup_lightning.callbacks.base import SoupCallback
 from srsoup_lightning.costs.limits import budget_of, limited_costs
 from srsoup_lightning.data import PromptDataModule, SoupRequest
 from srsoup_lightning.module import SRSoupModule
+from srsoup_lightning.runs.adapter import UsedAdapter, read_used_adapters, used_adapters, write_used_adapters
 from srsoup_lightning.runs.directory import RunDirectory, preference_weights
 from srsoup_lightning.runs.lock import RunLock
 from srsoup_lightning.runs.rows import CostRow, ImageRow, Key, total
 from srsoup_lightning.runs.spending import SharedCounts
 from srsoup_lightning.samplers.result import Soup
 
+logger = logging.getLogger(__name__)
 WAY_OUT = "give another --trainer.default_root_dir, or --writer.overwrite true to replace it"
 
 
@@ -25,14 +28,16 @@ class SampleWriter(SoupCallback):
     A directory that holds a part of the run already is continued. Finished soups, which are those with all their rows
     and complete pictures, are not made again.
 
+    The costs of training the LoRAs that a run samples with are copied to the directory when the run starts.
+
     Args:
         root: The run directory. None takes the Trainer's ``default_root_dir``.
         overwrite: Remove the run that the directory already holds and start anew.
 
     Raises:
-        FileExistsError: The directory holds another run, or a run that is still going on. The error is raised before
-            anything is sampled.
-        ValueError: A table or spending.json in the directory is damaged.
+        FileExistsError: The directory holds another run, pictures of a LoRA that was trained again since, or a run that
+            is still going on. The error is raised before anything is sampled.
+        ValueError: A table, spending.json or adapters.json in the directory is damaged, or the adapter.json of a LoRA.
     """
 
     def __init__(self, root: str | None = None, overwrite: bool = False) -> None:
@@ -81,9 +86,12 @@ class SampleWriter(SoupCallback):
         self._lock.acquire(run)
         if self.overwrite:
             run.clear()
-        finished = run.recover()
+        finished, adapters = run.recover(), used_adapters(module.loras)
         if finished:
             _refuse_another_run(run, finished, _prompts(trainer), module)
+            _refuse_other_adapters(run, adapters)
+        _warn_of_other_bases(adapters, module.base)
+        write_used_adapters(run.adapters, adapters)
         if module.limited:
             spent = _spent(list(run.cost_rows()))
             SharedCounts(run.spending).begin({name: spent.get(name, 0) for name in module.account.limits})
@@ -104,6 +112,32 @@ def _spent(costs: Sequence[CostRow]) -> dict[str, float]:
 def _prompts(trainer: L.Trainer) -> PromptDataModule | None:
     data = getattr(trainer, "datamodule", None)
     return data if isinstance(data, PromptDataModule) else None
+
+
+def _refuse_other_adapters(run: RunDirectory, adapters: Sequence[UsedAdapter]) -> None:
+    """Check that the finished soups were made with these LoRAs, trained as they are now.
+
+    Raises:
+        FileExistsError: They were not.
+    """
+    used = {adapter.source: adapter for adapter in read_used_adapters(run.adapters)}
+    asked = {adapter.source: adapter for adapter in adapters}
+    if other := [source for source in {**used, **asked} if used.get(source) != asked.get(source)]:
+        raise FileExistsError(
+            f"LoRA {other[0]!r} has changed since the pictures in {run.root} were made, in its training, in its weight "
+            f"or because it was not used: {WAY_OUT}"
+        )
+
+
+def _warn_of_other_bases(adapters: Sequence[UsedAdapter], base: str) -> None:
+    for adapter in adapters:
+        if adapter.facts is not None and adapter.facts.base != base:
+            logger.warning(
+                "LoRA %r was trained on %r, and this run samples with %r: they may be different models",
+                adapter.source,
+                adapter.facts.base,
+                base,
+            )
 
 
 def _refuse_another_run(

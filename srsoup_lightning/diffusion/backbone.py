@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -35,6 +36,9 @@ class Backbone(nn.Module, abc.ABC):
 
     base_steps: int = 0
     """Number of the last denoising steps that the base model makes, with all LoRAs off. A fit needs 0."""
+
+    loras: Mapping[str, float] = MappingProxyType({})
+    """Weight of each LoRA that it was loaded with, by folder, file or hub id."""
 
     @abc.abstractmethod
     def bind(

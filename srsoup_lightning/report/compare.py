@@ -141,10 +141,23 @@ def _notes(runs: Sequence[Run], shared: frozenset[Weights]) -> list[str]:
     failed = [sum(bool(row.failed) for row in run.images) for run in runs]
     if any(failed):
         notes.append(f"pictures with the worst score in place of one that failed: {_each(runs, failed)}")
-    devices = sorted({cost.ledger.device for run in runs for cost in run.costs})
+    devices = {cost.ledger.device for run in runs for cost in run.costs}
+    devices |= {adapter.facts.costs.device for run in runs for adapter in run.adapters if adapter.facts is not None}
     if len(devices) > 1:
-        notes.append(f"seconds are of different devices: {', '.join(devices)}")
-    return notes
+        notes.append(f"seconds are of different devices: {', '.join(sorted(devices))}")
+    return notes + _notes_on_training(runs)
+
+
+def _notes_on_training(runs: Sequence[Run]) -> list[str]:
+    if not any(run.adapters for run in runs):
+        return []
+    untold = [f"{run.name} ({_untold(run)})" for run in runs if run.training is None]
+    notes = ["training costs are totals, paid once for all pictures of a LoRA; the other costs are those of one front"]
+    return notes + ([f"training costs are unknown of {', '.join(untold)}"] if untold else [])
+
+
+def _untold(run: Run) -> str:
+    return ", ".join(each.source for each in run.adapters if each.facts is None) or "scored pictures"
 
 
 def _each(runs: Sequence[Run], values: Sequence[object]) -> str:

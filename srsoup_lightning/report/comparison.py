@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from io import StringIO
 from typing import Any
@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from srsoup_lightning.pareto.bootstrap import RESAMPLES, interval, prompt_means
-from srsoup_lightning.report.measures import COSTS, Measured, Weights
+from srsoup_lightning.report.measures import COSTS, Measured, Weights, training_costs
 from srsoup_lightning.report.units import Units
 from srsoup_lightning.runs.rows import total
 from srsoup_lightning.terminal import literal
@@ -47,29 +47,49 @@ class Comparison:
     notes: Sequence[str]
 
     def measures(self) -> list[str]:
-        """Names of the measures that some run has, costs last. Those of RARE need a run with a value above 0."""
+        """Names of the measures that some run has, costs last, then training costs if some run has LoRAs.
+
+        Those of RARE need a run with a value above 0.
+        """
         found = dict.fromkeys(name for run in self.runs for name in run.values)
         shown = [name for name in found if name not in RARE or any(map(any, self._values(name)))]
-        return sorted(shown, key=lambda name: name in COSTS)
+        training = dict.fromkeys(name for run in self.runs for name in self._training(run))
+        return [*sorted(shown, key=lambda name: name in COSTS), *training]
 
     def _values(self, measure: str) -> list[list[float]]:
         return [values for run in self.runs for values in run.values.get(measure, {}).values()]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row for each run and measure, with the keys COLUMNS. None stands where a value isn't defined."""
+        """One row for each run and measure, with the keys COLUMNS.
+
+        None stands where a value isn't defined. Training costs are totals, without intervals and prompts, and None
+        where they are not known.
+        """
+        return [row for run in self.runs for row in (*self._rows_of_fronts(run), *self._rows_of_training(run))]
+
+    def _rows_of_fronts(self, run: Measured) -> Iterator[dict[str, Any]]:
         first = self.runs[0]
-        return [
-            {
-                "run": run.name,
-                "measure": measure,
-                **estimate(run.values[measure]),
-                "prompts": len(run.values[measure]),
-                **difference(run.values[measure], {} if run is first else first.values.get(measure, {})),
-            }
-            for run in self.runs
-            for measure in self.measures()
-            if measure in run.values
-        ]
+        for measure in self.measures():
+            if measure in run.values:
+                yield {
+                    "run": run.name,
+                    "measure": measure,
+                    **estimate(run.values[measure]),
+                    "prompts": len(run.values[measure]),
+                    **difference(run.values[measure], {} if run is first else first.values.get(measure, {})),
+                }
+
+    def _rows_of_training(self, run: Measured) -> Iterator[dict[str, Any]]:
+        first = self.runs[0]
+        for measure, total_cost in self._training(run).items():
+            other = None if run is first else self._training(first)[measure]
+            more = None if total_cost is None or other is None else total_cost - other
+            known = {"run": run.name, "measure": measure, "mean": total_cost, "difference": more}
+            yield dict.fromkeys(COLUMNS) | known
+
+    def _training(self, run: Measured) -> dict[str, float | None]:
+        """Training costs of a run by measure. There are none where no run has LoRAs."""
+        return training_costs(run.run) if any(each.run.adapters for each in self.runs) else {}
 
 
 def estimate(by_prompt: Mapping[str, Sequence[float]]) -> Estimate:
@@ -90,11 +110,15 @@ def difference(values: Mapping[str, Sequence[float]], others: Mapping[str, Seque
 
 def as_csv(comparison: Comparison) -> str:
     """Write the rows with a head. Values that aren't defined are empty."""
-    text = StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(comparison.rows())
-    return text.getvalue()
+    rows = ([row[column] for column in COLUMNS] for row in comparison.rows())
+    return "".join(map(_csv_line, (COLUMNS, *rows)))
+
+
+def _csv_line(cells: Iterable[object]) -> str:
+    """Encode a row. The csv module quotes line feeds and carriage returns only if its own line end has them."""
+    text, end = StringIO(), "\r\n"
+    csv.writer(text, lineterminator=end).writerow(cells)
+    return text.getvalue().removesuffix(end) + "\n"
 
 
 def as_json(comparison: Comparison) -> str:
@@ -137,6 +161,7 @@ def _details(measured: Measured, rewards: tuple[str, ...]) -> dict[str, Any]:
             for weights, means in measured.means.items()
             if weights
         ],
+        **({"adapters": [asdict(adapter) for adapter in run.adapters]} if run.adapters else {}),
     }
 
 
@@ -157,6 +182,8 @@ def as_table(comparison: Comparison) -> Table:
 
 
 def _cell(row: Mapping[str, Any]) -> str:
+    if row["mean"] is None:
+        return "unknown"
     mean, *ends = (_number(row[key]) for key in ("mean", "low", "high") if row[key] is not None)
     return mean if set(ends) <= {mean} else f"{mean}\n{'…'.join(ends)}"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.pareto import (
     hypervolume,
     inverted_distance,
@@ -27,6 +28,7 @@ from srsoup_lightning.runs.rows import CostRow, ImageRow, grouped
 Weights = tuple[float, ...]  # of a preference, in the order of the rewards; () where it isn't known
 Values = dict[str, dict[str, list[float]]]  # measure -> prompt -> one value for each front
 COSTS = ("queries", "hits", "failures", "nfe", "gradients", "decodes", "seconds")
+TRAINING_COSTS = ("queries", "nfe", "gradients", "seconds")
 
 
 @dataclass(frozen=True)
@@ -186,5 +188,16 @@ def _of_pictures(run: Run, rewards: Sequence[str], embedding: Embedding) -> Iter
 def _of_costs(costs: Iterable[CostRow]) -> Iterator[tuple[str, str, float]]:
     for cost in costs:
         for name in COSTS:
-            spent = getattr(cost.ledger, name)
-            yield name, cost.prompt, sum(spent.values()) if isinstance(spent, dict) else spent
+            yield name, cost.prompt, _amount(cost.ledger, name)
+
+
+def training_costs(run: Run) -> dict[str, float | None]:
+    """Return the costs of training the LoRAs of a run, by measure. They are None where they are not known."""
+    spent = run.training
+    return {f"training_{name}": None if spent is None else _amount(spent, name) for name in TRAINING_COSTS}
+
+
+def _amount(ledger: Ledger, name: str) -> float:
+    """Return a cost, of all rewards together."""
+    spent = getattr(ledger, name)
+    return sum(spent.values()) if isinstance(spent, dict) else spent

@@ -12,6 +12,7 @@ from srsoup_lightning.costs.account import Account
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.report.measures import mean_hypervolume, mean_rewards
 from srsoup_lightning.report.units import Box
+from srsoup_lightning.runs.adapter import UsedAdapter
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import ImageRow, total
@@ -56,21 +57,34 @@ def cost_lines(run: Run, box: Box | None = None) -> str:
         run: The run.
         box: Box of the hypervolume. None takes the extremes of the run itself.
     """
-    spent, soups = total(run.costs), len(run.costs)
-    queries = ", ".join(
-        f"{count / soups:,.0f} queries of {name}{_no_queries(name, spent)}" for name, count in spent.queries.items()
-    )
-    gradients = f"{spent.gradients / soups:,.0f} gradient evaluations, " if spent.gradients else ""
     directory = RunDirectory(run.root)
     source = "the box of this run's extremes" if box is None else "the given box"
     lines = [
         f"hypervolume  {mean_hypervolume(run, box):.3f}, mean over soups, in {source}",
-        f"cost a soup  {queries}, {spent.nfe / soups:,.0f} network evaluations, {gradients}"
-        f"{spent.decodes / soups:,.0f} decodes, {spent.seconds / soups:.1f} s on {spent.device}",
+        f"cost a soup  {_costs(total(run.costs), len(run.costs))}",
+        *(f"training     {_training(adapter)}" for adapter in run.adapters),
         f"pictures     {directory.root / 'samples'}",
         f"sheets       {directory.sheets}",
     ]
     return "\n".join(map(printable, lines))
+
+
+def _costs(spent: Ledger, soups: int = 1) -> str:
+    """Return costs in words, each divided by the number of soups."""
+    counts = {f"queries of {name}{_no_queries(name, spent)}": count for name, count in spent.queries.items()}
+    counts["network evaluations"] = spent.nfe
+    if spent.gradients:
+        counts["gradient evaluations"] = spent.gradients
+    counts["decodes"] = spent.decodes
+    told = [f"{count / soups:,.0f} {name}" for name, count in counts.items()]
+    return f"{', '.join(told)}, {spent.seconds / soups:.1f} s on {spent.device}"
+
+
+def _training(adapter: UsedAdapter) -> str:
+    facts = adapter.facts
+    if facts is None:
+        return f"of {adapter.source}: unknown costs"
+    return f"of {adapter.source}, {facts.rounds:,} rounds of {facts.objective}: {_costs(facts.costs)}"
 
 
 def spending_line(account: Account) -> str:

@@ -4,21 +4,36 @@
 
     <root>/adapter/pytorch_lora_weights.safetensors    weights and metadata, as diffusers loads them
     <root>/adapter/adapter.json                        base, objective, preference, rounds, costs of the training
+
+A run that samples with LoRAs copies these facts, because a LoRA can be trained again afterwards::
+
+    <root>/adapters.json                               source, weight and facts of each LoRA; facts null if not known
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from rewards.checks import refuse_constant
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.runs.files import write_atomically
+from srsoup_lightning.runs.rows import ledger_from_json
 
 WEIGHTS, FACTS = "pytorch_lora_weights.safetensors", "adapter.json"
+DAMAGE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)  # raised by JSON of another content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +53,21 @@ class AdapterFacts:
     preference: dict[str, float]
     rounds: int
     costs: Ledger = field(default_factory=Ledger)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsedAdapter:
+    """A LoRA that a run samples with.
+
+    Attributes:
+        source: Folder, file or hub id of the LoRA.
+        weight: Its weight.
+        facts: Its origin when the run began. None where it is not known, as for a LoRA of another tool.
+    """
+
+    source: str
+    weight: float
+    facts: AdapterFacts | None
 
 
 def write_adapter(
@@ -83,8 +113,68 @@ def read_facts(folder: Path) -> AdapterFacts | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        known = {option.name: found[option.name] for option in fields(AdapterFacts)}
-        return AdapterFacts(**known | {"costs": Ledger(**found["costs"])})
-    except (ValueError, TypeError, KeyError) as error:
+        return _facts(_read_json(path))
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and the costs of the training are unknown") from None
+
+
+def used_adapters(loras: Mapping[str, float]) -> tuple[UsedAdapter, ...]:
+    """Return LoRAs with their origins, as the folders beside their weights tell them now.
+
+    Args:
+        loras: Weight of each LoRA, by its folder, file or hub id.
+
+    Raises:
+        ValueError: The file that tells the origin of one is damaged.
+    """
+    folders = {source: Path(source).parent if Path(source).name == WEIGHTS else Path(source) for source in loras}
+    return tuple(
+        UsedAdapter(source=source, weight=weight, facts=read_facts(folders[source])) for source, weight in loras.items()
+    )
+
+
+def write_used_adapters(path: Path, adapters: Sequence[UsedAdapter]) -> None:
+    """Write the LoRAs of a run atomically. Without any, there is no file.
+
+    Raises:
+        OSError: The disk is full, or the folder is not writable.
+    """
+    if adapters:
+        write_atomically(path, json.dumps([asdict(adapter) for adapter in adapters], indent=2).encode() + b"\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_used_adapters(path: Path) -> tuple[UsedAdapter, ...]:
+    """Return the LoRAs of a run, from the file that :func:`write_used_adapters` wrote; none without a file.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    if not path.is_file():
+        return ()
+    try:
+        return tuple(
+            UsedAdapter(
+                source=str(found["source"]),
+                weight=float(found["weight"]),
+                facts=None if found["facts"] is None else _facts(found["facts"]),
+            )
+            for found in _read_json(path)
+        )
+    except DAMAGE as error:
+        raise ValueError(f"{path} is damaged ({error}): restore it, or make the run anew") from None
+
+
+def _read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
+
+
+def _facts(found: Mapping[str, Any]) -> AdapterFacts:
+    return AdapterFacts(
+        base=str(found["base"]),
+        objective=str(found["objective"]),
+        preference={name: float(weight) for name, weight in found["preference"].items()},
+        rounds=int(found["rounds"]),
+        costs=ledger_from_json(found["costs"], "the entry of its costs"),
+    )

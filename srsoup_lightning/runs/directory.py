@@ -10,6 +10,8 @@
     <root>/ledger.jsonl             one row for each soup: prompt, seed, images (their number), queries, hits, failures,
                                     nfe, gradients, decodes, seconds, device
     <root>/spending.json            amounts counted against limits and budgets, if there are any
+    <root>/adapters.json            LoRAs that the images were made with, if any, and the costs of their training; see
+                                    :mod:`srsoup_lightning.runs.adapter`
     <root>/sheets/<prompt slug>-<hash>.png
     <root>/tensorboard/             event files
     <root>/adapter/                 of a fit, see :mod:`srsoup_lightning.runs.adapter`
@@ -113,6 +115,11 @@ class RunDirectory:
         return self.root / "spending.json"
 
     @property
+    def adapters(self) -> Path:
+        """Path of the LoRAs that the images were made with."""
+        return self.root / "adapters.json"
+
+    @property
     def tensorboard(self) -> Path:
         """Folder of the event files of TensorBoard."""
         return self.root / "tensorboard"
@@ -195,8 +202,9 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove the files that :meth:`write` and the reports made, and no others."""
-        for table in chain(self._tables("samples"), self._tables("ledger"), [self.spending, self.validation]):
-            table.unlink(missing_ok=True)
+        others = (self.spending, self.adapters, self.validation)
+        for file in chain(self._tables("samples"), self._tables("ledger"), others):
+            file.unlink(missing_ok=True)
         for folder in (self.root / "samples", self.sheets, self.tensorboard, self.adapter, self.checkpoints):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from srsoup_lightning.costs.ledger import Ledger, added
+from srsoup_lightning.runs.adapter import UsedAdapter, read_used_adapters
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.runs.rows import CostRow, ImageRow, Key, grouped
@@ -22,12 +24,20 @@ class Run:
         root: Run directory, or .jsonl file of scored pictures.
         images: Rows of the images, in the order of the file.
         costs: Rows of the costs, one for each soup. Empty for a file of scored pictures.
+        adapters: LoRAs that the images were made with. Empty for a file of scored pictures, which doesn't tell them.
     """
 
     name: str
     root: Path
     images: tuple[ImageRow, ...]
     costs: tuple[CostRow, ...] = ()
+    adapters: tuple[UsedAdapter, ...] = ()
+
+    @property
+    def training(self) -> Ledger | None:
+        """Costs of training its LoRAs, all together; None where they are not known. Without LoRAs they are 0."""
+        known = [adapter.facts.costs for adapter in self.adapters if adapter.facts is not None]
+        return None if _is_file(self.root) or len(known) < len(self.adapters) else added(known)
 
     @property
     def rewards(self) -> tuple[str, ...]:
@@ -61,7 +71,7 @@ def read_run(root: str | Path, name: str | None = None) -> Run:
 
     Raises:
         FileNotFoundError: There is no such .jsonl file.
-        ValueError: A row is damaged, or has other rewards than the first.
+        ValueError: A row or adapters.json is damaged, or a row has other rewards than the first.
     """
     root = Path(root)
     if _is_file(root) and not root.is_file():
@@ -79,8 +89,9 @@ def read_run(root: str | Path, name: str | None = None) -> Run:
                 "pictures with the same"
             )
     costs = () if run is None else tuple(run.cost_rows())
+    adapters = () if run is None else read_used_adapters(run.adapters)
     name = root.resolve().name.removesuffix(".jsonl") if name is None else name
-    return Run(name, root, tuple(row for _, row in rows), costs)
+    return Run(name, root, tuple(row for _, row in rows), costs, adapters)
 
 
 def read_runs(names: Sequence[str]) -> list[Run]:

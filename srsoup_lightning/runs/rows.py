@@ -115,17 +115,31 @@ class CostRow:
     @classmethod
     def from_json(cls, row: Mapping[str, Any], where: str) -> CostRow:
         """Check a row and make it a CostRow; arguments and errors as in :meth:`ImageRow.from_json`."""
-        row = _checked(row, where, COST_ROW | LEDGER, ("prompt", "seed"))
-        for name, value in row.items():
-            for key, number in value.items() if isinstance(value, dict) else [(name, value)]:
-                if LEDGER.get(name) in (dict, float):
-                    _require_finite(key, number, where)
-        ledger = Ledger(**{name: row[name] for name in LEDGER if name in row})
-        return cls(prompt=row["prompt"], seed=row["seed"], images=row.get("images", 0), ledger=ledger)
+        known = _checked(row, where, COST_ROW, ("prompt", "seed"))
+        ledger = ledger_from_json(row, where)
+        return cls(prompt=known["prompt"], seed=known["seed"], images=known.get("images", 0), ledger=ledger)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as a JSON object, the fields of the ledger beside the others."""
         return {"prompt": self.prompt, "seed": self.seed, "images": self.images, **asdict(self.ledger)}
+
+
+def ledger_from_json(row: Mapping[str, Any], where: str) -> Ledger:
+    """Check the costs in a JSON object. Costs that it does not have are 0; keys of other names are left out.
+
+    Args:
+        row: The JSON object.
+        where: Its place, for errors.
+
+    Raises:
+        ValueError: A value is of the wrong kind, or a number is not finite. The message begins with `where`.
+    """
+    known = _checked(row, where, LEDGER, ())
+    for name, value in known.items():
+        for key, number in value.items() if isinstance(value, dict) else [(name, value)]:
+            if LEDGER[name] in (dict, float):
+                _require_finite(key, number, where)
+    return Ledger(**known)
 
 
 def grouped(rows: Iterable[Row], key: Callable[[Row], Group]) -> dict[Group, list[Row]]:

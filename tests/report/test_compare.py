@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,8 +18,10 @@ from PIL import Image
 
 from srsoup_lightning.cli import compare as command
 from srsoup_lightning.cli.compare import compare
+from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.report import compare as module
 from srsoup_lightning.report.compare import compared
+from srsoup_lightning.runs.adapter import AdapterFacts, UsedAdapter, write_used_adapters
 from tests.report.runs import LINE, Weights, change_first_row, make_run, read_rows, write_rows
 
 HEAD = "run,measure,mean,low,high,prompts,difference,difference_low,difference_high"
@@ -163,6 +167,49 @@ def test_hits_failures_and_stand_ins_are_told(tmp_path: Path) -> None:
     assert found.runs[0].values["failures"]["a cat"] == [2, 2]
     assert {"hits", "failures"} <= set(found.measures())
     assert "pictures with the worst score in place of one that failed: run 1" in found.notes
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_training_costs_stand_apart_where_a_run_has_loras(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    soup, tuned, styled = (make_run(tmp_path / name, steered(3)) for name in ("soup", "tuned", "styled"))
+    compare([soup], str(tmp_path / "before"), box=BOX)
+    spent = [Ledger(queries={"jpeg": 800, "clip": 200}, nfe=5000, gradients=300, seconds=60.0), Ledger(nfe=1000)]
+    facts = [AdapterFacts(base="b", objective="DRaFT", preference={}, rounds=9, costs=costs) for costs in spent]
+    known = [UsedAdapter(source=str(number), weight=1.0, facts=each) for number, each in enumerate(facts)]
+    unknown = UsedAdapter(source="a/style", weight=0.5, facts=None)
+    write_used_adapters(Path(tuned) / "adapters.json", known)
+    write_used_adapters(Path(styled) / "adapters.json", [*known, unknown])
+    compare([soup, tuned, styled], str(tmp_path / "out"), box=BOX)
+    found = rows(tmp_path / "out")
+    expected = {"queries": 1000, "nfe": 6000, "gradients": 300, "seconds": 60}
+    columns = ("mean", "low", "high", "prompts", "difference", "difference_low")
+    for name, total in expected.items():
+        measure = f"training_{name}"
+        assert float(found["soup", measure]["mean"]) == 0
+        told = [found["tuned", measure][column] for column in columns]
+        assert [*map(float, (told[0], told[4])), *told[1:4], told[5]] == [total, total, "", "", "", ""]
+        assert {found["styled", measure][column] for column in columns} == {""}
+    assert [found[name, "nfe"]["mean"] for name in ("soup", "tuned", "styled")] == ["100.0"] * 3
+    shown = capsys.readouterr().out
+    assert re.search(r"training_nfe +│ +0 +│ +6,000 +│ +unknown", shown)
+    assert "training costs are unknown of styled (a/style)" in shown
+    told = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert told["runs"]["tuned"]["adapters"][0]["facts"]["costs"]["queries"] == {"jpeg": 800, "clip": 200}
+    assert [row["mean"] for row in told["measures"] if row["measure"] == "training_nfe"] == [0, 6000, None]
+    assert not any("training" in measure for _, measure in rows(tmp_path / "before"))
+    assert "adapters" not in json.loads((tmp_path / "before" / "comparison.json").read_text())["runs"]["soup"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_csv_quotes_every_character_that_ends_a_line(tmp_path: Path) -> None:
+    name = 'a\rb, "c"\nd'
+    compare([f"{name}={make_run(tmp_path / 'run', steered(3))}"], str(tmp_path / "out"), box=BOX)
+    text = (tmp_path / "out" / "comparison.csv").read_bytes().decode()
+    assert {row["run"] for row in csv.DictReader(io.StringIO(text, newline=""))} == {name}
+    assert text.startswith(f"{HEAD}\n")
 
 
 @pytest.mark.usefixtures("sketched")

@@ -69,6 +69,7 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> PipelineBackbo
             offload=loading.offload,
             base_steps=loading.base_steps,
         )
+        backbone.loras = loading.loras
         tune(
             backbone.network,
             backbone.pipeline.vae,
