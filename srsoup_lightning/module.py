@@ -125,7 +125,8 @@ class SRSoupModule(FinetuningHooks):
             NoGradientError: The method needs gradients that a reward does not have.
             ValueError: A fit has no objective or more than one preference, or ``predict`` has an objective.
         """
-        require_stage(self.tuning, self.preferences, stage)
+        if stage == "predict" or type(self).training_step is FinetuningHooks.training_step:
+            require_stage(self.tuning, self.preferences, stage)
         self.check()
         self.configure_model()
         if self.finetuning is None:

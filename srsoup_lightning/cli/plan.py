@@ -82,8 +82,11 @@ class SoupTrainer(L.Trainer):
         if probe_models:
             model.trainer = self
             model.check()
+            model.configure_model()
             model.to(self.strategy.root_device)
-            problem = model.problem(datamodule.prompts[0], process=None if model.tuning is None else model.tuning.objective)
+            problem = model.problem(
+                datamodule.prompts[0], process=None if model.tuning is None else model.tuning.objective
+            )
             rates, denoiser = probe(problem), problem.denoiser
         work = _soups(model, datamodule, denoiser) if model.tuning is None else self._rounds(model, denoiser)
         console = Console()

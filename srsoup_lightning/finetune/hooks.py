@@ -79,11 +79,13 @@ class FinetuningHooks(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Collect the round's samples, in the precision of the Trainer."""
+        if self.finetuning is None:  # a subclass trains something else
+            return
         prompts = getattr(getattr(self.trainer, "datamodule", None), "prompts", None)
         if prompts is None:
             raise ValueError("a fit takes its prompts from a PromptDataModule: give one as trainer.fit(datamodule=...)")
         with self.trainer.precision_plugin.forward_context():
-            logs = self._tuned().collect(prompts)
+            logs = self.finetuning.collect(prompts)
         self._log(logs)
 
     def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
@@ -98,20 +100,26 @@ class FinetuningHooks(L.LightningModule):
 
     def on_train_batch_end(self, outputs: object, batch: int, batch_idx: int) -> None:
         """Stop the clock."""
-        self._tuned().meter.ledger.seconds += perf_counter() - self._started
+        if self.finetuning is not None:
+            self.finetuning.meter.ledger.seconds += perf_counter() - self._started
 
     def on_train_epoch_end(self) -> None:
-        """End the round."""
-        finetuning = self._tuned()
-        finetuning.end_round()
-        costs = finetuning.costs
-        spent = {
-            "queries": costs.total_queries,
-            "nfe": costs.nfe,
-            "gradients": costs.gradients,
-            "seconds": costs.seconds,
-        }
-        self.log_dict({f"costs/{name}": float(value) for name, value in spent.items()})
+        """End the round, before a checkpoint of it is written.
+
+        Raises:
+            ValueError: A trained weight is not finite.
+        """
+        if self.finetuning is None:
+            return
+        if any(not weight.isfinite().all() for weight in self.parameters() if weight.requires_grad):
+            raise ValueError(
+                f"trained weights are not finite after round {self.finetuning.rounds + 1}: lower the learning rate or "
+                "clip gradients. The adapter of the round before is kept"
+            )
+        self.finetuning.end_round()
+        costs = self.finetuning.costs
+        spent = {"queries": costs.total_queries, "nfe": costs.nfe, "gradients": costs.gradients}
+        self.log_dict({f"costs/{name}": float(value) for name, value in (spent | {"seconds": costs.seconds}).items()})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer of the trained weights, and the schedule of its learning rate."""

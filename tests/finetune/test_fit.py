@@ -20,7 +20,7 @@ from srsoup_lightning.callbacks import AdapterWriter
 from srsoup_lightning.costs.limits import LimitError
 from srsoup_lightning.finetune import DRaFT, LoRA, Matching
 from srsoup_lightning.finetune.rehearsal import rehearse_round
-from srsoup_lightning.runs.adapter import read_facts
+from srsoup_lightning.runs.adapter import WEIGHTS, read_facts
 from tests.diffusion.drawing import sized
 from tests.finetune.fits import PROMPTS, SMALL, adapter_bytes, fit, make_fit, tracked, trainer_of
 from tests.processes import start
@@ -45,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_directory_has_the_adapter_its_facts_and_a_checkpoint_without_the_base_model(whole: Path) -> None:
-    weights = load_file(whole / "adapter" / "pytorch_lora_weights.safetensors")
+    weights = load_file(whole / "adapter" / WEIGHTS)
     backbone = sized("SD")
     backbone.add_adapter(LoRA(rank=2, alpha=6, targets=("to_q", "to_v")).config(), seed=0)
     assert weights.keys() == backbone.adapter_state().keys()
@@ -93,7 +93,7 @@ def test_a_fit_that_goes_on_ends_with_the_bytes_of_one_without_a_stop(tmp_path: 
     averaged, current = last["state_dict"], last["current_model_state"]
     assert averaged.keys() == current.keys()
     assert any(not torch.equal(averaged[key], current[key]) for key in averaged)
-    written = load_file(tmp_path / "once" / "adapter" / "pytorch_lora_weights.safetensors")
+    written = load_file(tmp_path / "once" / "adapter" / WEIGHTS)
     assert {tuple(each.flatten().tolist()) for each in written.values()} == {
         tuple(each.flatten().tolist()) for each in averaged.values()
     }
@@ -143,7 +143,7 @@ def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
     fit(tmp_path / "one", rounds=1)
     run.join(120)
     assert run.exitcode == 0
-    one, two = (load_file(tmp_path / name / "adapter" / "pytorch_lora_weights.safetensors") for name in ("one", "two"))
+    one, two = (load_file(tmp_path / name / "adapter" / WEIGHTS) for name in ("one", "two"))
     torch.testing.assert_close(two, one, rtol=0, atol=1e-6)  # after a step of 2 gradients
     assert all(not torch.equal(each, torch.zeros_like(each)) for each in one.values())  # B was 0 before
     first, second = (json.loads((tmp_path / name / "adapter" / "adapter.json").read_text()) for name in ("one", "two"))
@@ -178,6 +178,19 @@ def test_a_held_out_reward_stops_a_fit_early_and_a_precision_is_that_of_sampling
     assert {weight.dtype for weight in module.parameters() if weight.requires_grad} == {torch.float32}
 
 
+def test_weights_that_are_not_finite_end_a_fit_and_the_last_good_adapter_stays(tmp_path: Path) -> None:
+    module = make_fit()
+    module.on_before_optimizer_step = lambda optimizer: (
+        None
+        if module.finetuning.rounds < 1
+        else [each.grad.fill_(torch.nan) for each in module.parameters() if each.requires_grad]
+    )
+    with pytest.raises(ValueError, match="trained weights are not finite after round 2: lower the learning rate"):
+        fit(tmp_path, module)
+    assert read_facts(tmp_path / "adapter").rounds == 1
+    assert all(each.isfinite().all() for each in load_file(tmp_path / "adapter" / WEIGHTS).values())
+
+
 def test_networks_stay_in_eval_mode_and_there_is_one_copy_of_them(tmp_path: Path) -> None:
     module = make_fit()
     before = sum(weight.numel() for weight in module.parameters())
@@ -199,7 +212,7 @@ def test_a_lora_of_others_is_the_start_of_a_fit(tmp_path: Path, whole: Path) -> 
     module._trainer = trainer_of(tmp_path, 1)
     module._trainer.state.fn = "fit"
     module.configure_model()
-    found = load_file(whole / "adapter" / "pytorch_lora_weights.safetensors")
+    found = load_file(whole / "adapter" / WEIGHTS)
     torch.testing.assert_close(module.backbone.adapter_state(), found, rtol=0, atol=0)
     assert {weight.dtype for weight in module.parameters() if weight.requires_grad} == {torch.float32}
 
@@ -207,11 +220,11 @@ def test_a_lora_of_others_is_the_start_of_a_fit(tmp_path: Path, whole: Path) -> 
 def damaged(whole: Path, folder: Path, value: float) -> str:
     from safetensors.torch import save_file
 
-    weights = load_file(whole / "adapter" / "pytorch_lora_weights.safetensors")
+    weights = load_file(whole / "adapter" / WEIGHTS)
     folder.mkdir()
     save_file(
         {key: torch.full_like(each, value) for key, each in weights.items()},
-        folder / "pytorch_lora_weights.safetensors",
+        folder / WEIGHTS,
     )
     return str(folder)
 
