@@ -79,8 +79,11 @@ class AdapterWriter(ModelCheckpoint):
         self._write(trainer, pl_module)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the adapter again: a callback may have put averaged weights in its place."""
-        if self._trained:
+        """Write the adapter again, because a callback may have put averaged weights in its place.
+
+        A fit with no rounds left writes it where there is none.
+        """
+        if self._trained or not self.directory(trainer).adapter.exists():
             self._write(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from argparse import ArgumentError
@@ -17,6 +18,11 @@ from srsoup_lightning.version import __version__
 
 REACHED = 3  # exit code
 STOPPED = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "terminated"}  # by exit code
+# jsonargparse's message about an option that may also be null: the error in its value, and all of the value
+OPTIONAL = re.compile(
+    r"Does not validate against any of the Union subtypes.*?Errors:\s*- (.*?)\s*- Expected a <class 'NoneType'>.*",
+    re.DOTALL,
+)
 DEBUG = "SRSOUP_DEBUG"  # environment variable: show the traceback of an error
 
 
@@ -100,6 +106,6 @@ def _stopped(code: int) -> int:
 
 def _fail(message: str, code: int) -> int:
     """Show an error in one line, also where the message of another library has line breaks or control characters."""
-    line = " ".join(part.strip() for part in message.splitlines() if part.strip())
+    line = " ".join(part.strip() for part in OPTIONAL.sub(r"\1", message).splitlines() if part.strip())
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"srsoup: error: {printable(line)}", markup=False)
     return code

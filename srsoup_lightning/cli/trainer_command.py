@@ -40,6 +40,8 @@ ADVICE = (
     ".*LeafSpec.*",
     ".*Total length of .DataLoader. across ranks is zero.*",  # where all soups are finished
     ".*in eval mode at the start of training.*",  # as they must be
+    ".*recommended to use .*sync_dist=True.*",  # all processes have the same costs
+    ".*The dirpath has changed.*",  # a fit goes on from the checkpoint of another directory
     ".*Checkpoint directory .* exists and is not empty.*",  # where a fit goes on
     ".*WeightAveraging callback with a model that overrides.*",  # the adapter is there before the average
 )

@@ -64,22 +64,20 @@ def train_lora(network: ModelMixin, source: str) -> None:
 
 @contextmanager
 def without_loras(network: ModelMixin) -> Iterator[None]:
-    """Switch all LoRAs of a network off, and afterwards on again, with the weights that require gradients as before."""
+    """Switch all LoRAs of a network off, and afterwards on again. The weights that require gradients stay the same."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers: list[Any] = [layer for layer in network.modules() if isinstance(layer, BaseTunerLayer)]
     before = [layer.disable_adapters for layer in layers]
-    trained = [weight for layer in layers for weight in layer.parameters() if weight.requires_grad]
     try:
         for layer in layers:
-            layer.enable_adapters(False)
+            layer._disable_adapters = (
+                True  # peft's own method also changes which weights require gradients, and is slow
+            )
         yield
     finally:
         for layer, disabled in zip(layers, before, strict=True):
-            layer.enable_adapters(not disabled)
-            layer.requires_grad_(False)
-        for weight in trained:
-            weight.requires_grad_(True)
+            layer._disable_adapters = disabled
 
 
 def lora_state(network: ModelMixin, prefix: str) -> dict[str, Tensor]:

@@ -74,6 +74,15 @@ def test_a_fit_leaves_its_files_goes_on_and_refuses_another_config(
     assert read_facts(run / "adapter").rounds == 1
 
 
+def test_a_bad_option_of_an_objective_is_one_short_line(
+    tmp_path: Path, pipeline: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(write_fit(tmp_path, pipeline), "--model.training.objective.init_args.group_size", "1") == 2
+    error = capsys.readouterr().err
+    assert "group_size is 1: advantages compare the samples of a prompt, give at least 2" in error
+    assert len(error) < 200
+
+
 def test_a_limit_ends_a_fit_and_a_plan_knows_its_cost(
     tmp_path: Path, pipeline: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
