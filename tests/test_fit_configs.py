@@ -56,7 +56,9 @@ def small(name: str, twins: dict[str, str], pairs: str) -> dict:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize(
+    "name", [name if name.startswith("animals") else pytest.param(name, marks=pytest.mark.slow) for name in FITS]
+)
 def test_a_config_of_a_fit_trains_and_validates(name: str, twins: dict[str, str], pairs: str, tmp_path: Path) -> None:
     config, run = str(save(small(name, twins, pairs), tmp_path)), RunDirectory(tmp_path / "run")
     assert main(["fit", "--config", config, "--trainer.default_root_dir", str(run.root)]) == 0

@@ -74,7 +74,7 @@ def test_clipped_and_masked_losses_stop_steps_away_and_no_others(
 )
 def test_its_gradient_is_that_of_the_expected_reward(kernel: DDIM | None) -> None:
     policy = Tilted(odds=0.5)
-    objective = small(groups=1, group_size=16_384, train_batch=16_384, guidance_scale=1.0, spread="group")
+    objective = small(groups=1, group_size=8_192, train_batch=8_192, guidance_scale=1.0, spread="group")
     change = (lambda denoiser: denoiser) if kernel is None else (lambda denoiser: with_kernel(denoiser, kernel))
     fit = tuning(objective, policy, change=change)
     fit.collect(["a cat"])
