@@ -20,7 +20,8 @@ REACHED = 3  # exit code
 STOPPED = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "terminated"}  # by exit code
 # jsonargparse's message about an option that may also be null: the error in its value, and all of the value
 OPTIONAL = re.compile(
-    r"Does not validate against any of the Union subtypes.*?Errors:\s*- (.*?)\s*- Expected a <class 'NoneType'>.*",
+    r"Does not validate against any of the Union subtypes.*?Errors:\s*- ((?!Expected a).*?)\s*"
+    r"- Expected a <class 'NoneType'>.*",
     re.DOTALL,
 )
 DEBUG = "SRSOUP_DEBUG"  # environment variable: show the traceback of an error
