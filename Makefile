@@ -26,7 +26,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Train the builtin checkpoints from nothing. It needs Debian's fonts-noto-color-emoji and about three hours on two cores.
+# Train the builtin checkpoints from nothing. It needs Debian's fonts-noto-color-emoji and many hours on two cores.
 checkpoints: setup
 	$(BIN)/python -m checkpoints.recipe --workdir build/recipe
 

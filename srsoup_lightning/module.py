@@ -92,7 +92,7 @@ class SRSoupModule(FinetuningHooks):
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
         self.account, self.soup_limits = self.oracle.account, soup_limits
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
-        self.tuning = training
+        self.tuning, self._adapted = training, False
         self.forecast = Forecast(sampler, preferences)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
         self.on_max_batch: Callable[[int], None] | None = None
@@ -107,10 +107,9 @@ class SRSoupModule(FinetuningHooks):
         else:
             require_no_url("pipeline", pipeline)
             self.base, self._load = pipeline, partial(load_backbone, pipeline, loading)
-        base_steps = loading.base_steps if self.backbone is None else self.backbone.base_steps
-        self.loras = loading.loras if self.backbone is None else self.backbone.loras
-        if training is not None and base_steps:
-            raise ValueError(f"base_steps is {base_steps}, and a fit can't train these steps: leave it out")
+        loaded, self.loras = self.backbone or loading, (self.backbone or loading).loras
+        if training is not None and loaded.base_steps:
+            raise ValueError(f"base_steps is {loaded.base_steps}, and a fit can't train these steps: leave it out")
 
     @property
     def limited(self) -> bool:
@@ -129,7 +128,11 @@ class SRSoupModule(FinetuningHooks):
             require_stage(self.tuning, self.preferences, stage)
         self.check()
         self.configure_model()
-        if self.finetuning is None:
+        if self.tuning is not None and is_fitting(self):
+            problem_of = partial(self.problem, process=self.tuning.objective)
+            limits = RoundLimits(self.account, self.tuning, self.preferences, problem_of) if self.limited else None
+            self.begin_finetuning(self.tuning, self._loaded(), problem_of, self.preferences, limits)
+        else:
             self._choose_batch(self._loaded())
         self.account.begin()
         self.forecast = Forecast(self.sampler, self.preferences)
@@ -152,17 +155,15 @@ class SRSoupModule(FinetuningHooks):
             self.oracle.require_gradients(type(self.sampler).__name__, list(self.rewards))
 
     def configure_model(self) -> None:
-        """Load the pipeline, and add the adapter in a fit. A callback may call it before :meth:`setup`."""
+        """Load the pipeline, and add the adapter in the first fit. A callback may call it before :meth:`setup`."""
         backbone = self._loaded()
-        if self.tuning is not None and self.finetuning is None and is_fitting(self):
-            lora, process = self.tuning.lora, self.tuning.objective
-            if lora.start is None:
-                backbone.add_adapter(lora.config(), seed=lora.seed)
-            else:
-                start_from_lora(backbone, lora.start)
-            problem_of = partial(self.problem, process=process)
-            limits = RoundLimits(self.account, self.tuning, self.preferences, problem_of) if self.limited else None
-            self.begin_finetuning(self.tuning, backbone, problem_of, self.preferences, limits)
+        if self.tuning is None or self._adapted or not is_fitting(self):
+            return
+        lora, self._adapted = self.tuning.lora, True
+        if lora.start is None:
+            backbone.add_adapter(lora.config(), seed=lora.seed)
+        else:
+            start_from_lora(backbone, lora.start)
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.

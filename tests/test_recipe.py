@@ -119,3 +119,19 @@ def test_the_flow_s_pipeline_encodes_a_text_as_its_training_does(tmp_path: Path)
     torch.testing.assert_close(trained, states[:, : trained.shape[1]])
     torch.testing.assert_close(trained_pooled, pooled)
     assert states[:, trained.shape[1] :].count_nonzero() == 0
+
+
+def test_a_training_of_the_flow_leaves_a_pipeline_with_the_processors_of_diffusers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FlowTraining, "preview_options", {"num_inference_steps": 1, "max_sequence_length": 1})
+    folder = ROOT / "checkpoints" / "tiny-clip"
+    clip, processor = CLIPModel.from_pretrained(folder, dtype=torch.float32), CLIPProcessor.from_pretrained(folder)
+    module = FlowTraining.begin(build_autoencoder().eval(), clip, processor, 1e-3, 1, tmp_path)
+    before = {name: type(each) for name, each in module.denoiser.attn_processors.items()}
+    weights = {name: weight.clone() for name, weight in module.denoiser.state_dict().items()}
+    tokens = tokenize(processor.tokenizer, ["a cat"] * 4).expand(4, 4, -1)
+    fit(module, TensorDataset(torch.rand(4, 8, 16, 16).half(), tokens), tmp_path, steps=1, batch_size=4, seed=0)
+    assert {name: type(each) for name, each in module.denoiser.attn_processors.items()} == before
+    assert any(not torch.equal(weight, weights[name]) for name, weight in module.denoiser.state_dict().items())
+    assert (tmp_path / "epoch_000.png").is_file()

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from checkpoints.recipe.autoencoder import refine_decoder, train_autoencoder
 from checkpoints.recipe.clip import train_clip
-from checkpoints.recipe.denoiser import train_denoiser
+from checkpoints.recipe.denoiser import DenoiserTraining
 from checkpoints.recipe.export import export, export_flow, export_preview
-from checkpoints.recipe.flow import train_flow
+from checkpoints.recipe.flow import FlowTraining
+from checkpoints.recipe.pipeline import PipelineTraining, train_pipeline
 from checkpoints.recipe.preview import train_preview_decoder
 from checkpoints.recipe.scenes import FONT, Scene, draw_many
 
@@ -72,7 +73,7 @@ class Recipe:
     def denoiser(self) -> None:
         """Train the UNet on the latents of the trained encoder."""
         parts = self.model("clip"), self.model("autoencoder")
-        train_denoiser(*self._scenes("denoiser"), *parts, self.workdir / "denoiser", **self._training("denoiser"))
+        self._train_pipeline(DenoiserTraining, "denoiser", parts)
 
     def preview(self) -> None:
         """Distil the trained decoder into a small one."""
@@ -88,11 +89,14 @@ class Recipe:
     def flow(self) -> None:
         """Train the transformer of tiny-animals-flow on the latents and the text tower that were exported."""
         parts = CHECKPOINTS / "tiny-clip", CHECKPOINTS / "tiny-animals" / "vae"
-        train_flow(*self._scenes("flow"), *parts, self.workdir / "flow", **self._training("flow"))
+        self._train_pipeline(FlowTraining, "flow", parts)
 
     def export_flow(self) -> None:
         """Write tiny-animals-flow, measure its quality and write its model card."""
         export_flow(self.model("flow"), CHECKPOINTS)
+
+    def _train_pipeline(self, kind: type[PipelineTraining], stage: str, parts: tuple[Path, Path]) -> None:
+        train_pipeline(kind, *self._scenes(stage), *parts, self.workdir / stage, **self._training(stage))
 
     def _scenes(self, stage: str) -> tuple[Tensor, list[Scene]]:
         return draw_many(self.schedules[stage].scenes, self.seed, self.font)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusion3Pipeline, StableDiffusionPipeline
+from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
 from checkpoints.recipe.clip import zero_shot
-from checkpoints.recipe.denoiser import sample
-from checkpoints.recipe.flow import sample as sample_flow
+from checkpoints.recipe.pipeline import sample
 from checkpoints.recipe.preview import CHUNK, decoded_latents
 from checkpoints.recipe.scenes import ANIMALS, FONT, draw_many, with_article
 
@@ -27,25 +26,15 @@ def scene_accuracy(clip_folder: Path, number: int, font: Path = FONT) -> float:
     return float((zero_shot(clip, processor, pictures.float() / 255) == truth).float().mean())
 
 
-def draw_animals(pipeline_folder: Path, num_inference_steps: int = 50) -> Tensor:
-    """Pictures of "a <animal>", (SEEDS, animals, 3, H, W) in [0, 1]: DDIM with eta 1, guidance 5."""
-    pipeline = StableDiffusionPipeline.from_pretrained(pipeline_folder, dtype=torch.float32, use_safetensors=True)
+def draw_animals(pipeline: DiffusionPipeline, num_inference_steps: int, **options: object) -> Tensor:
+    """Pictures of "a <animal>", (SEEDS, animals, 3, H, W) in [0, 1], with further options of :func:`sample`."""
     pipeline.set_progress_bar_config(disable=True)
     prompts = [with_article(animal) for animal in ANIMALS]
     return torch.stack(
-        [sample(pipeline, prompts, seed=seed, num_inference_steps=num_inference_steps) for seed in range(SEEDS)]
-    )
-
-
-def draw_flow_animals(pipeline_folder: Path, num_inference_steps: int = 20) -> Tensor:
-    """Pictures of "a <animal>" by the plain flow, (SEEDS, animals, 3, H, W) in [0, 1]: guidance 5."""
-    pipeline = StableDiffusion3Pipeline.from_pretrained(
-        pipeline_folder, text_encoder_3=None, tokenizer_3=None, dtype=torch.float32, use_safetensors=True
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    prompts = [with_article(animal) for animal in ANIMALS]
-    return torch.stack(
-        [sample_flow(pipeline, prompts, seed=seed, num_inference_steps=num_inference_steps) for seed in range(SEEDS)]
+        [
+            sample(pipeline, prompts, seed=seed, num_inference_steps=num_inference_steps, **options)
+            for seed in range(SEEDS)
+        ]
     )
 
 

@@ -12,7 +12,6 @@ from checkpoints.recipe.evaluate import (
     SEEDS,
     decoded_difference,
     draw_animals,
-    draw_flow_animals,
     picture_accuracy,
     scene_accuracy,
 )
@@ -143,7 +142,8 @@ def export(
     pipeline = StableDiffusionPipeline.from_pretrained(pipeline_folder, vae=autoencoder, torch_dtype=torch.float16)
     pipeline.save_pretrained(tiny_animals)
     (tiny_animals / "animals.txt").write_text("\n".join(ANIMALS) + "\n")
-    pictures = draw_animals(tiny_animals)
+    written = StableDiffusionPipeline.from_pretrained(tiny_animals, dtype=torch.float32, use_safetensors=True)
+    pictures = draw_animals(written, 50, eta=1.0)
     save_grid(pictures[:2].transpose(0, 1).flatten(0, 1), tiny_animals / "grid.png", columns=12)
     right = picture_accuracy(tiny_clip, pictures)
     names = ", ".join(ANIMALS)
@@ -183,11 +183,11 @@ def export_preview(folder: Path, checkpoints: Path, font: Path = FONT) -> None:
 def export_flow(folder: Path, checkpoints: Path) -> None:
     """Write `checkpoints`/tiny-animals-flow, and measure the written files by the tiny-clip beside it."""
     target = checkpoints / "tiny-animals-flow"
-    pipeline = StableDiffusion3Pipeline.from_pretrained(
-        folder, text_encoder_3=None, tokenizer_3=None, torch_dtype=torch.float16
-    )
+    without = {"text_encoder_3": None, "tokenizer_3": None, "use_safetensors": True}
+    pipeline = StableDiffusion3Pipeline.from_pretrained(folder, dtype=torch.float16, **without)
     pipeline.save_pretrained(target)
-    pictures = draw_flow_animals(target)
+    written = StableDiffusion3Pipeline.from_pretrained(target, dtype=torch.float32, **without)
+    pictures = draw_animals(written, 20)
     save_grid(pictures[:2].transpose(0, 1).flatten(0, 1), target / "grid.png", columns=12)
     right = picture_accuracy(checkpoints / "tiny-clip", pictures)
     weakest = sorted(right, key=right.__getitem__)[:3]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import ClassVar
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from diffusers import (
@@ -16,14 +16,9 @@ from diffusers import (
 )
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
-from torch.utils.data import TensorDataset
 from transformers import CLIPModel, CLIPProcessor, CLIPTextModelWithProjection
 
-from checkpoints.recipe.autoencoder import encode
-from checkpoints.recipe.clip import scene_tokens, tokenize
-from checkpoints.recipe.denoiser import CAPTION_ODDS, EMPTY_ODDS, PREVIEW_EPOCHS
-from checkpoints.recipe.scenes import ANIMALS, Scene, with_article
-from checkpoints.recipe.training import cosine_adamw, fit, save_grid
+from checkpoints.recipe.pipeline import PipelineTraining
 
 HEADS, HEAD_WIDTH, BLOCKS = 4, 32, 8
 SECOND_ENCODER_LAYERS = 1
@@ -89,7 +84,7 @@ class WeightedPadding:
     """Joint attention of image and text, in which the last state of the text stands for many equal ones.
 
     Without a third text encoder, diffusers appends 256 zero states to the text. They are equal in every block. So one
-    of them with log(256) added to its attention logits gives the same output, at a third of the cost of a step.
+    of them with log(256) added to its attention logits gives the same output without the cost of the others.
 
     Attributes:
         logarithm: Logarithm of the number of states that the last one stands for, a scalar.
@@ -122,34 +117,41 @@ class WeightedPadding:
         return a.to_out[0](of_image), None if a.context_pre_only else a.to_add_out(of_text)
 
 
-class FlowTraining(L.LightningModule):
-    """Velocity of a rectified flow at logit-normal times. One caption in ten is empty, for classifier-free guidance.
+class FlowTraining(PipelineTraining):
+    """Velocity of a rectified flow at logit-normal times.
 
     Esser et al. 2024, arXiv:2403.03206, section 3.1. The number of zero states after the text is drawn anew for each
     batch, evenly in its logarithm, so that the pipeline draws well with any `max_sequence_length`.
     """
 
+    preview_options: ClassVar[dict[str, object]] = {"num_inference_steps": 20, "max_sequence_length": 1}
+
     def __init__(self, pipeline: StableDiffusion3Pipeline, learning_rate: float, steps: int, folder: Path) -> None:
-        super().__init__()
-        self.denoiser = pipeline.transformer
-        self.frozen = (pipeline,)  # a tuple, so that frozen components stay out of the checkpoint and the average
-        self.learning_rate, self.steps, self.folder = learning_rate, steps, folder
-        self.register_buffer("empty", tokenize(pipeline.tokenizer, [""]), persistent=False)
+        super().__init__(pipeline, pipeline.transformer, learning_rate, steps, folder)
         self.padding = WeightedPadding()
 
+    @classmethod
+    def begin(
+        cls,
+        autoencoder: AutoencoderKL,
+        clip: CLIPModel,
+        processor: CLIPProcessor,
+        learning_rate: float,
+        steps: int,
+        folder: Path,
+    ) -> FlowTraining:
+        return cls(assemble(build_transformer(), autoencoder, clip, processor), learning_rate, steps, folder)
+
     def on_fit_start(self) -> None:
-        """Set the processor of the training and take diffusers' own again at its end."""
+        self.processors = dict(self.denoiser.attn_processors)
         self.denoiser.set_attn_processor(self.padding)
 
+    def on_fit_end(self) -> None:
+        self.denoiser.set_attn_processor(self.processors)
+
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        moments, tokens = batch
-        (pipeline,) = self.frozen
-        mean, std = moments.float().chunk(2, dim=1)
-        latents = (mean + std * torch.randn_like(std)) * pipeline.vae.config.scaling_factor
-        choice = torch.multinomial(CAPTION_ODDS.to(self.device), len(tokens), replacement=True)
-        tokens = tokens[torch.arange(len(tokens)), choice]
-        dropped = torch.rand(len(tokens), 1, device=self.device) < EMPTY_ODDS
-        states, pooled = self.condition(torch.where(dropped, self.empty, tokens))
+        latents, tokens = self.latents_and_tokens(batch)
+        states, pooled = self.condition(tokens)
         self.padding.logarithm.uniform_(0, math.log(MOST_ZEROS))
         time = torch.randn(len(latents), 1, 1, 1, device=self.device).sigmoid()
         noise = torch.randn_like(latents)
@@ -169,57 +171,5 @@ class FlowTraining(L.LightningModule):
         return F.pad(states, (0, 0, 0, 1)), torch.cat([each.text_embeds for each in both], dim=-1)
 
     def on_train_epoch_end(self) -> None:
-        if self.current_epoch % PREVIEW_EPOCHS:
-            return
-        (pipeline,) = self.frozen
         self.padding.logarithm.zero_()
-        images = sample(pipeline, [with_article(animal) for animal in ANIMALS], seed=0, num_inference_steps=20, zeros=1)
-        save_grid(images, self.folder / f"epoch_{self.current_epoch:03d}.png")
-
-    def configure_optimizers(self) -> dict:
-        return cosine_adamw(self.denoiser, self.learning_rate, self.steps)
-
-
-@torch.no_grad()
-def sample(
-    pipeline: StableDiffusion3Pipeline,
-    prompts: list[str],
-    *,
-    seed: int,
-    num_inference_steps: int,
-    zeros: int = MOST_ZEROS,
-) -> Tensor:
-    """One picture (3, H, W) in [0, 1] for each prompt: the plain flow with guidance 5."""
-    return pipeline(
-        prompts,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=5.0,
-        generator=torch.Generator().manual_seed(seed),
-        max_sequence_length=zeros,
-        output_type="pt",
-    ).images
-
-
-def train_flow(
-    pictures: Tensor,
-    scenes: list[Scene],
-    clip_folder: Path,
-    autoencoder_folder: Path,
-    folder: Path,
-    *,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-) -> None:
-    """Train on the latents of pictures (B, 3, SIZE, SIZE) uint8 and save the complete pipeline as ``folder/model``."""
-    L.seed_everything(seed)
-    autoencoder = AutoencoderKL.from_pretrained(autoencoder_folder, torch_dtype=torch.float32)
-    clip = CLIPModel.from_pretrained(clip_folder, dtype=torch.float32)
-    processor = CLIPProcessor.from_pretrained(clip_folder)
-    pipeline = assemble(build_transformer(), autoencoder.eval().requires_grad_(False), clip, processor)
-    data = TensorDataset(encode(autoencoder, pictures), scene_tokens(processor.tokenizer, scenes))
-    module = FlowTraining(pipeline, learning_rate, steps, folder)
-    fit(module, data, folder, steps=steps, batch_size=batch_size, seed=seed, ema_decay=0.995)
-    pipeline.transformer.eval().set_default_attn_processor()
-    pipeline.save_pretrained(folder / "model")
+        super().on_train_epoch_end()

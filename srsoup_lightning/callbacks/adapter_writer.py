@@ -43,7 +43,7 @@ class AdapterWriter(ModelCheckpoint):
         """Take the directory before the model is loaded; all processes get the same error."""
         if not _tunes(pl_module, trainer):
             return
-        run, fault = self.directory(trainer), None
+        run, fault, self._trained = self.directory(trainer), None, False
         if trainer.is_global_zero:
             try:
                 self._take(trainer, run)

@@ -16,7 +16,7 @@ from srsoup_lightning.report.sheet import SEEDS, Tile, draw_sheet
 from srsoup_lightning.runs.rows import grouped
 
 
-class Shot(NamedTuple):
+class ScoredPicture(NamedTuple):
     """Picture of one model.
 
     Attributes:
@@ -45,8 +45,8 @@ class Compared(NamedTuple):
     number: int
     prompt: str
     seed: int
-    base: Shot
-    tuned: Shot
+    base: ScoredPicture
+    tuned: ScoredPicture
     divergence: float | None
 
 
@@ -98,8 +98,12 @@ def measures_of(pictures: Sequence[Compared], names: Sequence[str]) -> Measures:
     )
 
 
-def _diversity(prompts: Sequence[Sequence[Shot]]) -> float | None:
-    found = [mean_distance(torch.stack([shot.features for shot in shots])) for shots in prompts if len(shots) > 1]
+def _diversity(prompts: Sequence[Sequence[ScoredPicture]]) -> float | None:
+    found = [
+        mean_distance(torch.stack([scored_picture.features for scored_picture in scored]))
+        for scored in prompts
+        if len(scored) > 1
+    ]
     return sum(found) / len(found) if found else None
 
 
@@ -132,6 +136,6 @@ def sheet_of(prompt: str, pictures: Sequence[Compared], names: Sequence[str]) ->
     return draw_sheet(prompt, [above, below])
 
 
-def _tile(shot: Shot, names: Sequence[str], label: str) -> Tile:
-    scores = [f"{name} {score:.3f}" for name, score in zip(names, shot.rewards.tolist(), strict=True)]
-    return Tile(lambda: nullcontext(shot.picture), [label], scores)
+def _tile(scored_picture: ScoredPicture, names: Sequence[str], label: str) -> Tile:
+    scores = [f"{name} {score:.3f}" for name, score in zip(names, scored_picture.rewards.tolist(), strict=True)]
+    return Tile(lambda: nullcontext(scored_picture.picture), [label], scores)

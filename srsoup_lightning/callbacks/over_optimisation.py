@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
-from srsoup_lightning.callbacks.compared import Compared, Measures, Shot, measures_of, sheet_of, worst_held_out
+from srsoup_lightning.callbacks.compared import Compared, Measures, ScoredPicture, measures_of, sheet_of, worst_held_out
 from srsoup_lightning.callbacks.tensorboard import first_board
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.finetune.divergence import divergence_from_base
@@ -68,7 +68,7 @@ class OverOptimisation(Callback):
         self.features, self.sheets = features, sheets
         self._embed: Embedding = thumbnails if features is None else features
         self._name = "thumbnails" if features is None else type(features).__name__
-        self._base: dict[SoupRequest, Shot] = {}
+        self._base: dict[SoupRequest, ScoredPicture] = {}
         self._pictures: list[Compared] = []
         self._warned = self._base_logged = False
 
@@ -97,13 +97,14 @@ class OverOptimisation(Callback):
             return
         module, policy = fit.module, fit.finetuning.policy
         with trainer.precision_plugin.val_step_context():
+            problem = module.problem(batch.prompt)
             if batch not in self._base:
                 with policy.reference():
-                    soup = module.sampler.run(module.problem(batch.prompt), module.preferences, *batch)
-                self._base[batch] = self._shot(soup, module.device)
-            divergence = divergence_from_base(module.problem(batch.prompt), policy, batch.seed)
+                    soup = module.sampler.run(problem, module.preferences, *batch)
+                self._base[batch] = self._scored(soup, module.device)
+            divergence = divergence_from_base(problem, policy, batch.seed)
         number = batch_idx * trainer.world_size + trainer.global_rank
-        tuned = self._shot(outputs, module.device)
+        tuned = self._scored(outputs, module.device)
         self._pictures.append(Compared(number, *batch, self._base[batch], tuned, divergence))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -124,10 +125,10 @@ class OverOptimisation(Callback):
             write_row(RunDirectory(trainer.default_root_dir).validation, row)
             self._draw_sheets(trainer, pictures, fit.module.preferences.rewards)
 
-    def _shot(self, soup: Soup, device: torch.device) -> Shot:
+    def _scored(self, soup: Soup, device: torch.device) -> ScoredPicture:
         """Return the picture of a fit's only preference."""
         features = self._embed(soup.images[:1].to(device))[0].cpu()
-        return Shot(soup.rewards[0], features, reduced(soup.images[0]))
+        return ScoredPicture(soup.rewards[0], features, reduced(soup.images[0]))
 
     def _values(self, measures: Measures) -> dict[str, float]:
         """Return values to log by tag, without those that the measures lack."""

@@ -94,9 +94,8 @@ def _failed(error: Exception) -> int:
     if os.environ.get(DEBUG):
         raise error
     notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
-    expected = isinstance(
-        error, (ValueError, OSError, ModuleNotFoundError, NoGradientError, RewardError)
-    )  # their message is enough
+    # The message of these is enough.
+    expected = isinstance(error, (ValueError, OSError, ModuleNotFoundError, NoGradientError, RewardError))
     hint = "" if expected else f" ({type(error).__name__}; {DEBUG}=1 shows where)"
     return _fail(f"{error}{notes}{hint}", 1)
 

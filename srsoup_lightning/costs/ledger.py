@@ -47,11 +47,11 @@ class Ledger:
 def added(ledgers: Sequence[Ledger]) -> Ledger:
     """Return the sum of ledgers. Its device is that of the first one."""
     summed = Ledger(device=ledgers[0].device) if ledgers else Ledger()
-    for field_ in fields(Ledger):
-        values = [getattr(ledger, field_.name) for ledger in ledgers]
-        if isinstance(getattr(summed, field_.name), dict):
+    for option in fields(Ledger):
+        values = [getattr(ledger, option.name) for ledger in ledgers]
+        if isinstance(getattr(summed, option.name), dict):
             keys = dict.fromkeys(chain.from_iterable(values))
-            setattr(summed, field_.name, {key: sum(counts.get(key, 0) for counts in values) for key in keys})
-        elif field_.name != "device":
-            setattr(summed, field_.name, sum(values))
+            setattr(summed, option.name, {key: sum(counts.get(key, 0) for counts in values) for key in keys})
+        elif option.name != "device":
+            setattr(summed, option.name, sum(values))
     return summed

@@ -53,9 +53,6 @@ class Objective(Process, abc.ABC):
     needs_gradient: ClassVar[bool] = False
     """Whether the objective needs gradients of the rewards."""
 
-    asks_ahead: ClassVar[bool] = True
-    """Whether rewards of samples may be asked before the first loss of a round. If not, nothing is prepared."""
-
     @property
     def items(self) -> int:
         """Number of items of a group, whose losses are averaged: its members, or comparisons of them."""

@@ -144,7 +144,7 @@ class DenseDPO(Objective):
     def prepare(self, own: Sequence[Rollout], everyone: Sequence[Scores], memory: Memory) -> dict[str, float]:
         """See :meth:`Objective.prepare`; the best trajectory of each comparison comes first."""
         rewards = torch.cat([group.rewards for group in everyone])
-        value = value_in_first_units(own[0].value.weights.cpu(), rewards, memory, own[0].value)
+        value = value_in_first_units(rewards, memory, own[0].value)
         for rollout in own:
             order = ranked(value(rollout.rewards), self.compared, rollout.noise)
             rollout.tensors = {name: tensor[order] for name, tensor in rollout.tensors.items()}

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.finetune.formulas import mean_deviation
 from srsoup_lightning.finetune.policy import Policy
-from srsoup_lightning.finetune.policy_gradient import mean_deviation
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.walk import draw, walk
 

@@ -15,7 +15,7 @@ from srsoup_lightning.diffusion.flow import Flow
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Kernel, Prediction, Shares
 from srsoup_lightning.finetune.base import Loss, Objective
-from srsoup_lightning.finetune.matching_losses import velocity_distance
+from srsoup_lightning.finetune.formulas import velocity_distance
 from srsoup_lightning.finetune.pairs import Pairs, RankedSamples
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
@@ -49,7 +49,7 @@ def squared_error(prediction: Prediction, clean: Tensor, noise: Tensor, shares: 
         noise: Noise (B, C, H, W).
         shares: Composition of the latents, with noise above 0.
         target: "noise" compares noise, and "velocity" velocities, see
-            :func:`~srsoup_lightning.finetune.matching_losses.velocity_distance`.
+            :func:`~srsoup_lightning.finetune.formulas.velocity_distance`.
     """
     if target == "velocity":
         return velocity_distance(prediction.x0, clean, shares.noise)

@@ -16,7 +16,7 @@ from rewards.checks import require_choice
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Kernel, Prediction
 from srsoup_lightning.finetune.base import Loss, Objective
-from srsoup_lightning.finetune.matching_losses import velocity_distance
+from srsoup_lightning.finetune.formulas import velocity_distance
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.reinforcement import value_in_first_units
 from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
@@ -126,7 +126,7 @@ class DRaFT(Objective):
         """See :meth:`Objective.prepare`; sets the units of several rewards."""
         asked = [group.rewards for group in everyone if len(group.rewards)]
         if asked:
-            value_in_first_units(own[0].value.weights.cpu(), torch.cat(asked), memory, own[0].value)
+            value_in_first_units(torch.cat(asked), memory, own[0].value)
         if "units" in memory:
             for rollout in own:
                 zero, unit = (torch.tensor(memory["units"][key]) for key in ("zero", "unit"))

@@ -15,6 +15,7 @@ from srsoup_lightning.costs.limits import LimitError
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.finetune.base import Loss, Objective
+from srsoup_lightning.finetune.logs import RoundLogs, merged
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.finetune.training import Training
@@ -79,7 +80,7 @@ class Finetuning:
                 f"groups is {self.objective.groups}, and {processes.world_size} processes can't share them evenly: "
                 "give a multiple"
             )
-        self.meter = Meter(Ledger())
+        self.meter, self._logs = Meter(Ledger()), RoundLogs({})
         problem = problem_of("", self.meter)
         self.costs = Ledger.of(problem.rewards, str(problem.device))
         self.objective.check(problem)
@@ -123,7 +124,7 @@ class Finetuning:
             prompts: Prompts of the training.
 
         Returns:
-            Quantities to log, by name.
+            Quantities of the samples, by name. :meth:`end_round` returns them too.
 
         Raises:
             RewardError: A reward failed.
@@ -132,16 +133,14 @@ class Finetuning:
         self.meter = Meter(Ledger.of(self.costs.queries, self.costs.device))
         with self.meter.timed():
             self._sample_groups(prompts)
-            if not self.objective.asks_ahead:
-                return {}
             scores = [Scores(rollout.noise.prompt, rollout.rewards) for rollout in self.rollouts]
             everyone = _interleaved(self.processes.gather(scores))
-            logs = self.objective.prepare(self.rollouts, everyone, self.memory)
-        if not any(len(group.rewards) for group in everyone):
-            return logs
-        means = torch.cat([group.rewards for group in everyone]).mean(0)
-        asked = zip(self.costs.queries, means.tolist(), self.value.weights.tolist(), strict=True)
-        return {f"reward/{name}": mean for name, mean, weight in asked if weight > 0} | logs
+            self._logs = RoundLogs(self.objective.prepare(self.rollouts, everyone, self.memory))
+        if any(len(group.rewards) for group in everyone):
+            means = torch.cat([group.rewards for group in everyone]).mean(0)
+            asked = zip(self.costs.queries, means.tolist(), self.value.weights.tolist(), strict=True)
+            self._logs.known |= {f"reward/{name}": mean for name, mean, weight in asked if weight > 0}
+        return self._logs.known
 
     def loss(self, batch: int) -> Loss:
         """Return the loss of a batch, below :attr:`batches`. Their mean over a round is that of all samples."""
@@ -151,18 +150,25 @@ class Finetuning:
         loss = self.objective.loss(rollout, part, index, self.policy)
         rows = self.objective.rows(part)
         share = (rows.stop - rows.start) * self.objective.parts / self.objective.items
-        return loss._replace(value=loss.value * share)
+        loss = loss._replace(value=loss.value * share)
+        self._logs.add({"loss": loss.value.detach(), **loss.logs})
+        return loss
 
     def spent(self) -> Ledger:
         """Return the costs up to now, of all processes, those of the round under way included."""
         return added([self.costs, *self.processes.gather(self.meter.ledger)])
 
-    def end_round(self) -> None:
-        """Add up the costs of the round, and let the objective update its state."""
+    def end_round(self) -> dict[str, float]:
+        """Add up the costs of the round, and let the objective update its state.
+
+        Returns:
+            Quantities to log, by name: means over the round and over all processes.
+        """
         self.rounds += 1
         self.objective.end_round(self.policy, self.memory, self.rounds)
         self._limits.close()
         self.costs, self.rollouts = self.spent(), []
+        return self._logs.known | merged(self.processes.gather(self._logs.totals()))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state between two rounds: numbers, strings and tensors."""
@@ -186,16 +192,23 @@ class Finetuning:
             reached = str(error)
         for message in self.processes.gather(reached):
             if message is not None:
+                self._limits.close()
                 raise LimitError(message)
 
     def _rollout(self, prompts: Sequence[str], index: int) -> Rollout:
         prompt = prompts[self._draw(len(prompts), index)]
         problem = self.problem_of(prompt, self.meter)
         noise = NoiseSource(prompt, self._seed(self.rounds, index), problem.shape, problem.device)
-        weights = self.value.weights.to(problem.device)
-        value = replace(self.value, weights=weights)
-        own: dict[str, Any] = {"memory": self.memory, "problem_of": lambda other: self.problem_of(other, self.meter)}
-        return Rollout(problem, noise, self.objective.group_size, index, self.rounds, value, **own)
+        return Rollout(
+            problem,
+            noise,
+            members=self.objective.group_size,
+            index=index,
+            round=self.rounds,
+            value=replace(self.value, weights=self.value.weights.to(problem.device)),
+            memory=self.memory,
+            problem_of=lambda other: self.problem_of(other, self.meter),
+        )
 
     def _draw(self, prompts: int, index: int) -> int:
         """Return the index of a group's prompt. All prompts are drawn once, in random order, before any comes again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from time import perf_counter
@@ -56,8 +56,10 @@ class FinetuningHooks(L.LightningModule):
         Raises:
             ValueError: The Trainer's options do not fit, or see :class:`Finetuning`.
         """
-        weights, processes = preferences.weights[0], _processes(self.trainer)
+        weights, processes, before = preferences.weights[0], _processes(self.trainer), self.finetuning
         self.finetuning = Finetuning(training, Policy(backbone), problem_of, weights, processes, limited)
+        if before is not None:  # of an earlier fit of this module, which a fit goes on with
+            self.finetuning.load_state_dict(before.state_dict())
         if training.objective.guidance_scale <= 1 and self.trainer.is_global_zero:
             logger.warning(
                 "guidance_scale is %g, so samples are drawn without guidance: a model that was trained for it draws "
@@ -85,8 +87,7 @@ class FinetuningHooks(L.LightningModule):
         if prompts is None:
             raise ValueError("a fit takes its prompts from a PromptDataModule: give one as trainer.fit(datamodule=...)")
         with self.trainer.precision_plugin.forward_context():
-            logs = self.finetuning.collect(prompts)
-        self._log(logs)
+            self.finetuning.collect(prompts)
 
     def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
         """Start the clock of the training's costs."""
@@ -94,9 +95,7 @@ class FinetuningHooks(L.LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """Return the loss of a part of a group at one denoising step."""
-        loss = self._tuned().loss(batch)
-        self._log({"loss": loss.value.detach(), **loss.logs})
-        return loss.value
+        return self._tuned().loss(batch).value
 
     def on_train_batch_end(self, outputs: object, batch: int, batch_idx: int) -> None:
         """Stop the clock."""
@@ -116,10 +115,12 @@ class FinetuningHooks(L.LightningModule):
                 f"trained weights are not finite after round {self.finetuning.rounds + 1}: lower the learning rate or "
                 "clip gradients. The adapter of the round before is kept"
             )
-        self.finetuning.end_round()
+        logs = self.finetuning.end_round()
         costs = self.finetuning.costs
-        spent = {"queries": costs.total_queries, "nfe": costs.nfe, "gradients": costs.gradients}
-        self.log_dict({f"costs/{name}": float(value) for name, value in (spent | {"seconds": costs.seconds}).items()})
+        self.log_dict({f"train/{name}": value for name, value in logs.items()})
+        self.log("costs/queries", float(costs.total_queries))
+        for name in ("nfe", "gradients", "seconds"):
+            self.log(f"costs/{name}", float(getattr(costs, name)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer of the trained weights, and the schedule of its learning rate."""
@@ -163,11 +164,6 @@ class FinetuningHooks(L.LightningModule):
         if self.finetuning is None:
             raise RuntimeError("the Trainer sets a fit up before it asks for its parts: call trainer.fit")
         return self.finetuning
-
-    def _log(self, values: Mapping[str, float | Tensor]) -> None:
-        """Log means over a round."""
-        named = {f"train/{name}": value for name, value in values.items()}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
 
 class RoundOrder(DistributedSampler[int]):

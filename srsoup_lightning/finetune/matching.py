@@ -13,7 +13,8 @@ from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Kernel
 from srsoup_lightning.finetune.base import Loss
-from srsoup_lightning.finetune.matching_losses import NFT, Decay, Match, MatchingLoss, velocity_distance
+from srsoup_lightning.finetune.formulas import velocity_distance
+from srsoup_lightning.finetune.matching_losses import NFT, Decay, Match, MatchingLoss
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.reinforcement import Reinforcement
 from srsoup_lightning.finetune.rollout import Memory, Rollout

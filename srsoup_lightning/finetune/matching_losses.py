@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 from torch import Tensor
 
 from rewards.checks import require_choice
-from srsoup_lightning.finetune.policy_gradient import clipped_loss
+from srsoup_lightning.finetune.formulas import clipped_loss, velocity_distance
 
 Scale = Literal["identity", "t", "t2", "huber", "ghuber"]
 SMALLEST = 1e-5  # smallest mean error that NFT divides by, and that AWM's roots tell from 0
@@ -31,20 +31,6 @@ class Match(NamedTuple):
     share: float
     old: Tensor | None = None
     log_prob: Tensor | None = None
-
-
-def velocity_distance(x0: Tensor, other: Tensor, share: float) -> Tensor:
-    """Return the mean squared difference of two velocities at a noisy latent, (B,): ``mean_d(x0 - x0')^2 / share^2``.
-
-    This holds for the velocity ``noise - x0`` of a flow, and for ``signal * noise - share * x0`` of a diffusion, whose
-    squared shares sum to 1 (Salimans & Ho 2022, arXiv:2202.00512).
-
-    Args:
-        x0: Clean latents (B, C, H, W) of one velocity.
-        other: Clean latents (B, C, H, W) of the other one.
-        share: Share of the noise in the noisy latent, in (0, 1].
-    """
-    return (x0.double() - other.double()).square().flatten(1).mean(1) / share**2
 
 
 class MatchingLoss(abc.ABC):

@@ -118,7 +118,7 @@ class RankedSamples(Pairs):
     def prepare(self, own: Sequence[Rollout], everyone: Sequence[Scores], memory: Memory) -> dict[str, float]:
         """See :meth:`Pairs.prepare`; ranks the samples."""
         rewards = [group.rewards for group in everyone]
-        value = value_in_first_units(own[0].value.weights.cpu(), torch.cat(rewards), memory, own[0].value)
+        value = value_in_first_units(torch.cat(rewards), memory, own[0].value)
         values = [value(group) for group in rewards]
         pairs = [matched(group, self.match) for group in values]
         decided = float(torch.cat([each.decided for each in pairs]).float().mean())

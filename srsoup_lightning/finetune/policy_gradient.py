@@ -11,8 +11,15 @@ from torch import Tensor
 from rewards.checks import require_choice
 from srsoup_lightning.diffusion.flow import Flow
 from srsoup_lightning.diffusion.process import at_least
-from srsoup_lightning.diffusion.transition import Kernel, Transition
+from srsoup_lightning.diffusion.transition import Kernel, Prediction
 from srsoup_lightning.finetune.base import Loss
+from srsoup_lightning.finetune.formulas import (
+    clipped_loss,
+    divergence_masked_loss,
+    guarded_ratio,
+    mean_deviation,
+    velocity_distance,
+)
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.reinforcement import Reinforcement
 from srsoup_lightning.finetune.rollout import Rollout
@@ -21,53 +28,6 @@ from srsoup_lightning.problem import Problem
 
 Trust = Literal["clip", "guard", "dppo"]
 Space = Literal["x", "v"]
-
-
-def clipped_loss(advantage: Tensor, ratio: Tensor, clip: float) -> Tensor:
-    """Return ``max(-A r, -A clip(r, 1 - c, 1 + c))``, (B,), of advantages (B,) and likelihood ratios (B,).
-
-    Schulman et al. 2017 (PPO), arXiv:1707.06347, equation 7, for a step of denoising as in Black et al. 2023 (DDPO),
-    arXiv:2305.13301.
-    """
-    return torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - clip, 1 + clip))
-
-
-def mean_deviation(mean: Tensor, other: Tensor, scale: float) -> Tensor:
-    """Return ``|mean - other|^2 / (2 d scale^2)``, (B,), of means (B, C, H, W) with d numbers each.
-
-    With sigma as the scale, this is the Kullback-Leibler divergence of two Gaussians, as the mean over d.
-    """
-    return (mean - other).square().flatten(1).mean(1) / (2 * scale**2)
-
-
-def guarded_ratio(log_ratio: Tensor, deviation: Tensor, sigma: float) -> Tensor:
-    """Return ``exp(sigma log r + sigma D)``, (B,), where D is :func:`mean_deviation` of the new mean and the old one.
-
-    The exponent is ``mean_d(z (mu - mu_old))``, where z is the noise of the sample. It has one scale at all steps, and
-    its mean under the old policy is 0 (GRPO-Guard, arXiv:2510.22319).
-
-    Args:
-        log_ratio: Log-likelihood ratios (B,), as the mean over d.
-        deviation: Deviations (B,) with the scale sigma.
-        sigma: Standard deviation of the step.
-    """
-    return ((log_ratio + deviation) * sigma).exp()
-
-
-def divergence_masked_loss(advantage: Tensor, ratio: Tensor, deviation: Tensor, limit: float) -> Tensor:
-    """Return ``-A r``, (B,), without a gradient where the step is beyond the limit and would go further away.
-
-    Flow-DPPO, arXiv:2606.11025. Steps that lead back to the old policy stay.
-
-    Args:
-        advantage: Advantages (B,).
-        ratio: Likelihood ratios (B,).
-        deviation: Deviations (B,) of the new mean from the old one.
-        limit: Deviation from which on steps away are dropped.
-    """
-    away = ((advantage > 0) & (ratio > 1)) | ((advantage < 0) & (ratio < 1))
-    dropped = (deviation > limit) & away
-    return torch.where(dropped, (-advantage * ratio).detach(), -advantage * ratio)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +95,10 @@ class PolicyGradient(Reinforcement):
             rollout.take(name, rows, index) for name in ("state", "next", "log_prob", "mean")
         )
         advantage = rollout.advantages[rows].to(problem.device)
-        reference = self._reference(problem, state, step, policy)
+        reference = None
+        if self.kl:
+            with policy.reference():
+                reference = problem.denoise(state, step)
         problem.meter.count_gradients(len(state))
         with problem.graph(type(self).__name__, ()):
             prediction = problem.denoise(state, step)
@@ -150,14 +113,8 @@ class PolicyGradient(Reinforcement):
                 "ratio/deviation_from_old": deviation.mean(),
             }
             if reference is not None:
-                velocity = prediction.noise - prediction.x0
-                divergence = (
-                    mean_deviation(transition.mean, reference[0].mean, transition.sigma)
-                    if self.kl_space == "x"
-                    else (velocity - reference[1]).square().flatten(1).mean(1)
-                ).mean()
-                value = value + self.kl * divergence
-                logs["kl"] = divergence
+                logs["kl"] = self._divergence(problem.kernel, step, state, prediction, reference).mean()
+                value = value + self.kl * logs["kl"]
         return Loss(value, {name: log.detach() for name, log in logs.items()})
 
     def _trusted(self, advantage: Tensor, log_ratio: Tensor, deviation: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
@@ -170,12 +127,11 @@ class PolicyGradient(Reinforcement):
             return ratio, divergence_masked_loss(advantage, ratio, deviation, self.clip)
         return ratio, clipped_loss(advantage, ratio, self.clip)
 
-    def _reference(
-        self, problem: Problem, state: Tensor, step: int, policy: Policy
-    ) -> tuple[Transition, Tensor] | None:
-        """Return the base model's transition from the state (B, C, H, W) and its velocity, if they are needed."""
-        if not self.kl:
-            return None
-        with policy.reference():
-            prediction = problem.denoise(state, step)
-        return problem.kernel.transition(step, state, prediction), prediction.noise - prediction.x0
+    def _divergence(
+        self, kernel: Kernel, step: int, state: Tensor, prediction: Prediction, reference: Prediction
+    ) -> Tensor:
+        """Return the divergences (B,) of predictions at a state (B, C, H, W) from those of the base model."""
+        if self.kl_space == "v":
+            return velocity_distance(prediction.x0, reference.x0, kernel.shares(step).noise).float()
+        own, base = (kernel.mean(step, state, each) for each in (prediction, reference))
+        return mean_deviation(own, base, kernel.sigma(step))

@@ -57,11 +57,11 @@ class Reinforcement(Objective, abc.ABC):
 
     def prepare(self, own: Sequence[Rollout], everyone: Sequence[Scores], memory: Memory) -> dict[str, float]:
         """See :meth:`Objective.prepare`."""
-        weights = own[0].value.weights.cpu()
         rewards = [group.rewards for group in everyone]
-        values = [value_in_first_units(weights, torch.cat(rewards), memory, own[0].value)(group) for group in rewards]
+        value = value_in_first_units(torch.cat(rewards), memory, own[0].value)
+        values = [value(group) for group in rewards]
         if self.advantage == "gdpo":
-            advantages = decoupled(rewards, weights)
+            advantages = decoupled(rewards, value.weights)
         elif self.advantage == "tracker":
             prompts = [group.prompt for group in everyone]
             buffers = memory.setdefault("tracker", {})
@@ -79,15 +79,18 @@ class Reinforcement(Objective, abc.ABC):
         }
 
 
-def value_in_first_units(weights: Tensor, rewards: Tensor, memory: Memory, value: Value) -> Value:
+def value_in_first_units(rewards: Tensor, memory: Memory, value: Value) -> Value:
     """Return the value of rewards in units of the first round in which they varied. The memory keeps the units.
 
     Args:
-        weights: Weights (M,) of the preference.
         rewards: Rewards (K, M) of this round.
         memory: State of the objective.
         value: Value of rewards to the preference.
+
+    Returns:
+        The value, on the CPU.
     """
+    weights = value.weights.cpu()
     found, infinite = Units.of(rewards), [torch.inf] * len(weights)
     kept = memory.setdefault("units", {"zero": [0.0] * len(weights), "unit": infinite})
     for column, unit in enumerate(kept["unit"]):

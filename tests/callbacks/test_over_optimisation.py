@@ -21,7 +21,7 @@ from torch import Tensor
 
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import over_optimisation
-from srsoup_lightning.callbacks.compared import Compared, Shot, measures_of, worst_held_out
+from srsoup_lightning.callbacks.compared import Compared, ScoredPicture, measures_of, worst_held_out
 from srsoup_lightning.callbacks.over_optimisation import OverOptimisation, write_row
 from srsoup_lightning.finetune import PolicyGradient, Training
 from srsoup_lightning.finetune.divergence import divergence_from_base
@@ -163,8 +163,8 @@ def test_divergence_is_zero_of_equal_models_and_undefined_without_noise() -> Non
 
 def compared(number: int, base: list[float], tuned: list[float], prompt: str = "a cat") -> Compared:
     picture = Image.new("RGB", (4, 4))
-    shots = [Shot(torch.tensor(rewards), torch.tensor(rewards), picture) for rewards in (base, tuned)]
-    return Compared(number, prompt, number, *shots, None)
+    scored = [ScoredPicture(torch.tensor(rewards), torch.tensor(rewards), picture) for rewards in (base, tuned)]
+    return Compared(number, prompt, number, *scored, None)
 
 
 def test_measures_that_need_more_pictures_are_left_out() -> None:

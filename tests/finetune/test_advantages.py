@@ -49,11 +49,11 @@ def test_decoupled_advantages_keep_a_reward_of_small_spread_and_drop_one_that_is
 
 def test_units_are_those_of_the_first_round_in_which_a_reward_varied() -> None:
     memory: dict[str, object] = {}
-    weights, value = torch.tensor([0.5, 0.5]), Value(torch.tensor([0.5, 0.5]))
+    value = Value(torch.tensor([0.5, 0.5]))
     constant = torch.tensor([[0.0, 3.0], [2.0, 3.0]])
-    first = value_in_first_units(weights, constant, memory, value)
+    first = value_in_first_units(constant, memory, value)
     torch.testing.assert_close(first(constant), torch.tensor([-0.5, 0.5]))  # mean 1, standard deviation 1
     varied = torch.tensor([[10.0, 3.0], [20.0, 7.0]])
-    second = value_in_first_units(weights, varied, memory, value)
+    second = value_in_first_units(varied, memory, value)
     torch.testing.assert_close(second(varied), torch.tensor([0.5 * 9 - 0.5, 0.5 * 19 + 0.5]))
     assert memory == {"units": {"zero": [1.0, 5.0], "unit": [1.0, 2.0]}}

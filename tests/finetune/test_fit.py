@@ -19,6 +19,7 @@ from srsoup_lightning import Limits, OraclePolicy, Preferences, PromptDataModule
 from srsoup_lightning.callbacks import AdapterWriter
 from srsoup_lightning.costs.limits import LimitError
 from srsoup_lightning.finetune import DRaFT, LoRA, Matching
+from srsoup_lightning.finetune.logs import RoundLogs, merged
 from srsoup_lightning.finetune.rehearsal import rehearse_round
 from srsoup_lightning.runs.adapter import WEIGHTS, read_facts
 from tests.diffusion.drawing import sized
@@ -178,6 +179,25 @@ def test_a_held_out_reward_stops_a_fit_early_and_a_precision_is_that_of_sampling
     assert all(float(value) == pytest.approx(1, abs=1e-6) for value in ratios)
     assert module.trainer.global_step == 2
     assert {weight.dtype for weight in module.parameters() if weight.requires_grad} == {torch.float32}
+
+
+def test_a_second_fit_of_a_module_goes_on_with_its_adapter_rounds_costs_and_updates(tmp_path: Path) -> None:
+    module = make_fit(updates=2)
+    fit(tmp_path / "first", module, 1)
+    before, costs = module.backbone.adapter_state(), module.finetuning.costs
+    fit(tmp_path / "second", module, 1)
+    assert module.trainer.global_step == 2
+    assert any(not torch.equal(before[key], weight) for key, weight in module.backbone.adapter_state().items())
+    facts = read_facts(tmp_path / "second" / "adapter")
+    assert (facts.rounds, facts.costs.nfe) == (2, 2 * costs.nfe)
+
+
+def test_means_of_a_round_are_over_the_processes_that_log_a_quantity() -> None:
+    logs = [RoundLogs({}), RoundLogs({})]
+    for values in ({"loss": 1.0, "step_1": 5.0}, {"loss": 2.0}):
+        logs[0].add({name: torch.tensor(value) for name, value in values.items()})
+    logs[1].add({"loss": torch.tensor(6.0), "step_2": torch.tensor(7.0)})
+    assert merged([each.totals() for each in logs]) == {"loss": 3.0, "step_1": 5.0, "step_2": 7.0}
 
 
 def test_weights_that_are_not_finite_end_a_fit_and_the_last_good_adapter_stays(tmp_path: Path) -> None:

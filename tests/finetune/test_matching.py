@@ -16,8 +16,9 @@ from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.transition import Prediction, prediction_of
 from srsoup_lightning.finetune import AWM, NFT, Decay, Matching, Training
 from srsoup_lightning.finetune.finetuning import Finetuning
+from srsoup_lightning.finetune.formulas import velocity_distance
 from srsoup_lightning.finetune.matching import evenly_spaced
-from srsoup_lightning.finetune.matching_losses import Match, velocity_distance
+from srsoup_lightning.finetune.matching_losses import Match
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.problem import Problem
 from tests.mixture import GaussianMixture

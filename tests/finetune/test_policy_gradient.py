@@ -16,12 +16,7 @@ from srsoup_lightning.diffusion.flow import FlowCPS, FlowSDE, flow_kernel
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.transition import DDIM, Transition
 from srsoup_lightning.finetune import AllSteps, PolicyGradient, RandomSteps, Steps, Window
-from srsoup_lightning.finetune.policy_gradient import (
-    clipped_loss,
-    divergence_masked_loss,
-    guarded_ratio,
-    mean_deviation,
-)
+from srsoup_lightning.finetune.formulas import clipped_loss, divergence_masked_loss, guarded_ratio, mean_deviation
 from tests.finetune.tilted import SHAPE, Tilted, train, tuning, with_kernel
 
 TIMES = (1.0, 0.9, 0.7, 0.4, 0.0)

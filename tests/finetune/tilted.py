@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -67,15 +66,12 @@ def train(objective: Objective, policy: Tilted, rounds: int, rate: float, prompt
     """Train the odds, one optimizer step a round; return the mean logs of each round."""
     fit, optimizer, history = tuning(objective, policy), torch.optim.Adam([policy.odds], lr=rate), []
     for _ in range(rounds):
-        logs = [fit.collect(prompts)]
+        fit.collect(prompts)
         for batch in fit.order():
-            loss = fit.loss(batch)
-            (loss.value / fit.batches).backward()
-            logs.append({name: float(value) for name, value in loss.logs.items()})
+            (fit.loss(batch).value / fit.batches).backward()
         optimizer.step()
         optimizer.zero_grad()
-        fit.end_round()
-        history.append(logs[0] | {name: fmean(each[name] for each in logs[1:] if name in each) for name in logs[-1]})
+        history.append(fit.end_round())
     return history
 
 
