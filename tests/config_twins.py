@@ -20,7 +20,6 @@ TWINS = {  # of each pipeline
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "sd15",
     "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
     "stabilityai/stable-diffusion-3.5-medium": "sd35",
-    "tiny-animals-flow": "sd35",
 }
 
 
