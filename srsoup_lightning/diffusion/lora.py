@@ -40,26 +40,16 @@ def add_lora(network: ModelMixin, config: LoraConfig, name: str, seed: int) -> N
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the accelerators as well
         network.add_adapter(deepcopy(config), name)
-    train_lora(network, name)
+    train_lora(network)
 
 
-def train_lora(network: ModelMixin, source: str) -> None:
-    """Make the weights of the active LoRA float32 and the only ones of the network that require gradients.
-
-    Args:
-        network: A network with a LoRA.
-        source: Origin of the LoRA, for the error.
-
-    Raises:
-        ValueError: A weight is not finite.
-    """
+def train_lora(network: ModelMixin) -> None:
+    """Make the weights of the active LoRA float32 and the only ones of the network that require gradients."""
     network.eval().requires_grad_(False)
     network.set_adapter(_active(network))  # its weights require gradients afterwards
-    for name, weight in network.named_parameters():
+    for weight in network.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()  # a small update of a bfloat16 weight would be rounded away
-            if not weight.isfinite().all():
-                raise ValueError(f"LoRA {source!r} has weights in {name} that are not finite: take another one")
 
 
 @contextmanager

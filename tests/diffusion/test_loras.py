@@ -13,6 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -151,6 +152,14 @@ def test_a_lora_in_a_pickle_or_of_another_model_is_named(pipeline_folder: Path, 
         ("sdxl", ValueError, "sdxl' can't be loaded into a StableDiffusionPipeline"),
     ):
         refused(pipeline_folder, error, message, loras={str(tmp_path / name): 1.0})
+
+
+def test_a_lora_with_weights_that_are_not_finite_is_named(pipeline_folder: Path, tmp_path: Path) -> None:
+    save_lora(tiny_pipeline(), tmp_path / "good", "unet")
+    weights = {key: weight * torch.nan for key, weight in load_file(tmp_path / "good" / FILE).items()}
+    save_file(weights, tmp_path / "broken.safetensors")
+    message = r"LoRA '.*broken.safetensors' has weights in .* that are not finite"
+    refused(pipeline_folder, ValueError, message, loras={str(tmp_path / "broken.safetensors"): 1.0})
 
 
 def test_a_pipeline_that_takes_no_loras_says_so(saved: Callable[[str], Path], lora: tuple[Path, object]) -> None:

@@ -15,6 +15,7 @@ from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
+    from torch import nn
 
 PEFT = "base_model.model"  # prefix of module names in files of peft
 
@@ -74,7 +75,7 @@ def start_from_lora(backbone: Backbone, source: str, name: str = "default") -> N
             f"LoRA {source!r} adapts {' and '.join(adapted) or 'nothing'}, and the {backbone.network_name} alone is "
             "trained: start from a LoRA of that network"
         )
-    train_lora(backbone.network, source)
+    train_lora(backbone.network)
 
 
 def _require_no_text_encoder(names: Mapping[str, str], adapted: Mapping[str, Sequence[str]]) -> None:
@@ -95,6 +96,15 @@ def _read_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
     except Exception as error:  # of many types, which depend on the format and the difference
         kind = type(pipeline).__name__
         raise ValueError(f"LoRA {source!r} can't be loaded into a {kind}: {first_line(error)}") from error
+    for component, names in pipeline.get_list_adapters().items():
+        if name in names:
+            _require_finite(getattr(pipeline, component), name, source)
+
+
+def _require_finite(network: nn.Module, name: str, source: str) -> None:
+    for key, weight in network.named_parameters():
+        if f".{name}." in key and not weight.isfinite().all():
+            raise ValueError(f"LoRA {source!r} has weights in {key} that are not finite: take another one")
 
 
 def _load_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
