@@ -107,9 +107,9 @@ class SRSoupModule(FinetuningHooks):
         else:
             require_no_url("pipeline", pipeline)
             self.base, self._load = pipeline, partial(load_backbone, pipeline, loading)
-        loaded, self.loras = self.backbone or loading, (self.backbone or loading).loras
-        if training is not None and loaded.base_steps:
-            raise ValueError(f"base_steps is {loaded.base_steps}, and a fit can't train these steps: leave it out")
+        self.loras = dict((self.backbone or loading).loras)  # a copy, which a spawned process can receive
+        if training is not None and (steps := (self.backbone or loading).base_steps):
+            raise ValueError(f"base_steps is {steps}, and a fit can't train these steps: leave it out")
 
     @property
     def limited(self) -> bool:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
+from srsoup_lightning import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.rows import ImageRow
+from tests.finetune.fits import make_fit
 from tests.processes import MODULE, arguments, make_all, start
 from tests.runs.test_resume import ROOT, contents
 
@@ -47,6 +52,13 @@ def test_every_strategy(tmp_path: Path, strategy: str, processes: int, seeds: in
     run.join(240)
     assert run.exitcode == 0
     require_same(tmp_path, seeds)
+
+
+def test_a_module_reaches_a_spawned_process(module: SRSoupModule) -> None:
+    for sent in (module, make_fit()):
+        received = pickle.loads(ForkingPickler.dumps(sent))
+        assert received.loras == {}
+        torch.testing.assert_close(dict(received.named_parameters()), dict(sent.named_parameters()))
 
 
 @pytest.mark.slow
