@@ -115,7 +115,7 @@ def main(
     decoder: Schedule = Schedule(scenes=24_000, steps=9_000, batch_size=16, learning_rate=1e-3),
     denoiser: Schedule = Schedule(scenes=24_000, steps=10_000, batch_size=32, learning_rate=1e-3),
     preview: Schedule = Schedule(scenes=4_096, steps=1_250, batch_size=32, learning_rate=2e-3),
-    flow: Schedule = Schedule(scenes=24_000, steps=20_000, batch_size=32, learning_rate=1e-3),
+    flow: Schedule = Schedule(scenes=24_000, steps=12_000, batch_size=32, learning_rate=1e-3),
 ) -> None:
     """Run the stages that have no result in `workdir` yet. A stage that was stopped continues after its last epoch.
 

@@ -37,8 +37,8 @@ class PipelineBackbone(Backbone):
         height: Height of images in pixels; None takes the model's own.
         width: Width of images in pixels; None takes the model's own.
         preview_decoder: A cheaper decoder of the same latents, for images that only rewards see.
-        transition: How fresh noise enters a rectified flow, see :mod:`~srsoup_lightning.diffusion.flow`. Diffusion
-            models do not use it.
+        transition: How fresh noise enters a rectified flow, see :mod:`~srsoup_lightning.diffusion.flow`. A
+            diffusion takes "ancestral" alone.
         offload: Networks that wait in main memory: "none"; the "text_encoders", which are needed once a prompt; or
             "model", every network but the one that works. "model" saves most memory and costs a transfer at every
             change of the network.

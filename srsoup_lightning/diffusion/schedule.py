@@ -42,7 +42,9 @@ class Schedule:
     read: Callable[[Tensor, Tensor, int], Prediction]
 
 
-def diffusion_schedule(scheduler: SchedulerMixin, steps: int, eta: float) -> Schedule:
+def diffusion_schedule(
+    scheduler: SchedulerMixin, steps: int, eta: float, transition: FlowTransition = "ancestral"
+) -> Schedule:
     """Levels of a variance-preserving diffusion, for any scheduler of such a model.
 
     Only the config of the scheduler is used: its training noise, the spacing and offset of its timesteps, the kind of
@@ -52,12 +54,19 @@ def diffusion_schedule(scheduler: SchedulerMixin, steps: int, eta: float) -> Sch
         scheduler: Scheduler of a diffusers pipeline.
         steps: Number T of denoising steps.
         eta: Share of the noise that is drawn anew, in [0, 1].
+        transition: How fresh noise enters; a diffusion has the ancestral way alone.
 
     Raises:
-        ValueError: More steps than the model was trained on, or a scheduler of another kind of model.
+        ValueError: More steps than the model was trained on, a scheduler of another kind of model, or a transition of
+            flows.
     """
     from diffusers import DDIMScheduler, LCMScheduler
 
+    if transition != "ancestral":
+        raise ValueError(
+            f"loading.transition is {transition!r}, which is for rectified flows, and this model is a diffusion: leave "
+            "it out, and set the share of fresh noise by eta"
+        )
     if "beta_start" not in scheduler.config or scheduler.config.get("use_flow_sigmas"):
         raise ValueError(
             f"the pipeline's {type(scheduler).__name__} is of no variance-preserving diffusion: it has no betas, or "

@@ -23,6 +23,7 @@ from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
+from srsoup_lightning.search.scalarise import Value
 
 logger = logging.getLogger(__name__)
 
@@ -187,10 +188,11 @@ def is_fitting(module: L.LightningModule) -> bool:
 
 
 def require_stage(training: Training | None, preferences: Preferences, stage: str) -> None:
-    """Check that a fit has an objective and one preference, and that ``predict`` has no objective.
+    """Check that a fit has an objective, one preference and its files, and that ``predict`` has no objective.
 
     Raises:
-        ValueError: It hasn't, or it has one.
+        FileNotFoundError: A file of pairs is missing.
+        ValueError: One of them is not so, or a file of pairs is damaged.
     """
     if stage == "predict" and training is not None:
         raise ValueError(
@@ -205,6 +207,8 @@ def require_stage(training: Training | None, preferences: Preferences, stage: st
         raise ValueError(
             f"{len(preferences)} preferences are given, and a fit tunes one adapter for one of them: give a single one"
         )
+    if stage == "fit" and training is not None:
+        training.objective.prompts((), preferences.rewards, Value(preferences.weights[0]))  # reads what is on disk
 
 
 def _processes(trainer: L.Trainer) -> Processes:

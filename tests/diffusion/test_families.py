@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import copy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from transformers import UMT5EncoderModel
 
 from srsoup_lightning.diffusion.families.flux2 import empirical_shift
+from srsoup_lightning.diffusion.flow import FlowAncestral, FlowSDE
 from srsoup_lightning.diffusion.loading.performance import tune
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import dynamic_shift
@@ -231,3 +234,14 @@ def test_the_page_s_backbone_draws_the_pipeline_s_own_picture() -> None:
     assert expected.std() > 0.01
     same_picture(by_sampler(backbone, way), expected)
     assert (by_sampler(backbone, way, "a photo of a dog") - expected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_transition_of_flows_is_used_by_a_flow_and_refused_by_a_diffusion(family: str) -> None:
+    schedule, flows = partial(shared(family).schedule, STEPS, 1.0), copy(shared(family))
+    flows.transition = "sde"
+    if isinstance(schedule().kernel, FlowAncestral):
+        assert isinstance(flows.schedule(STEPS, 1.0).kernel, FlowSDE)
+    else:
+        with pytest.raises(ValueError, match=r"loading\.transition is 'sde', which is for rectified flows"):
+            flows.schedule(STEPS, 1.0)

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import StepLR
 from srsoup_lightning import Limits, OraclePolicy, Preferences, PromptDataModule
 from srsoup_lightning.callbacks import AdapterWriter
 from srsoup_lightning.costs.limits import LimitError
-from srsoup_lightning.finetune import DRaFT, LoRA, Matching
+from srsoup_lightning.finetune import DiffusionDPO, DRaFT, LoRA, Matching, Objective, PairTable
 from srsoup_lightning.finetune.logs import RoundLogs, merged
 from srsoup_lightning.finetune.rehearsal import rehearse_round
 from srsoup_lightning.runs.adapter import WEIGHTS, read_facts
@@ -258,6 +258,7 @@ REFUSED = [
     (lambda whole, root: make_fit(lora=LoRA(start=damaged(whole, root / "nan", torch.nan))), "are not finite"),
     (lambda **_: _with_preferences([[1.0, 0.0], [0.5, 0.5]]), "2 preferences are given, and a fit tunes one adapter"),
     (lambda **_: _without_objective(), "a fit needs an objective: give model.training"),
+    (lambda **_: _before_loading(DiffusionDPO(**SMALL, pairs=PairTable("nowhere"))), "no table of pairs 'nowhere'"),
     (lambda **_: make_fit(lora=LoRA(rank=2), updates=1), "accumulate_grad_batches is 2 and training.updates is 1"),
 ]
 
@@ -265,6 +266,12 @@ REFUSED = [
 def _with_preferences(points: list[list[float]]) -> object:
     module = make_fit()
     module.preferences = Preferences(["red", "blue"], points)
+    return module
+
+
+def _before_loading(objective: Objective) -> object:
+    module = make_fit(objective)
+    module.backbone, module._load = None, lambda: pytest.fail("the model was loaded first")
     return module
 
 

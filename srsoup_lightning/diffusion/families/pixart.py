@@ -65,4 +65,4 @@ class PixArt(PipelineBackbone):
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
         """See :meth:`PipelineBackbone.schedule`."""
-        return diffusion_schedule(self.pipeline.scheduler, num_inference_steps, eta)
+        return diffusion_schedule(self.pipeline.scheduler, num_inference_steps, eta, self.transition)

@@ -41,7 +41,7 @@ class StableDiffusion(PipelineBackbone):
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:
         """See :meth:`PipelineBackbone.schedule`."""
-        return diffusion_schedule(self.pipeline.scheduler, num_inference_steps, eta)
+        return diffusion_schedule(self.pipeline.scheduler, num_inference_steps, eta, self.transition)
 
 
 def guidance_embedding(backbone: PipelineBackbone, guidance_scale: float) -> Condition:

@@ -43,7 +43,7 @@ class Loading:
             the denoising network alone. Where a schedule has no more steps, the base model makes all of them.
         transition: How fresh noise enters a rectified flow: "ancestral", as DDIM's eta brings it into a diffusion;
             "sde", the stochastic differential equation of Flow-GRPO; or "cps", coefficient-preserving sampling.
-            Diffusion models do not use it.
+            A diffusion takes "ancestral" alone.
         offload: Networks that wait in main memory: "none"; the "text_encoders", which are needed once a prompt; or
             "model", every network but the one that works. "model" saves most memory and costs a transfer at every
             change of the network.
