@@ -39,7 +39,7 @@ PUBLISHED = [name for name in SEARCHES if name not in BUILTIN]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", BUILTIN)
+@pytest.mark.parametrize("name", [*BUILTIN[:1], *(pytest.param(name, marks=pytest.mark.slow) for name in BUILTIN[1:])])
 def test_every_config_of_the_builtin_model_runs_on_fewer_steps(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

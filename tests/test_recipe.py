@@ -42,6 +42,7 @@ def test_refining_the_decoder_leaves_the_encoder_as_it_is(tmp_path: Path) -> Non
     assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in moved)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_goes_on_from_its_last_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

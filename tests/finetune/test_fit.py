@@ -120,7 +120,7 @@ def _fit(command: list[str]) -> None:
 
 
 def test_a_killed_fit_goes_on_to_the_same_bytes(tmp_path: Path, whole: Path) -> None:
-    kill_and_go_on(tmp_path, whole, 3, random.Random(0))
+    kill_and_go_on(tmp_path, whole, 2, random.Random(0))
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_sigterm_ends_a_fit_within_a_batch_and_it_goes_on(tmp_path: Path, whole:
     assert adapter_bytes(tmp_path) == adapter_bytes(whole)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(tmp_path: Path) -> None:
     run = start([str(tmp_path / "two"), "2", "ddp_fork", "1"], run=_fit)
     fit(tmp_path / "one", rounds=1)

@@ -53,7 +53,7 @@ def check_kills(tmp_path: Path, kills: int) -> None:
 
 
 def test_a_run_killed_at_any_moment_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
-    check_kills(tmp_path, 6)
+    check_kills(tmp_path, 3)
 
 
 @pytest.mark.slow
