@@ -31,8 +31,9 @@ from rewards import Brightness, Contrast
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
+from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import write_atomically
+from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.samplers import BaseModel, WeightedSum
 
 PROCESSES = (1, 2)

@@ -68,9 +68,9 @@ class Reward(Metric, abc.ABC):
         # nn.Module registers a module that is set as an attribute, but none inside a tuple.
         self.networks = tuple(network.eval().requires_grad_(False) for network in networks)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0, dtype=torch.int64), dist_reduce_fx="sum")
         # A MetricCollection merges metrics whose states are close after the first batch: these never are.
-        self.add_state("identity", torch.tensor(secrets.randbits(62)), dist_reduce_fx="max")
+        self.add_state("identity", torch.tensor(secrets.randbits(62), dtype=torch.int64), dist_reduce_fx="max")
 
     @abc.abstractmethod
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
@@ -125,7 +125,7 @@ class Reward(Metric, abc.ABC):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> nn.Module:
         """Move to the device of ``fn`` and ignore its dtype: a sum in bfloat16 would soon stop growing."""
-        device = fn(torch.empty(0, device=self.device)).device
+        device = fn(torch.empty(0, dtype=torch.float32, device=self.device)).device
         for network in self.networks:
             network.to(device)
 

@@ -45,7 +45,7 @@ def luma(images: Tensor) -> Tensor:
     """
     precise = at_least_float32(images)
     # A sum and not a product of matrices: autocast would compute that in half precision.
-    return (precise * torch.tensor(_REC_709).to(precise).view(3, 1, 1)).sum(1)
+    return (precise * torch.tensor(_REC_709, dtype=precise.dtype, device=precise.device).view(3, 1, 1)).sum(1)
 
 
 def brightness(images: Tensor) -> Tensor:

@@ -20,11 +20,12 @@ from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.loras import start_from_lora
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
+from srsoup_lightning.diffusion.precision import require_precision
 from srsoup_lightning.diffusion.process import BatchSize, Process, fastest_batch
 from srsoup_lightning.finetune.hooks import FinetuningHooks, is_fitting, require_stage
 from srsoup_lightning.finetune.rehearsal import RoundLimits
 from srsoup_lightning.finetune.training import Training
-from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
+from srsoup_lightning.oracle import OraclePolicy, RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
@@ -122,10 +123,12 @@ class SRSoupModule(FinetuningHooks):
         Raises:
             RewardError: A reward can't be asked.
             NoGradientError: The method needs gradients that a reward does not have.
-            ValueError: A fit has no objective or more than one preference, or ``predict`` has an objective.
+            ValueError: A fit has no objective or more than one preference, ``predict`` has an objective, or the
+                Trainer has a precision for all tensors.
         """
         if stage == "predict" or type(self).training_step is FinetuningHooks.training_step:
             require_stage(self.tuning, self.preferences, stage)
+        require_precision(getattr(self._trainer, "precision", "32-true"))
         self.check()
         self.configure_model()
         if self.tuning is not None and is_fitting(self):
@@ -144,11 +147,7 @@ class SRSoupModule(FinetuningHooks):
             RewardError: A reward can't be asked.
             NoGradientError: A reward has no gradient.
         """
-        for name, reward in self.oracle.rewards.items():
-            try:
-                reward.check()
-            except Exception as error:
-                raise RewardError(f"reward {name!r} can't be asked: {error}") from error
+        self.oracle.check()
         if self.tuning is not None and self.tuning.objective.needs_gradient:
             self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)
         if self.sampler.needs_gradient:
@@ -221,7 +220,8 @@ class SRSoupModule(FinetuningHooks):
         if self.max_batch is None and self._trainer is not None:
             if self.trainer.is_global_zero:
                 backbone.to(self.trainer.strategy.root_device)
-                denoiser = self.problem("").denoiser
+                with self.trainer.precision_plugin.forward_context():
+                    denoiser = self.problem("").denoiser
                 self.max_batch = fastest_batch(lambda x: denoiser.denoise(x, 0), denoiser.shape, denoiser.device)
                 if self.on_max_batch is not None:
                     self.on_max_batch(self.max_batch)

@@ -107,7 +107,7 @@ class Preferences:
         """
         if not anchors:
             return self.weights, list(range(len(self)))
-        corners = torch.eye(len(self.rewards))
+        corners = torch.eye(len(self.rewards), dtype=torch.float32)
         is_corner = self.weights.amax(1) == 1
         rows = torch.cat([corners, self.weights[~is_corner]])
         mixtures = iter(range(len(corners), len(rows)))

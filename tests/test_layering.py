@@ -46,7 +46,7 @@ class Rule:
         return self.only is None or inside(name, self.only) or name.split(".")[0] in sys.stdlib_module_names
 
 
-PURE = ours(*(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "process")))
+PURE = ours(*(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "precision", "process")))
 MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs"))
 SAMPLING = (*MATHS, *ours("samplers", "problem", "diffusion.denoiser"))
 TUNING = (*SAMPLING, "peft", *ours("finetune", "diffusion.backbone"))
@@ -80,7 +80,7 @@ RULES = {
         save=(
             *("rewards.Reward", "rewards.base", CHECKS),
             *ours("samplers.base", "samplers.result", "samplers.rehearsal"),
-            *ours("diffusion.backbone", "diffusion.loading", "diffusion.process"),
+            *ours("diffusion.backbone", "diffusion.loading", "diffusion.precision", "diffusion.process"),
         ),
     ),
     **dict.fromkeys(ours("data", "callbacks", "report", "runs"), RESULTS),
@@ -203,6 +203,9 @@ def test_the_entrance_hall_is_small() -> None:
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
+FACTORIES = {"empty", "eye", "full", "linspace", "logspace", "normal", "ones", "rand", "randn", "tensor", "zeros"}
+
+
 def definitions(tree: ast.AST) -> Iterator[Definition]:
     return (node for node in ast.walk(tree) if isinstance(node, Definition))
 
@@ -222,8 +225,15 @@ def complaints(source: str) -> list[str]:
     for node in (tree, *definitions(tree)):
         if (ast.get_docstring(node) or "").startswith("What"):
             found.append(f"the docstring of {getattr(node, 'name', 'the module')} begins with What")
-    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return found + ["it prints" for call in calls if isinstance(call, ast.Name) and call.id == "print"]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    found += ["it prints" for call in calls if ast.unparse(call.func) == "print"]
+    return found + [f"{ast.unparse(call.func)} without a dtype" for call in calls if depends_on_default_dtype(call)]
+
+
+def depends_on_default_dtype(call: ast.Call) -> bool:
+    """Whether it makes a tensor of the default precision, which the code of others may have set."""
+    module, _, name = ast.unparse(call.func).rpartition(".")
+    return module == "torch" and name in FACTORIES and "dtype" not in {keyword.arg for keyword in call.keywords}
 
 
 def test_files_are_short_and_documented() -> None:
@@ -239,6 +249,7 @@ def test_files_are_short_and_documented() -> None:
         ("class C: pass\ndef _f(): pass", ["C has no docstring"]),
         ('"""What it is."""', ["the docstring of the module begins with What"]),
         ('def _f():\n    """What it does."""\n    print(1)', ["the docstring of _f begins with What", "it prints"]),
+        ("torch.zeros(2, dtype=x.dtype), torch.randn(2)", ["torch.randn without a dtype"]),
     ],
 )
 def test_a_complaint_is_found(source: str, expected: list[str]) -> None:

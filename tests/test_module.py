@@ -8,8 +8,9 @@ import torch
 
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.oracle import RewardError
-from srsoup_lightning.samplers import BaseModel, Soup
+from srsoup_lightning.samplers import BaseModel, BestOfN, Soup
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
+from tests.diffusion.drawing import sized
 
 
 def predict(module: SRSoupModule, prompts: list[str], seeds: list[int], trainer: L.Trainer | None = None) -> list[Soup]:
@@ -69,3 +70,26 @@ def test_a_checkpoint_holds_what_is_trained_and_nothing_frozen(tmp_path: Path) -
     state = torch.load(tmp_path / "run.ckpt", weights_only=True)["state_dict"]
     assert set(state) == {"backbone.adapter.weight", "backbone.adapter.bias"}
     module.load_state_dict(state, strict=module.strict_loading)
+
+
+def test_a_mixed_precision_reaches_the_networks_alone_and_one_for_all_tensors_is_refused() -> None:
+    seen: dict[str, set[bool]] = {"network": set(), "reward": set()}
+
+    class Watching(Channel):
+        def score(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+            seen["reward"].add(torch.is_autocast_enabled("cpu"))
+            return super().score(images, prompts)
+
+    def module_of() -> SRSoupModule:
+        sampler, one = BestOfN(num_inference_steps=2, pool=2), Preferences(["red"], [[1.0]])
+        return SRSoupModule(sized("SD"), {"red": Watching(0)}, sampler, one)
+
+    module = module_of()
+    module.backbone.network.register_forward_pre_hook(lambda *_: seen["network"].add(torch.is_autocast_enabled("cpu")))
+    (soup,) = predict(module, ["a cat"], [0], quiet_trainer(precision="bf16-mixed"))
+    assert seen == {"network": {True}, "reward": {False}}
+    assert soup.images.dtype == soup.rewards.dtype == torch.float32
+    for precision in ("bf16-true", "64-true"):
+        with pytest.raises(ValueError, match=f"trainer.precision is '{precision}', which would change latents"):
+            predict(module_of(), ["a cat"], [0], quiet_trainer(precision=precision))
+    assert torch.get_default_dtype() == torch.float32

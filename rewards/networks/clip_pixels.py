@@ -74,7 +74,10 @@ class CLIPPixels:
             images = resized if self.pad else resized.clamp(0, 1)  # bicubic overshoots at edges
         if self.crop is not None:
             images = self._framed(images, *self.crop)
-        mean, std = (torch.tensor(value).to(images).view(3, 1, 1) for value in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(value, dtype=images.dtype, device=images.device).view(3, 1, 1)
+            for value in (self.mean, self.std)
+        )
         return (self.scale * images - mean) / std
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:

@@ -82,7 +82,7 @@ def measures_of(pictures: Sequence[Compared], names: Sequence[str]) -> Measures:
     """
     base = torch.stack([each.base.rewards for each in pictures]).double()
     tuned = torch.stack([each.tuned.rewards for each in pictures]).double()
-    spread = base.std(0) if len(base) > 1 else torch.zeros(len(names))
+    spread = base.std(0) if len(base) > 1 else torch.zeros(len(names), dtype=base.dtype)
     gains = dict(zip(names, ((tuned - base).mean(0) / spread).tolist(), strict=True))
     distances = [(each.tuned.features - each.base.features).norm() for each in pictures]
     divergences = [each.divergence for each in pictures if each.divergence is not None]

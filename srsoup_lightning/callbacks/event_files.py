@@ -28,7 +28,8 @@ from srsoup_lightning.report.front_figure import draw_front
 from srsoup_lightning.report.hparams import Value, hparams_of
 from srsoup_lightning.report.sheet import soup_sheet
 from srsoup_lightning.report.units import Box
-from srsoup_lightning.runs.directory import cost_row_of, prompt_slug
+from srsoup_lightning.runs.directory import cost_row_of
+from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import CostRow, total
 from srsoup_lightning.samplers.result import Moment, Soup

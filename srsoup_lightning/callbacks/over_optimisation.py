@@ -22,8 +22,9 @@ from srsoup_lightning.finetune.finetuning import Finetuning
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.pareto.diversity import Embedding, thumbnails
 from srsoup_lightning.report.sheet import reduced
-from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
+from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
+from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.runs.rows import grouped
 from srsoup_lightning.samplers.result import Soup
 

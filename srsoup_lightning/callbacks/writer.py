@@ -14,6 +14,7 @@ from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.adapter import UsedAdapter, read_used_adapters, used_adapters, write_used_adapters
 from srsoup_lightning.runs.directory import RunDirectory, preference_weights
 from srsoup_lightning.runs.lock import RunLock
+from srsoup_lightning.runs.naming import require_distinct_folders
 from srsoup_lightning.runs.rows import CostRow, ImageRow, Key, total
 from srsoup_lightning.runs.spending import SharedCounts
 from srsoup_lightning.samplers.result import Soup
@@ -37,7 +38,8 @@ class SampleWriter(SoupCallback):
     Raises:
         FileExistsError: The directory holds another run, pictures of a LoRA that was trained again since, or a run that
             is still going on. The error is raised before anything is sampled.
-        ValueError: A table, spending.json or adapters.json in the directory is damaged, or the adapter.json of a LoRA.
+        ValueError: A table, spending.json or adapters.json in the directory is damaged, or the adapter.json of a LoRA;
+            or two prompts would share a folder.
     """
 
     def __init__(self, root: str | None = None, overwrite: bool = False) -> None:
@@ -46,6 +48,8 @@ class SampleWriter(SoupCallback):
 
     def on_run_setup(self, trainer: L.Trainer, module: SRSoupModule) -> None:
         """Take the directory and tell the data which soups are finished; all processes get the same answer or error."""
+        if (data := _prompts(trainer)) is not None:
+            require_distinct_folders(data.prompts)
         found: tuple[list[Key], Exception | None] = ([], None)
         if trainer.is_global_zero:
             try:
@@ -57,7 +61,7 @@ class SampleWriter(SoupCallback):
             raise fault
         if self.directory(trainer).spending.is_file():
             module.account.share(SharedCounts(self.directory(trainer).spending))
-        if (data := _prompts(trainer)) is not None:
+        if data is not None:
             data.finished = frozenset(SoupRequest(*key) for key in finished)
 
     def on_soup_end(self, trainer: L.Trainer, soup: Soup, index: int) -> None:

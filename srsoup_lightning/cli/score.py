@@ -103,7 +103,7 @@ def _device(name: str | None) -> torch.device:
     """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        return torch.empty(0, dtype=torch.float32, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device is {name!r}, which can't be used here ({first_line(error)}): give another, such as cpu"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from srsoup_lightning.diffusion.backbone import Backbone, outside_inference_mode
+from srsoup_lightning.diffusion.condition import Condition
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.flow import FlowTransition
 from srsoup_lightning.diffusion.geometry import Geometry
+from srsoup_lightning.diffusion.precision import with_current_autocast
 from srsoup_lightning.diffusion.schedule import Schedule
 from srsoup_lightning.diffusion.transition import Prediction
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderTiny, DiffusionPipeline, ModelMixin
 
 Offload = Literal["none", "text_encoders", "model"]
-Condition = dict[str, Tensor]
-"""Inputs of the network beside latents and time, by name; one row a prompt, the prompt to draw last."""
 
 
 class PipelineBackbone(Backbone):
@@ -75,7 +75,9 @@ class PipelineBackbone(Backbone):
             if offload == "none" or (offload == "text_encoders" and network not in self._text_encoders):
                 setattr(self, name, network)  # a submodule: the Trainer moves it to its device
         self.preview_decoder = None if preview_decoder is None else preview_decoder.eval().requires_grad_(False)
-        self.register_buffer("_location", torch.empty(0, device=self.network.device), persistent=False)
+        self.register_buffer(
+            "_location", torch.empty(0, dtype=torch.float32, device=self.network.device), persistent=False
+        )
         self.latent_shape = self.geometry.latent_shape(height, width)
         channels = None if preview_decoder is None else preview_decoder.config.latent_channels
         if channels not in (None, self.latent_shape[0]):
@@ -170,9 +172,11 @@ class PipelineBackbone(Backbone):
             condition = self.encode_prompt(prompt, negative_prompt, self.guides(guidance_scale), guidance_scale)
             dtype = self.network.dtype
             condition = {name: each.to(dtype) if each.is_floating_point() else each for name, each in condition.items()}
-        return self._denoiser(condition, guidance_scale, schedule)
+        return self._denoiser(condition, guidance_scale, schedule, with_current_autocast(self.device))
 
-    def _denoiser(self, condition: Condition, guidance_scale: float, schedule: Schedule) -> Denoiser:
+    def _denoiser(
+        self, condition: Condition, guidance_scale: float, schedule: Schedule, autocast: Callable[[Any], Any]
+    ) -> Denoiser:
         tuned = schedule.kernel.steps - self.base_steps  # steps before those of the base model
 
         def denoise(x: Tensor, level: int, condition: Condition) -> Prediction:
@@ -180,16 +184,18 @@ class PipelineBackbone(Backbone):
                 return schedule.read(self._output(x, schedule.times[level], condition, guidance_scale), x, level)
 
         def reschedule(num_inference_steps: int, eta: float) -> Denoiser:
-            return self._denoiser(condition, guidance_scale, self.schedule(num_inference_steps, eta))
+            return self._denoiser(condition, guidance_scale, self.schedule(num_inference_steps, eta), autocast)
 
         return Denoiser(
             shape=self.latent_shape,
             kernel=schedule.kernel,
-            denoise=partial(denoise, condition=condition),
-            denoise_unguided=partial(denoise, condition={name: each[-1:] for name, each in condition.items()}),
-            decode=partial(self._decode, self.pipeline.vae),
-            decode_preview=partial(self._decode, self.preview_decoder or self.pipeline.vae),
-            encode=self._encode,
+            denoise=autocast(partial(denoise, condition=condition)),
+            denoise_unguided=autocast(
+                partial(denoise, condition={name: each[-1:] for name, each in condition.items()})
+            ),
+            decode=autocast(partial(self._decode, self.pipeline.vae)),
+            decode_preview=autocast(partial(self._decode, self.preview_decoder or self.pipeline.vae)),
+            encode=autocast(self._encode),
             reschedule=reschedule,
             evaluations=2 if self.guides(guidance_scale) else 1,
             device=self.device,
@@ -228,17 +234,6 @@ class PipelineBackbone(Backbone):
         finally:
             for visitor in visitors:
                 visitor.to("cpu")
-
-
-def condition_of(guided: bool, **inputs: tuple[Tensor, Tensor]) -> Condition:
-    """Rows of a condition: the prompt's (1, ...), and under guidance the negative prompt's before it.
-
-    Args:
-        guided: Whether guidance takes a second evaluation.
-        inputs: For each input of the network, the tensor of the negative prompt and that of the prompt. Without
-            guidance, the former is not used.
-    """
-    return {name: torch.cat([without, given]) if guided else given for name, (without, given) in inputs.items()}
 
 
 def per_channel(values: Sequence[float], latents: Tensor) -> Tensor:

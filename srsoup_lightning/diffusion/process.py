@@ -108,7 +108,7 @@ def fastest_batch(work: Callable[[Tensor], object], shape: tuple[int, ...], devi
     Returns:
         The smallest size that is at most 5 % slower than the fastest one. It is 8 where the network is too slow to try.
     """
-    noise = torch.randn(LARGEST, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    noise = torch.randn(LARGEST, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(device)
     work(noise[:1])  # the first call also allocates memory and selects kernels
     left = PROBE_SECONDS
     expected = SMALLEST * _seconds(work, noise[:1], device)

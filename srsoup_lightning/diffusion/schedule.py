@@ -115,7 +115,7 @@ def _consistency(
 ) -> Prediction:
     """Consistency function of Luo et al. 2023, arXiv:2310.04378, section 3.2: a skip connection that fades in t."""
     x0 = _diffusion(scheduler, kernel, output, x, level).x0
-    skip, out = scheduler.get_scalings_for_boundary_condition_discrete(torch.tensor(times[level]))
+    skip, out = scheduler.get_scalings_for_boundary_condition_discrete(torch.tensor(times[level], dtype=torch.int64))
     x0 = float(out) * x0 + float(skip) * x
     return prediction_of(x0, x, kernel.alphas[level], "sample")
 

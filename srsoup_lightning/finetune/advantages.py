@@ -56,7 +56,7 @@ def tracked(
         buffers[prompt] = [*buffers.get(prompt, []), *group.tolist()][-size:]
     advantages = []
     for prompt, group in zip(prompts, values, strict=True):
-        known = torch.tensor(buffers[prompt]) if len(buffers[prompt]) >= least else everything
+        known = torch.tensor(buffers[prompt], dtype=torch.float32) if len(buffers[prompt]) >= least else everything
         advantages.append((group - known.mean()) / (known.std(correction=0) + eps))
     return advantages
 

@@ -129,7 +129,7 @@ class DRaFT(Objective):
             value_in_first_units(torch.cat(asked), memory, own[0].value)
         if "units" in memory:
             for rollout in own:
-                zero, unit = (torch.tensor(memory["units"][key]) for key in ("zero", "unit"))
+                zero, unit = (torch.tensor(memory["units"][key], dtype=torch.float32) for key in ("zero", "unit"))
                 device = rollout.problem.device
                 rollout.value = replace(rollout.value, units=Units(zero.to(device), unit.to(device)))
         return {}

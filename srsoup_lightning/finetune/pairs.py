@@ -124,6 +124,6 @@ class RankedSamples(Pairs):
         decided = float(torch.cat([each.decided for each in pairs]).float().mean())
         for rollout in own:
             winner, loser, better = pairs[rollout.index]
-            weight = better / decided if decided else torch.zeros(len(better))
+            weight = better / decided if decided else torch.zeros(len(better), dtype=torch.float32)
             rollout.tensors |= {"winner": winner, "loser": loser, "weight": weight}
         return {"value": float(torch.cat(values).mean()), "pairs/decided": decided}

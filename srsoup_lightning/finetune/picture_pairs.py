@@ -70,9 +70,16 @@ class PicturePairs(Pairs):
         order = rollout.noise.uniform(len(pairs), "pairs").argsort().tolist()
         drawn = [pairs[order[number % len(pairs)]] for number in range(rollout.members)]
         paths = list(dict.fromkeys(chain.from_iterable(drawn)))
-        winner, loser = torch.tensor([[paths.index(path) for path in pair] for pair in drawn]).unbind(1)
+        winner, loser = torch.tensor(
+            [[paths.index(path) for path in pair] for pair in drawn], dtype=torch.int64
+        ).unbind(1)
         clean = torch.cat([latent_of(path, rollout) for path in paths])
-        rollout.tensors = {"clean": clean, "winner": winner, "loser": loser, "weight": torch.ones(len(drawn))}
+        rollout.tensors = {
+            "clean": clean,
+            "winner": winner,
+            "loser": loser,
+            "weight": torch.ones(len(drawn), dtype=torch.float32),
+        }
 
     def _pairs(self, rewards: Sequence[str], value: Value) -> PairsOfPrompts:
         key = (tuple(rewards), tuple(value.weights.tolist()))
@@ -207,4 +214,4 @@ def _scored(run: Run, used: Sequence[str]) -> Iterator[ImageRow]:
 
 def _scores(rows: Sequence[ImageRow], used: Sequence[str]) -> Tensor:
     """Return scores (K, M) of K pictures by M rewards."""
-    return torch.tensor([[row.rewards[name] for name in used] for row in rows])
+    return torch.tensor([[row.rewards[name] for name in used] for row in rows], dtype=torch.float32)

@@ -96,4 +96,6 @@ def value_in_first_units(rewards: Tensor, memory: Memory, value: Value) -> Value
     for column, unit in enumerate(kept["unit"]):
         if unit == torch.inf:  # a reward that was constant up to now
             kept["zero"][column], kept["unit"][column] = float(found.zero[column]), float(found.unit[column])
-    return Value(weights, value.kind, Units(torch.tensor(kept["zero"]), torch.tensor(kept["unit"])))
+    return Value(
+        weights, value.kind, Units(*(torch.tensor(kept[name], dtype=torch.float32) for name in ("zero", "unit")))
+    )

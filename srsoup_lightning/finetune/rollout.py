@@ -73,8 +73,8 @@ class Rollout:
     value: Value
     steps: tuple[int, ...] = ()
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    rewards: Tensor = field(default_factory=lambda: torch.empty(0))
-    advantages: Tensor = field(default_factory=lambda: torch.empty(0))
+    rewards: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float32))
+    advantages: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float32))
     memory: Memory = field(default_factory=Memory)
     problem_of: Callable[[str], Problem] | None = None
 

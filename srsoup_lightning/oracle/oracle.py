@@ -11,7 +11,7 @@ from torch import Tensor
 
 from srsoup_lightning.costs.account import Account
 from srsoup_lightning.costs.limits import budget_of
-from srsoup_lightning.oracle.policy import NoGradientError, OraclePolicy, with_worst
+from srsoup_lightning.oracle.policy import NoGradientError, OraclePolicy, RewardError, with_worst
 from srsoup_lightning.oracle.wrappers import Ask, Question, Scorer, cached, counted, not_finite, retrying
 
 
@@ -61,6 +61,18 @@ class RewardOracle:
         """Restore the state, and build the wrappers anew, with empty caches."""
         vars(self).update(state)
         self._wrap()
+
+    def check(self) -> None:
+        """Check that each reward can be asked.
+
+        Raises:
+            RewardError: One can't.
+        """
+        for name, reward in self.rewards.items():
+            try:
+                reward.check()
+            except Exception as error:
+                raise RewardError(f"reward {name!r} can't be asked: {error}") from error
 
     def score(self, name: str, question: Question) -> Tensor:
         """Ask one reward, without gradients.

@@ -69,6 +69,9 @@ Ask = Callable[[Question], Tensor]
 def counted(name: str, scorer: Scorer, account: Account, timeout: float | None = None) -> Ask:
     """Count a reward's queries and budget before it is asked, and check its answer.
 
+    The reward gets copies, and its answer is copied too. So it may write into its images, or into a tensor that it
+    returned before, and no other picture or score changes.
+
     The returned function raises a RewardError if the reward raises, takes too long, or returns another shape than (B,),
     and a LimitError if a limit or a budget leaves no room.
     """
@@ -81,7 +84,7 @@ def counted(name: str, scorer: Scorer, account: Account, timeout: float | None =
         pay(len(images))
         scorer.before_repeat = pay  # here, because several modules may share a reward
         try:
-            scores = score(images, question.prompts)
+            scores = score(images.clone(), list(question.prompts))
         except (torch.OutOfMemoryError, LimitError):  # a smaller batch may fit; a refused question is no failure
             raise
         except Exception as error:
@@ -93,7 +96,7 @@ def counted(name: str, scorer: Scorer, account: Account, timeout: float | None =
                 f"reward {name!r} returned {found} {question.when}: score() must return one number an image, "
                 f"a tensor of shape ({len(images)},)"
             )
-        return scores
+        return scores.clone()
 
     return ask
 

@@ -26,7 +26,7 @@ class FrontMean(Metric, abc.ABC):
     def __init__(self, shape: tuple[int, ...] = (), sync_on_compute: bool = True) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
         self.add_state("total", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("fronts", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("fronts", torch.tensor(0, dtype=torch.int64), dist_reduce_fx="sum")
 
     def add(self, measured: float | Tensor) -> None:
         """Add the measure of one front, of the shape of this measure."""

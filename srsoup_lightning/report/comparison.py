@@ -166,7 +166,7 @@ def _details(measured: Measured, rewards: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _utilities(weights: Weights, means: Mapping[str, Tensor]) -> dict[str, list[float]]:
-    return {prompt: [float(mean @ torch.tensor(weights).to(mean))] for prompt, mean in means.items()}
+    return {prompt: [float(mean @ torch.tensor(weights, dtype=mean.dtype))] for prompt, mean in means.items()}
 
 
 def as_table(comparison: Comparison) -> Table:

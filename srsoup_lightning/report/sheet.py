@@ -12,7 +12,8 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from srsoup_lightning.runs.directory import RunDirectory, image_rows_of, prompt_slug
+from srsoup_lightning.runs.directory import RunDirectory, image_rows_of
+from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.runs.pictures import open_picture
 from srsoup_lightning.runs.png import save_png, to_picture
 from srsoup_lightning.runs.reading import Run

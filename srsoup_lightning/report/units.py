@@ -69,7 +69,7 @@ def require_box(box: Box, rewards: Sequence[str]) -> None:
         raise ValueError(f"box leaves out {missing}: give [low, high] for each of {list(rewards)}")
     for name in rewards:
         pair = box[name]
-        if len(pair) != 2 or not pair[0] < pair[1] or not torch.tensor(pair).isfinite().all():
+        if len(pair) != 2 or not pair[0] < pair[1] or not torch.tensor(pair, dtype=torch.float64).isfinite().all():
             raise ValueError(f"box of {name} is {list(pair)}: give finite [low, high] with low below high")
 
 

@@ -24,8 +24,6 @@ the run are all of them together. They are joined when the run is done or contin
 
 from __future__ import annotations
 
-import hashlib
-import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -33,17 +31,10 @@ from itertools import chain, compress
 from pathlib import Path
 
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
+from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.runs.png import is_complete, save_png, to_picture
 from srsoup_lightning.runs.rows import CostRow, ImageRow, Key
 from srsoup_lightning.samplers.result import Soup
-
-SLUG_LENGTH = 40
-
-
-def prompt_slug(prompt: str) -> str:
-    """Return a folder name for any prompt: its first letters and digits, and a hash that separates equal beginnings."""
-    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:SLUG_LENGTH].strip("-") or "prompt"
-    return f"{words}-{hashlib.blake2b(prompt.encode(), digest_size=4).hexdigest()}"
 
 
 def preference_weights(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:

@@ -62,11 +62,12 @@ class Sampler(Process, abc.ABC):
         if self.needs_gradient:
             problem.oracle.require_gradients(type(self).__name__, list(problem.rewards))
         noise = NoiseSource(prompt, seed, problem.shape, problem.device)
-        with problem.meter.timed():
-            latents = self.sample(problem, preferences, noise, on_step)
-            points, index = distinct(latents)
-            images = problem.decode(latents[points])
-        rewards, failed = problem.score(images)
+        with torch.autocast(problem.device.type, enabled=False):  # the networks alone run under that of a Trainer
+            with problem.meter.timed():
+                latents = self.sample(problem, preferences, noise, on_step)
+                points, index = distinct(latents)
+                images = problem.decode(latents[points])
+            rewards, failed = problem.score(images)
         return Soup(
             prompt=prompt,
             seed=seed,
@@ -91,7 +92,7 @@ class Prefix(NamedTuple):
 
     step: int
     x: Tensor
-    rewards: Tensor = torch.empty(0)
+    rewards: Tensor = torch.empty(0, dtype=torch.float32)
 
 
 @dataclass(frozen=True, kw_only=True)

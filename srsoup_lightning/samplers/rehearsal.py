@@ -96,7 +96,7 @@ def cosine_schedule(steps: int, eta: float) -> DDIM:
 
 def projections(names: Sequence[str], seed: int = 0) -> dict[str, _Projection]:
     """Return rewards of the stand-in: projections of its images on random directions."""
-    directions = torch.randn(len(names), *SHAPE, generator=torch.Generator().manual_seed(seed))
+    directions = torch.randn(len(names), *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
     return {name: _Projection(direction) for name, direction in zip(names, directions, strict=True)}
 
 
@@ -174,7 +174,9 @@ def probe(problem: Problem) -> Rates:
     denoiser, batch, device = problem.denoiser, problem.batch.rows, problem.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    noise = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    noise = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(
+        device
+    )
     with torch.no_grad():
         evaluation, prediction = _timed(lambda: denoiser.denoise(noise, 0), device)
         decode, images = _timed(lambda: denoiser.decode_preview(prediction.x0), device)

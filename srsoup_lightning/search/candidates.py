@@ -23,7 +23,9 @@ def distinct(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     _, index = torch.unique(x.flatten(1), dim=0, return_inverse=True)
     rows = torch.arange(len(x), device=x.device)
-    first = torch.full((int(index.max()) + 1,), len(x), device=x.device).scatter_reduce(0, index, rows, "amin")
+    first = torch.full((int(index.max()) + 1,), len(x), dtype=torch.int64, device=x.device).scatter_reduce(
+        0, index, rows, "amin"
+    )
     order = first.argsort()
     return first[order], order.argsort()[index]
 

@@ -92,5 +92,5 @@ def nearest_source(closeness: Tensor, anchors: int, threshold: float) -> Tensor:
     while True:
         best, which = closeness[:, sources].max(1)
         if best.min() >= threshold:
-            return torch.tensor(sources, device=closeness.device)[which]
+            return torch.tensor(sources, dtype=torch.int64, device=closeness.device)[which]
         sources.append(int(best.argmin()))

@@ -91,7 +91,11 @@ class GaussianProcess:
         answered = [answers for answers in self._rewards if len(answers)]
         mean = float(answered[-1].mean()) if answered else 0.0
         predictions = latents.new_full(latents.shape[:-3], mean, dtype=torch.float32)
-        centred = torch.cat([answers - answers.mean() for answers in answered]) if answered else torch.zeros(0)
+        centred = (
+            torch.cat([answers - answers.mean() for answers in answered])
+            if answered
+            else torch.zeros(0, dtype=torch.float32)
+        )
         scale = float(centred.std()) if len(centred) > 1 else 0.0
         if scale == 0 or spread == 0:
             return predictions

@@ -15,7 +15,8 @@ from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import RunSummary, SampleWriter, SoupCallback, SoupProgress
 from srsoup_lightning.oracle import RewardError
 from srsoup_lightning.report.sheet import write_sheets
-from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.runs.reading import read_run
 from tests.conftest import Broken, Channel, make_module, quiet_trainer
 from tests.runs.test_directory import make_soup

@@ -26,8 +26,8 @@ from srsoup_lightning.callbacks.over_optimisation import OverOptimisation, write
 from srsoup_lightning.finetune import PolicyGradient, Training
 from srsoup_lightning.finetune.divergence import divergence_from_base
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.runs.directory import prompt_slug
 from srsoup_lightning.runs.files import read_rows
+from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.samplers import BaseModel, Soup
 from tests.conftest import Channel, quiet_trainer
 from tests.diffusion.drawing import sized

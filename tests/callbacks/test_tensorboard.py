@@ -29,7 +29,8 @@ from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
 from srsoup_lightning.oracle import OraclePolicy, RewardError
 from srsoup_lightning.pareto import hypervolume
-from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.samplers import Soup, WeightedSum
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 from tests.processes import start

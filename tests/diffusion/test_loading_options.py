@@ -20,8 +20,9 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from srsoup_lightning.diffusion.condition import Condition
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule
 from srsoup_lightning.diffusion.transition import Renoising
 from tests.diffusion.conftest import CLASSIC, load, prediction, refused, tiny_pipeline

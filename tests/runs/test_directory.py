@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srsoup_lightning.costs.ledger import Ledger
-from srsoup_lightning.runs.directory import RunDirectory, prompt_slug
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.naming import prompt_slug, require_distinct_folders
 from srsoup_lightning.samplers import Soup
 from tests.report.runs import read_rows
 
@@ -63,10 +65,25 @@ def test_soups_are_added_a_line_each_and_a_row_names_the_rewards_that_gave_no_sc
 @given(st.text(max_size=500))
 def test_every_prompt_has_a_folder_of_its_own_name(prompt: str) -> None:
     slug = prompt_slug(prompt)
-    assert len(slug) <= 60
+    assert len(slug) <= 73
     assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert not slug.startswith("-")
     assert len({prompt_slug(prompt + "x" * 500 + end) for end in "abc"}) == 3
+
+
+def test_folders_of_prompts_are_told_apart_by_sixteen_bytes_and_a_collision_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words, _, hexadecimal = prompt_slug("猫猫狮狐狗").partition("-")
+    assert (words, len(bytes.fromhex(hexadecimal))) == ("prompt", 16)
+    collided = ["猫猫狮狐狗", "猫羊蛇鱼狗"]  # a hash of four bytes is the same
+    require_distinct_folders(["a cat", "a cat", *collided])
+    monkeypatch.setattr(
+        "srsoup_lightning.runs.naming.prompt_slug",
+        lambda prompt: hashlib.blake2b(prompt.encode(), digest_size=4).hexdigest(),
+    )
+    with pytest.raises(ValueError, match="猫猫狮狐狗' and '猫羊蛇鱼狗' share the folder 2a639c8e"):
+        require_distinct_folders(collided)
 
 
 @pytest.mark.parametrize("prompt", ["../../x", "/etc/passwd", "a\\..\\b", "😀", "", "a/b\n{}"])

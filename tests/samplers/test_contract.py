@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import FrozenInstanceError, fields, replace
 from functools import partial
 from unittest.mock import Mock
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from srsoup_lightning import Preferences, samplers
 from srsoup_lightning.diffusion.transition import Prediction
-from srsoup_lightning.oracle import RewardError
+from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import DSG, Auto, BaseModel, BestOfN, FKSteering, Sampler, SRSoup, WeightedSum
 from srsoup_lightning.samplers.result import Moment, Soup
@@ -26,6 +27,7 @@ from srsoup_lightning.search.selection import Selection
 from srsoup_lightning.search.sharing import FixedSoup
 from srsoup_lightning.search.surrogate import Surrogate
 from tests.samplers.toys import NAMES, SHAPE, Tally, bind, lattice, linears, oracle, run
+from tests.samplers.toys import Scorer as ToyScorer
 
 STEPS = 6
 SURROGATE = {"surrogate": Surrogate(previews=6, window=2), "selection": Selection(pool=6)}
@@ -48,6 +50,16 @@ UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the 
     "dsg": "at denoising step 0",
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def concrete(kind: type[Sampler]) -> set[type[Sampler]]:
@@ -74,6 +86,20 @@ def test_a_reward_without_gradient_is_refused_by_name_before_anything_is_compute
 @pytest.fixture(params=SAMPLERS)
 def make(request: pytest.FixtureRequest) -> Callable[..., Sampler]:
     return lambda **options: SAMPLERS[request.param](num_inference_steps=STEPS, **options)
+
+
+class Hostile:
+    """A reward that writes into its images, its prompts and the answer before, once it has its score."""
+
+    def __init__(self, score: Callable[[Tensor], Tensor]) -> None:
+        self.of, self.answer = score, torch.zeros(0)
+
+    def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
+        self.answer.fill_(7.0)
+        self.answer = self.of(images)
+        images *= 0.5
+        prompts.clear()
+        return self.answer
 
 
 def same(one: Soup, other: Soup) -> None:
@@ -216,3 +242,26 @@ def test_a_background_reward_that_fails_is_named() -> None:
     sampler = WeightedSum(num_inference_steps=STEPS, candidates=4)
     with pytest.raises(RewardError, match="reward 'a' failed at denoising step 1: OSError: the server is down"):
         run(sampler, lattice(1, 1), {"a": broken}, on_cpu=["a"])
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in BY_GRADIENT])
+@pytest.mark.parametrize("cached", [[], ["a", "b"]])
+def test_a_reward_that_writes_into_its_tensors_harms_nothing(name: str, cached: list[str]) -> None:
+    sampler, preferences, rewards = SAMPLERS[name](num_inference_steps=STEPS), lattice(2, 2), linears(2)
+    hostile = {key: ToyScorer(Hostile(score)) for key, score in rewards.items()}
+    asking = RewardOracle(hostile, OraclePolicy(cached=cached))
+    soup = sampler.run(Problem(bind(sampler), asking, 64, "a lobster"), preferences, "a lobster", 0)
+    same(soup, run(sampler, preferences, rewards))
+
+
+@pytest.mark.parametrize(
+    "ambient", [partial(default_dtype, torch.float64), partial(torch.autocast, "cpu", torch.bfloat16)]
+)
+def test_the_precision_around_a_sampler_changes_nothing(
+    make: Callable[..., Sampler], ambient: Callable[[], AbstractContextManager[None]]
+) -> None:
+    expected = run(make(), lattice(2, 2))
+    with ambient():
+        found = run(make(), lattice(2, 2))
+    same(found, expected)
+    assert {found.images.dtype, found.rewards.dtype} == {torch.float32}

@@ -24,7 +24,7 @@ Score = Callable[[Tensor], Tensor]
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
 def linear(seed: int) -> Score:

@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.condition import Condition
 from srsoup_lightning.diffusion.geometry import Geometry
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, even_flow_schedule
 
 
@@ -36,7 +37,7 @@ class Flux(PipelineBackbone):
         states, pooled, _ = self.pipeline.encode_prompt(prompt, None, device=self.device)
         condition = {"encoder_hidden_states": states, "pooled_projections": pooled}
         if self.pipeline.transformer.config.guidance_embeds:
-            return condition | {"guidance": torch.tensor([guidance_scale], device=self.device)}
+            return condition | {"guidance": torch.tensor([guidance_scale], dtype=torch.float32, device=self.device)}
         if guidance_scale != 1:
             raise ValueError(f"guidance_scale is {guidance_scale}: this model was distilled to draw without, give 1")
         return condition

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.condition import Condition
 from srsoup_lightning.diffusion.geometry import Geometry
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, even_flow_schedule
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ class Flux2(Flux2Klein):
 
     def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
         """See :meth:`PipelineBackbone.encode_prompt`."""
-        return self._embed([prompt]) | {"guidance": torch.tensor([guidance_scale], device=self.device)}
+        return self._embed([prompt]) | {
+            "guidance": torch.tensor([guidance_scale], dtype=torch.float32, device=self.device)
+        }
 
 
 def empirical_shift(tokens: int, steps: int) -> float:

@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.condition import Condition, condition_of
 from srsoup_lightning.diffusion.geometry import Geometry
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone, condition_of
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, diffusion_schedule
 
 
@@ -47,7 +48,7 @@ class PixArt(PipelineBackbone):
         """See :meth:`PipelineBackbone.evaluate`; a learned variance is dropped."""
         output = self.pipeline.transformer(
             x,
-            timestep=torch.full((len(x),), time, device=x.device),
+            timestep=torch.full((len(x),), time, dtype=torch.float32, device=x.device),
             added_cond_kwargs=self._size(x),
             **condition,
         )

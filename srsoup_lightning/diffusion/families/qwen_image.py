@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from srsoup_lightning.diffusion.condition import Condition
 from srsoup_lightning.diffusion.geometry import Geometry
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone, per_channel
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone, per_channel
 from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, even_flow_schedule
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.condition import Condition, condition_of
 from srsoup_lightning.diffusion.geometry import Geometry
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone, condition_of
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, flow_schedule
 
 
@@ -44,7 +45,7 @@ class Sana(PipelineBackbone):
         """See :meth:`PipelineBackbone.evaluate`; a learned variance is dropped."""
         transformer = self.pipeline.transformer
         # Always float32: 995 and 997 are the same number in bfloat16.
-        times = torch.full((len(x),), time * transformer.config.timestep_scale, device=x.device)
+        times = torch.full((len(x),), time * transformer.config.timestep_scale, dtype=torch.float32, device=x.device)
         return transformer(x, timestep=times, **condition).sample[:, : x.shape[1]]
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:

@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.condition import Condition, condition_of
 from srsoup_lightning.diffusion.geometry import Geometry
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone, condition_of
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, diffusion_schedule
 
 
@@ -49,5 +50,7 @@ def guidance_embedding(backbone: PipelineBackbone, guidance_scale: float) -> Con
     if not backbone.distilled:
         return {}
     width = backbone.pipeline.unet.config.time_cond_proj_dim
-    embedding = backbone.pipeline.get_guidance_scale_embedding(torch.tensor([guidance_scale - 1.0]), width)
+    embedding = backbone.pipeline.get_guidance_scale_embedding(
+        torch.tensor([guidance_scale - 1.0], dtype=torch.float32), width
+    )
     return {"timestep_cond": embedding.to(backbone.device)}

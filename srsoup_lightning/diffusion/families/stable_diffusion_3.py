@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.condition import Condition, condition_of
 from srsoup_lightning.diffusion.geometry import Geometry
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone, condition_of
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, flow_schedule
 
 
@@ -38,7 +39,9 @@ class StableDiffusion3(PipelineBackbone):
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
         """See :meth:`PipelineBackbone.evaluate`."""
-        times = torch.full((len(x),), time, device=x.device)  # float32: 995 and 997 are the same in bfloat16
+        times = torch.full(
+            (len(x),), time, dtype=torch.float32, device=x.device
+        )  # 995 and 997 are the same in bfloat16
         return self.pipeline.transformer(x, timestep=times, **condition).sample
 
     def schedule(self, num_inference_steps: int, eta: float) -> Schedule:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.condition import Condition, condition_of
 from srsoup_lightning.diffusion.families.stable_diffusion import StableDiffusion, guidance_embedding
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, condition_of
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionXLPipeline

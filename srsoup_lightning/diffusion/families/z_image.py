@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from srsoup_lightning.diffusion.condition import Condition
 from srsoup_lightning.diffusion.geometry import Geometry
-from srsoup_lightning.diffusion.pipeline_backbone import Condition, PipelineBackbone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.schedule import Schedule, dynamic_shift, even_flow_schedule
 
 NATIVE = 1024  # pixels of the side that the pipeline draws by default; no config has it
@@ -36,7 +37,10 @@ class ZImage(PipelineBackbone):
             prompt, self.device, do_classifier_free_guidance=guided, negative_prompt=negative_prompt
         )
         rows = [*without, *given]
-        return {"states": pad_sequence(rows, batch_first=True), "lengths": torch.tensor([len(row) for row in rows])}
+        return {
+            "states": pad_sequence(rows, batch_first=True),
+            "lengths": torch.tensor([len(row) for row in rows], dtype=torch.int64),
+        }
 
     def evaluate(self, x: Tensor, time: float, condition: Condition) -> Tensor:
         """See :meth:`PipelineBackbone.evaluate`; its time runs from noise to image, and so does its velocity."""
