@@ -20,7 +20,9 @@ class GaussianMixture:
 
     def __init__(self, centres: Tensor, spread: float, weights: Tensor | None = None) -> None:
         self.centres, self.spread = centres, spread
-        self.weights = torch.full((len(centres),), 1 / len(centres), dtype=torch.float32) if weights is None else weights
+        self.weights = (
+            torch.full((len(centres),), 1 / len(centres), dtype=torch.float32) if weights is None else weights
+        )
 
     def posterior_mean(self, x: Tensor, alpha: float) -> Tensor:
         """The exact ``E[x0 | x]``, (B, C, H, W), for x = sqrt(alpha) x0 + sqrt(1 - alpha) noise.
