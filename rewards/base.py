@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -62,6 +63,20 @@ class Reward(Metric, abc.ABC):
     total: Tensor
     images: Tensor
     identity: Tensor
+
+    arguments: Mapping[str, Any]
+    """Arguments that it was made with, by name, defaults included. They tell two rewards of one class apart."""
+
+    def __new__(cls, *given: Any, **named: Any) -> Self:  # noqa: ANN401 - those of any subclass
+        """Keep the arguments, whatever the subclass makes of them."""
+        made = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind(made, *given, **named)
+        except TypeError:  # of a copy, which gets its attributes later; or __init__ says better what is wrong
+            return made
+        bound.apply_defaults()
+        object.__setattr__(made, "arguments", dict([*bound.arguments.items()][1:]))
+        return made
 
     def __init__(self, *networks: nn.Module) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
 from srsoup_lightning.diffusion.backbone import Backbone
+from srsoup_lightning.diffusion.loading.fingerprint import loaded_model
 from srsoup_lightning.diffusion.loading.loras import start_from_lora
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
@@ -59,9 +60,8 @@ class SRSoupModule(FinetuningHooks):
         backbone: The model, once it is loaded.
         oracle: The rewards, as samplers ask them.
         account: Account of limits and budgets.
-        finetuning: Rounds of the objective, once the Trainer has set up a fit.
         max_batch: Size of the batches, once the Trainer has set the module up.
-        on_max_batch: Called with the size that "auto" comes to, in the first process, before any other has the size.
+        max_batch_callbacks: Called with the size that "auto" comes to, in the first process, before others have it.
         step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
 
     Raises:
@@ -96,7 +96,7 @@ class SRSoupModule(FinetuningHooks):
         self.tuning, self._adapted = training, False
         self.forecast = Forecast(sampler, preferences)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
-        self.on_max_batch: Callable[[int], None] | None = None
+        self.max_batch_callbacks: list[Callable[[int], None]] = []
         self._batch: BatchSize | None = None
         self.step_callbacks: list[OnStep] = []
         self.strict_loading = False  # checkpoints lack frozen weights
@@ -104,10 +104,11 @@ class SRSoupModule(FinetuningHooks):
         if isinstance(pipeline, Backbone):
             if loading != Loading():
                 raise ValueError("this Backbone is loaded already: leave out `loading`")
-            self.backbone, self.base = pipeline, type(pipeline).__name__
+            self.backbone, self.base, self.describe_model = pipeline, type(pipeline).__name__, pipeline.description
         else:
             require_no_url("pipeline", pipeline)
             self.base, self._load = pipeline, partial(load_backbone, pipeline, loading)
+            self.describe_model = partial(loaded_model, pipeline, loading)
         self.loras = dict((self.backbone or loading).loras)  # a copy, which a spawned process can receive
         if training is not None and (steps := (self.backbone or loading).base_steps):
             raise ValueError(f"base_steps is {steps}, and a fit can't train these steps: leave it out")
@@ -223,8 +224,8 @@ class SRSoupModule(FinetuningHooks):
                 with self.trainer.precision_plugin.forward_context():
                     denoiser = self.problem("").denoiser
                 self.max_batch = fastest_batch(lambda x: denoiser.denoise(x, 0), denoiser.shape, denoiser.device)
-                if self.on_max_batch is not None:
-                    self.on_max_batch(self.max_batch)
+                for on_max_batch in self.max_batch_callbacks:
+                    on_max_batch(self.max_batch)
             self.max_batch = self.trainer.strategy.broadcast(self.max_batch)
             self._batch = None
 
@@ -245,6 +246,5 @@ class SRSoupModule(FinetuningHooks):
             raise SIGTERMException(128 + signal.SIGTERM)  # the exit code, in a user's own script too
 
     def _loaded(self) -> Backbone:
-        if self.backbone is None:
-            self.backbone = self._load()
+        self.backbone = self.backbone or self._load()
         return self.backbone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TypeGuard
 
@@ -9,9 +10,12 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from srsoup_lightning.callbacks.base import from_first_process
+from srsoup_lightning.callbacks.identity import begin, join
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.adapter import AdapterFacts, write_adapter
 from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.identity import RunIdentity
 from srsoup_lightning.runs.lock import RunLock
 from srsoup_lightning.runs.spending import SharedCounts
 
@@ -43,14 +47,8 @@ class AdapterWriter(ModelCheckpoint):
         """Take the directory before the model is loaded; all processes get the same error."""
         if not _tunes(pl_module, trainer):
             return
-        run, fault, self._trained = self.directory(trainer), None, False
-        if trainer.is_global_zero:
-            try:
-                self._take(trainer, run)
-            except OSError as error:
-                fault = error
-        if fault := trainer.strategy.broadcast(fault):
-            raise fault
+        run, self._trained = self.directory(trainer), False
+        join(from_first_process(trainer, partial(self._take, trainer, run, pl_module)), run, pl_module)
         _require_whole_rounds(trainer)
         if pl_module.limited:
             SharedCounts(run.spending).begin(dict.fromkeys(pl_module.account.limits, 0))
@@ -100,7 +98,7 @@ class AdapterWriter(ModelCheckpoint):
         """The run directory."""
         return RunDirectory(self.root or trainer.default_root_dir)
 
-    def _take(self, trainer: L.Trainer, run: RunDirectory) -> None:
+    def _take(self, trainer: L.Trainer, run: RunDirectory, module: SRSoupModule) -> RunIdentity:
         self._lock.acquire(run)
         if self.overwrite:
             run.clear()
@@ -109,6 +107,7 @@ class AdapterWriter(ModelCheckpoint):
                 f"{run.root} holds pictures of srsoup predict: give another --trainer.default_root_dir, or "
                 "--writer.overwrite true to replace them"
             )
+        return begin(run, trainer, module, any(run.checkpoints.glob("*")))
 
     def _write(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not (trainer.is_global_zero and isinstance(module, SRSoupModule) and module.finetuning and module.backbone):

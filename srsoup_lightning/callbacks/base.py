@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from collections.abc import Callable
+from typing import TypeGuard, TypeVar, cast
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -11,6 +12,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.samplers.result import OnStep, Soup
+
+Result = TypeVar("Result")
 
 
 class SoupCallback(Callback):
@@ -100,6 +103,24 @@ class SoupCallback(Callback):
                 module.step_callbacks.remove(self._on_step)
             self._on_step = None
             self.on_soups_end(failed)
+
+
+def from_first_process(trainer: L.Trainer, act: Callable[[], Result]) -> Result:
+    """Return the result of a call that the first process makes, in all processes.
+
+    Raises:
+        OSError, ValueError: The call raised it. All processes raise it then.
+    """
+    answer: tuple[Result | None, Exception | None] = (None, None)
+    if trainer.is_global_zero:
+        try:
+            answer = (act(), None)
+        except (OSError, ValueError) as error:
+            answer = (None, error)
+    result, fault = trainer.strategy.broadcast(answer)
+    if fault is not None:
+        raise fault
+    return cast("Result", result)
 
 
 def _makes_soups(module: L.LightningModule, trainer: L.Trainer) -> TypeGuard[SRSoupModule]:

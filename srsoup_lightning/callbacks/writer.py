@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain
 
 import lightning as L
 
-from srsoup_lightning.callbacks.base import SoupCallback
+from srsoup_lightning.callbacks.base import SoupCallback, from_first_process
+from srsoup_lightning.callbacks.identity import WAY_OUT, begin, join
 from srsoup_lightning.costs.limits import budget_of, limited_costs
 from srsoup_lightning.data import PromptDataModule, SoupRequest
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.adapter import UsedAdapter, read_used_adapters, used_adapters, write_used_adapters
-from srsoup_lightning.runs.directory import RunDirectory, preference_weights
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.identity import RunIdentity
 from srsoup_lightning.runs.lock import RunLock
 from srsoup_lightning.runs.naming import require_distinct_folders
 from srsoup_lightning.runs.rows import CostRow, ImageRow, Key, total
@@ -20,7 +24,6 @@ from srsoup_lightning.runs.spending import SharedCounts
 from srsoup_lightning.samplers.result import Soup
 
 logger = logging.getLogger(__name__)
-WAY_OUT = "give another --trainer.default_root_dir, or --writer.overwrite true to replace it"
 
 
 class SampleWriter(SoupCallback):
@@ -38,27 +41,22 @@ class SampleWriter(SoupCallback):
     Raises:
         FileExistsError: The directory holds another run, pictures of a LoRA that was trained again since, or a run that
             is still going on. The error is raised before anything is sampled.
-        ValueError: A table, spending.json or adapters.json in the directory is damaged, or the adapter.json of a LoRA;
-            or two prompts would share a folder.
+        FileNotFoundError: There is no such pipeline.
+        ValueError: A table, run.json, spending.json or adapters.json in the directory is damaged, or the adapter.json
+            of a LoRA; or two prompts would share a folder.
     """
 
     def __init__(self, root: str | None = None, overwrite: bool = False) -> None:
         self.root, self.overwrite = root, overwrite
-        self._lock = RunLock()
+        self._lock, self._run = RunLock(), ""
 
     def on_run_setup(self, trainer: L.Trainer, module: SRSoupModule) -> None:
         """Take the directory and tell the data which soups are finished; all processes get the same answer or error."""
         if (data := _prompts(trainer)) is not None:
             require_distinct_folders(data.prompts)
-        found: tuple[list[Key], Exception | None] = ([], None)
-        if trainer.is_global_zero:
-            try:
-                found = (self._take(trainer, module), None)
-            except (OSError, ValueError) as error:
-                found = ([], error)
-        finished, fault = trainer.strategy.broadcast(found)
-        if fault is not None:
-            raise fault
+        finished, identity = from_first_process(trainer, partial(self._take, trainer, module))
+        self._run = identity.id
+        join(identity, self.directory(trainer), module)
         if self.directory(trainer).spending.is_file():
             module.account.share(SharedCounts(self.directory(trainer).spending))
         if data is not None:
@@ -82,24 +80,26 @@ class SampleWriter(SoupCallback):
 
     def directory(self, trainer: L.Trainer) -> RunDirectory:
         """The run directory, as this process writes to it."""
-        return RunDirectory(self.root or trainer.default_root_dir, trainer.global_rank)
+        return RunDirectory(self.root or trainer.default_root_dir, trainer.global_rank, self._run)
 
-    def _take(self, trainer: L.Trainer, module: SRSoupModule) -> list[Key]:
-        """Lock and clean the directory, and return the keys of its finished soups."""
+    def _take(self, trainer: L.Trainer, module: SRSoupModule) -> tuple[list[Key], RunIdentity]:
+        """Lock and clean the directory, and return the keys of its finished soups and the identity of the run."""
         run = self.directory(trainer)
         self._lock.acquire(run)
         if self.overwrite:
             run.clear()
         finished, adapters = run.recover(), used_adapters(module.loras)
         if finished:
-            _refuse_another_run(run, finished, _prompts(trainer), module)
+            _refuse_other_soups(run, list(finished), _prompts(trainer))
             _refuse_other_adapters(run, adapters)
+        identity = begin(run, trainer, module, bool(finished))
+        _refuse_mixed_rows(run, identity)
         _warn_of_other_bases(adapters, module.base)
         write_used_adapters(run.adapters, adapters)
         if module.limited:
             spent = _spent(list(run.cost_rows()))
             SharedCounts(run.spending).begin({name: spent.get(name, 0) for name in module.account.limits})
-        return list(finished)
+        return list(finished), identity
 
 
 def _spent(costs: Sequence[CostRow]) -> dict[str, float]:
@@ -144,21 +144,29 @@ def _warn_of_other_bases(adapters: Sequence[UsedAdapter], base: str) -> None:
             )
 
 
-def _refuse_another_run(
-    run: RunDirectory, finished: dict[Key, list[ImageRow]], data: PromptDataModule | None, module: SRSoupModule
-) -> None:
-    """Check that the soups in the directory are among the requested ones and have the same preferences.
+def _refuse_other_soups(run: RunDirectory, finished: Sequence[Key], data: PromptDataModule | None) -> None:
+    """Check that the soups in the directory are among the requested ones.
 
     Raises:
-        FileExistsError: They are not, or have others.
+        FileExistsError: They are not.
     """
     if data is None:
         raise FileExistsError(f"{run.root} already holds a run, which only a PromptDataModule can continue: {WAY_OUT}")
     requested = set(data.requests)
-    preferences = module.preferences
-    expected = [preference_weights(preferences.rewards, weights) for weights in preferences.weights.tolist()]
-    for key, rows in finished.items():
-        if key not in requested:
-            raise FileExistsError(f"{run.root} holds prompt {key[0]!r}, seed {key[1]}, not asked for now: {WAY_OUT}")
-        if [row.preference for row in rows] != expected:
-            raise FileExistsError(f"{run.root} holds a run of other preferences: {WAY_OUT}")
+    if other := [key for key in finished if key not in requested]:
+        prompt, seed = other[0]
+        raise FileExistsError(f"{run.root} holds prompt {prompt!r}, seed {seed}, not asked for now: {WAY_OUT}")
+
+
+def _refuse_mixed_rows(run: RunDirectory, identity: RunIdentity) -> None:
+    """Check that all rows are of this run.
+
+    Raises:
+        FileExistsError: A row is of another one.
+    """
+    rows: Iterator[ImageRow | CostRow] = chain(run.image_rows(), run.cost_rows())
+    for other in (row for row in rows if row.run != identity.id):
+        raise FileExistsError(
+            f"{run.root} holds rows of another run, {other.run or 'unknown'} for prompt {other.prompt!r}, beside those "
+            f"of {identity.id}: {WAY_OUT}"
+        )

@@ -45,7 +45,7 @@ class PredictCLI(TrainerCLI):
         """
         config = self.config.predict
         if not config.writer.overwrite:
-            run = RunDirectory(config.trainer.default_root_dir)
+            run = RunDirectory(config.writer.root or config.trainer.default_root_dir)
             refuse_renamed_keys(saved_config(run), str(run.config))
 
     def after_predict(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
@@ -23,6 +24,9 @@ from srsoup_lightning.diffusion.lora import (
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+
+
+SOME = 64  # numbers of a weight
 
 
 class Backbone(nn.Module, abc.ABC):
@@ -58,6 +62,15 @@ class Backbone(nn.Module, abc.ABC):
         Raises:
             ValueError: More steps than the model was trained on.
         """
+
+    def description(self) -> dict[str, object]:
+        """Facts that are equal where the model is: its class, and a hash of a few numbers of each frozen weight."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, weight in self.named_parameters():
+            if not weight.requires_grad:
+                some = weight.detach().flatten()[:: max(1, weight.numel() // SOME)].double().cpu()
+                digest.update(f"{name}\0{tuple(weight.shape)}\0{weight.dtype}\0".encode() + some.numpy().tobytes())
+        return {"class": type(self).__qualname__, "weights": digest.hexdigest(), "loras": dict(self.loras)}
 
     def train(self, mode: bool = True) -> Self:
         """Keep eval mode, whatever the mode."""

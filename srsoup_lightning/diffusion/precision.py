@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -29,6 +30,8 @@ def require_precision(precision: str) -> None:
 def with_current_autocast(device: torch.device) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Return a decorator that calls a function under the autocast of now, whatever it is at the time of the call."""
     kind = device.type
+    if not torch.amp.is_autocast_available(kind):
+        return lambda call: call
     enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
     def decorate(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -40,3 +43,8 @@ def with_current_autocast(device: torch.device) -> Callable[[Callable[Arguments,
         return called
 
     return decorate
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Context without autocast on a device."""
+    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()

@@ -1,12 +1,11 @@
-"""Differences between two configs of a run."""
+"""Differences between two descriptions of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-PICTURES = ("model", "seed_everything")  # sections of a config that decide how a soup looks
 MOST = 3
 
 
@@ -21,38 +20,19 @@ def operational_options(cls: type) -> frozenset[str]:
     return frozenset(option.name for option in fields(cls) if option.metadata.get("operational"))
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any], operational: Collection[str]) -> str:
-    """Describe the first differences between two configs in the sections that decide how a soup looks.
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Describe the first differences between two nested mappings.
 
     Args:
-        old: Config of the run that is there.
-        new: Config of the run to come.
-        operational: Options to leave out: names of keys, or dotted ends of their paths, such as ``oracle.retries``.
+        old: Description of the run that is there.
+        new: Description of the run to come.
 
     Returns:
         The differences in words; "" where there are none.
     """
-    found = [
-        line
-        for key in PICTURES
-        for line in _differences(
-            key, _without(old.get(key), key, operational), _without(new.get(key), key, operational)
-        )
-    ]
+    found = [line for key in dict.fromkeys((*old, *new)) for line in _differences(key, old.get(key), new.get(key))]
     more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
     return ", ".join(found[:MOST]) + more
-
-
-def _without(value: object, path: str, operational: Collection[str]) -> object:
-    """Return the value without operational options. A mapping of nothing else becomes None, as if it were not given."""
-    if not isinstance(value, Mapping) or not value:
-        return value
-    kept = {
-        name: _without(option, f"{path}.{name}", operational)
-        for name, option in value.items()
-        if not any(f"{path}.{name}".endswith(f".{ending}") for ending in operational)
-    }
-    return kept or None
 
 
 def _differences(path: str, old: object, new: object) -> Iterator[str]:

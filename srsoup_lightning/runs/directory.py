@@ -3,12 +3,13 @@
 ::
 
     <root>/config.yaml              everything needed to run it again
+    <root>/run.json                 identity of the run, see :mod:`srsoup_lightning.runs.identity`
     <root>/samples/<prompt slug>-<hash>/<seed>/<preference>.png
     <root>/samples.jsonl            one row for each image: prompt, seed, preference, rewards, image (relative path),
-                                    and failed, only where a reward gave no score: names of the rewards whose worst
-                                    score stands instead
+                                    sha256 of its file, run (id), and failed, only where a reward gave no score: names
+                                    of the rewards whose worst score stands instead
     <root>/ledger.jsonl             one row for each soup: prompt, seed, images (their number), queries, hits, failures,
-                                    nfe, gradients, decodes, seconds, device
+                                    nfe, gradients, decodes, seconds, device, run (id)
     <root>/spending.json            amounts counted against limits and budgets, if there are any
     <root>/adapters.json            LoRAs that the images were made with, if any, and the costs of their training; see
                                     :mod:`srsoup_lightning.runs.adapter`
@@ -27,12 +28,13 @@ from __future__ import annotations
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, compress
 from pathlib import Path
 
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
 from srsoup_lightning.runs.naming import prompt_slug
-from srsoup_lightning.runs.png import is_complete, save_png, to_picture
+from srsoup_lightning.runs.png import is_intact, save_png, to_picture
 from srsoup_lightning.runs.rows import CostRow, ImageRow, Key
 from srsoup_lightning.samplers.result import Soup
 
@@ -75,15 +77,21 @@ class RunDirectory:
     Args:
         root: The folder. It is made with the first write.
         rank: Rank of the process that writes.
+        run: Id of the run, for the rows that are written.
     """
 
-    def __init__(self, root: str | Path, rank: int = 0) -> None:
-        self.root, self.rank = Path(root), rank
+    def __init__(self, root: str | Path, rank: int = 0, run: str = "") -> None:
+        self.root, self.rank, self.run = Path(root), rank, run
 
     @property
     def config(self) -> Path:
         """Path of the config that made the run."""
         return self.root / "config.yaml"
+
+    @property
+    def identity(self) -> Path:
+        """Path of the identity of the run."""
+        return self.root / "run.json"
 
     @property
     def samples(self) -> Path:
@@ -155,16 +163,18 @@ class RunDirectory:
         Raises:
             OSError: The disk is full, or the folder is not writable. The tables keep complete lines.
         """
-        rows = image_rows_of(soup)
-        for row, image in zip(rows, soup.images, strict=True):
-            save_png(to_picture(image), self.root / row.image)
-        append_rows(self.samples, [row.to_json() for row in rows])
-        append_rows(self.ledger, [cost_row_of(soup).to_json()])
+        rows = []
+        for row, image in zip(image_rows_of(soup), soup.images, strict=True):
+            checksum = save_png(to_picture(image), self.root / row.image)
+            rows.append(replace(row, sha256=checksum, run=self.run).to_json())
+        append_rows(self.samples, rows)
+        append_rows(self.ledger, [replace(cost_row_of(soup), run=self.run).to_json()])
 
     def recover(self) -> dict[Key, list[ImageRow]]:
         """Remove the rows of unfinished soups, and join the tables of all processes. No process may be writing.
 
-        A soup is finished if it has its cost row, and as many image rows with complete pictures as that row says.
+        A soup is finished if it has its cost row, and as many image rows as that row says, whose pictures are those
+        that were written: their files have the checksums of the rows.
 
         Returns:
             The image rows of each finished soup.
@@ -180,7 +190,8 @@ class RunDirectory:
         finished = {
             key: list(pictures[key].values())
             for key, cost in costs.items()
-            if len(pictures[key]) == cost.images and all(is_complete(self.root, image) for image in pictures[key])
+            if len(pictures[key]) == cost.images
+            and all(is_intact(self.root, row.image, row.sha256) for row in pictures[key].values())
         }
         self._keep("samples", list(chain.from_iterable(finished.values())), len(images))
         self._keep("ledger", [costs[key] for key in finished], len(ledger))
@@ -193,7 +204,7 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove the files that :meth:`write` and the reports made, and no others."""
-        others = (self.spending, self.adapters, self.validation)
+        others = (self.identity, self.spending, self.adapters, self.validation)
         for file in chain(self._tables("samples"), self._tables("ledger"), others):
             file.unlink(missing_ok=True)
         for folder in (self.root / "samples", self.sheets, self.tensorboard, self.adapter, self.checkpoints):

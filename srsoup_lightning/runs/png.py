@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from io import BytesIO
 from pathlib import Path
@@ -12,32 +13,28 @@ from torch import Tensor
 from rewards.eight_bit import to_eight_bit
 from srsoup_lightning.runs.files import write_atomically
 
-PNG_END = b"IEND\xaeB`\x82"
-
 
 def to_picture(image: Tensor) -> Image.Image:
     """Convert an image (3, H, W) in [0, 1] to an 8-bit picture."""
     return Image.fromarray(to_eight_bit(image[None])[0])
 
 
-def save_png(picture: Image.Image, path: Path) -> None:
-    """Write a picture atomically: a reader sees the complete file or the old one."""
+def save_png(picture: Image.Image, path: Path) -> str:
+    """Write a picture atomically: a reader sees the complete file or the old one.
+
+    Returns:
+        SHA-256 of the file, in hexadecimal digits.
+    """
     content = BytesIO()
     picture.save(content, format="PNG")
     write_atomically(path, content.getvalue())
+    return hashlib.sha256(content.getbuffer()).hexdigest()
 
 
-def is_complete(root: Path, image: str) -> bool:
-    """Return whether a file ends as a PNG does. A file that is not there is not complete."""
-    # Runs have hundreds of thousands of pictures: no file object and no Path for each.
+def is_intact(root: Path, image: str, sha256: str) -> bool:
+    """Return whether a file has this checksum. A file that is not there, or a row without a checksum, is not intact."""
     try:
-        handle = os.open(os.path.join(root, image), os.O_RDONLY)
+        with open(os.path.join(root, image), "rb") as file:  # no Path: there may be hundreds of thousands
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False
-    try:
-        os.lseek(handle, -len(PNG_END), os.SEEK_END)
-        return os.read(handle, len(PNG_END)) == PNG_END
-    except OSError:  # shorter than that
-        return False
-    finally:
-        os.close(handle)

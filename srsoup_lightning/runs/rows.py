@@ -15,8 +15,8 @@ Row = TypeVar("Row")
 Group = TypeVar("Group")
 Key = tuple[str, int]  # of a soup: its prompt and its seed
 PROMPT_ROW = {"prompt": str, "seed": int, "preference": dict, "image": str}
-IMAGE_ROW = PROMPT_ROW | {"rewards": dict, "failed": list}
-COST_ROW = {"prompt": str, "seed": int, "images": int}
+IMAGE_ROW = PROMPT_ROW | {"rewards": dict, "failed": list, "sha256": str, "run": str}
+COST_ROW = {"prompt": str, "seed": int, "images": int, "run": str}
 LEDGER = {option.name: type(getattr(Ledger(), option.name)) for option in fields(Ledger)}
 KINDS = {
     str: "a text",
@@ -38,6 +38,8 @@ class ImageRow:
         rewards: Scores by reward name, finite. Empty where the image is not scored yet.
         image: Path of the picture, relative to the run directory or to the folder of the file.
         failed: Names of the rewards that gave the image no score. The worst score of its soup stands in their place.
+        sha256: Checksum of the picture's file, in hexadecimal digits. Empty where the row gives none.
+        run: Id of the run that made the image; see :mod:`srsoup_lightning.runs.identity`. Empty where it gives none.
     """
 
     prompt: str
@@ -46,6 +48,8 @@ class ImageRow:
     rewards: dict[str, float] = field(default_factory=dict)
     image: str
     failed: tuple[str, ...] = ()
+    sha256: str = ""
+    run: str = ""
 
     @property
     def key(self) -> Key:
@@ -77,6 +81,8 @@ class ImageRow:
             rewards=_floats(row.get("rewards", {}), where),
             image=row["image"],
             failed=tuple(map(str, row.get("failed", ()))),
+            sha256=row.get("sha256", ""),
+            run=row.get("run", ""),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -88,6 +94,8 @@ class ImageRow:
             "rewards": self.rewards,
             "image": self.image,
             **({"failed": list(self.failed)} if self.failed else {}),
+            **({"sha256": self.sha256} if self.sha256 else {}),
+            **({"run": self.run} if self.run else {}),
         }
 
 
@@ -100,12 +108,14 @@ class CostRow:
         seed: Its seed.
         images: Number of its images. 0 where the row gives none.
         ledger: Its costs. Costs that older rows do not have are 0.
+        run: Id of the run that made the soup. Empty where the row gives none.
     """
 
     prompt: str
     seed: int
     images: int = 0
     ledger: Ledger
+    run: str = ""
 
     @property
     def key(self) -> Key:
@@ -117,11 +127,13 @@ class CostRow:
         """Check a row and make it a CostRow; arguments and errors as in :meth:`ImageRow.from_json`."""
         known = _checked(row, where, COST_ROW, ("prompt", "seed"))
         ledger = ledger_from_json(row, where)
-        return cls(prompt=known["prompt"], seed=known["seed"], images=known.get("images", 0), ledger=ledger)
+        images, run = known.get("images", 0), known.get("run", "")
+        return cls(prompt=known["prompt"], seed=known["seed"], images=images, ledger=ledger, run=run)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as a JSON object, the fields of the ledger beside the others."""
-        return {"prompt": self.prompt, "seed": self.seed, "images": self.images, **asdict(self.ledger)}
+        row = {"prompt": self.prompt, "seed": self.seed, "images": self.images, **asdict(self.ledger)}
+        return row | ({"run": self.run} if self.run else {})
 
 
 def ledger_from_json(row: Mapping[str, Any], where: str) -> Ledger:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rewards.checks import require_choice
 from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.diffusion.precision import without_autocast
 from srsoup_lightning.diffusion.process import Process
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
@@ -62,7 +63,7 @@ class Sampler(Process, abc.ABC):
         if self.needs_gradient:
             problem.oracle.require_gradients(type(self).__name__, list(problem.rewards))
         noise = NoiseSource(prompt, seed, problem.shape, problem.device)
-        with torch.autocast(problem.device.type, enabled=False):  # the networks alone run under that of a Trainer
+        with without_autocast(problem.device):  # the networks alone run under that of a Trainer
             with problem.meter.timed():
                 latents = self.sample(problem, preferences, noise, on_step)
                 points, index = distinct(latents)

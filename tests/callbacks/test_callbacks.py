@@ -161,7 +161,7 @@ def test_another_run_is_refused_before_anything_is_sampled(module: SRSoupModule,
     with pytest.raises(FileExistsError, match=r"holds prompt 'a cat', seed 0, not asked for now.*overwrite"):
         predict(module, finished.root, [SampleWriter()], PROMPTS[1:])
     module.preferences = Preferences.lattice(["red", "blue"], 2)
-    with pytest.raises(FileExistsError, match=r"holds a run of other preferences.*overwrite"):
+    with pytest.raises(FileExistsError, match=r"holds another run \(preferences\.red0.8-blue0.2 was .*overwrite"):
         predict(module, finished.root, [SampleWriter()], PROMPTS)
     assert not steps
     assert finished.samples.read_bytes() == before

@@ -249,7 +249,8 @@ def test_the_layout_finds_its_tags(original: Logged) -> None:
 
 def test_a_resumed_run_counts_on(original: Logged, tmp_path: Path) -> None:
     # Six steps query five times (the last has no noise) and the final pictures once: two soups pass.
-    module = make_module({"red": Channel(0), "blue": Broken(after=12)})
+    module = make_patient()
+    module.oracle.rewards["blue"].after = 12
     with pytest.raises(RewardError):
         predict(module, tmp_path, [SampleWriter(), ParetoLogger(box=BOX)])
     assert not module.step_callbacks

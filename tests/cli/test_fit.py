@@ -53,13 +53,13 @@ def test_a_fit_leaves_its_files_goes_on_and_refuses_another_config(
 ) -> None:
     config, run = write_fit(tmp_path, pipeline), tmp_path / "run"
     assert fit(config) == 0
-    names = {".lock", "adapter", "checkpoints", "config.yaml", "tensorboard", "validation.jsonl"}
+    names = {".lock", "adapter", "checkpoints", "config.yaml", "run.json", "tensorboard", "validation.jsonl"}
     assert {path.name for path in run.iterdir()} == names
     first = (run / "adapter" / "pytorch_lora_weights.safetensors").read_bytes()
     assert fit(config) == 0  # all rounds are done
     assert (run / "adapter" / "pytorch_lora_weights.safetensors").read_bytes() == first
     assert fit(config, "--model.training.objective.init_args.clip", "0.5") == 1
-    assert "holds a run of another config (model.training.objective.init_args.clip was" in capsys.readouterr().err
+    assert "holds another run (training.objective.clip was" in capsys.readouterr().err
     assert fit(config, "--trainer.max_epochs", "3") == 0
     assert read_facts(run / "adapter").rounds == 3
 
@@ -107,10 +107,15 @@ REFUSED = {
 
 @pytest.mark.parametrize("objective", REFUSED)
 def test_what_a_command_can_t_do_is_said_before_the_pipeline_is_loaded(
-    tmp_path: Path, objective: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    pipeline: str,
+    objective: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("srsoup_lightning.module.load_backbone", lambda *_: pytest.fail("it is loaded first"))
     command, message = REFUSED[objective]
-    assert command(write_fit(tmp_path, "no-such-pipeline", objective)) == 1
+    assert command(write_fit(tmp_path, pipeline, objective)) == 1
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
     assert message in error

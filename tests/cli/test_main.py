@@ -83,7 +83,7 @@ def event_files(root: Path) -> set[str]:
 
 
 def test_a_run_leaves_its_contract_and_charts_in_the_box_of_the_summary(finished: Finished) -> None:
-    run, files = finished.run, {"samples.jsonl", "ledger.jsonl", "config.yaml", ".lock"}
+    run, files = finished.run, {"samples.jsonl", "ledger.jsonl", "config.yaml", "run.json", ".lock"}
     assert {path.name for path in run.root.iterdir()} == files | {"samples", "sheets", "tensorboard"}
     assert len(list(run.image_rows())) == 2 * 3
     assert yaml.safe_load(run.config.read_text())["model"]["sampler"]["init_args"]["candidates"] == 6
@@ -160,7 +160,7 @@ def test_misuse_gets_one_line(
 def test_another_run_in_its_directory_changes_nothing(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(finished.run.root)
     assert srsoup(finished.config) == 1
-    message = "holds a run of another config (model.sampler.init_args.candidates was 6, now 4): change it back"
+    message = "holds another run (sampler.candidates was 6, now 4): change it back"
     assert message in capsys.readouterr().err
     assert contents(finished.run.root) == before
 

@@ -34,6 +34,8 @@ def test_rows_and_pictures_say_what_the_soup_said(tmp_path: Path) -> None:
     run, soup = RunDirectory(tmp_path / "run"), make_soup()
     run.write(soup)
     rows = [row.to_json() for row in run.image_rows()]
+    for row in rows:
+        assert row.pop("sha256") == hashlib.sha256((run.root / row["image"]).read_bytes()).hexdigest()
     assert rows[1] == {
         "prompt": "a cat",
         "seed": 0,

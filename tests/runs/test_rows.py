@@ -9,6 +9,7 @@ import pytest
 
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.runs.changes import changes, operational_options
+from srsoup_lightning.runs.identity import described
 from srsoup_lightning.runs.rows import CostRow, ImageRow, total
 
 IMAGE = {"prompt": "a cat", "seed": 3, "preference": {"jpeg": 1.0}, "rewards": {"jpeg": -2.5}, "image": "a.png"}
@@ -55,12 +56,12 @@ class Options:
 
 
 def test_options_that_change_no_picture_are_no_change() -> None:
-    assert (operational := operational_options(Options)) == {"max_batch"}
-    old = {"model": {"sampler": {"candidates": 4, "max_batch": 1}, "limits": None, "oracle": {"retries": 0}}}
-    new = {"model": {"sampler": {"candidates": 4, "max_batch": 8}, "limits": {"nfe": 5}, "oracle": {"retries": 9}}}
-    assert changes(old, old, ()) == ""
-    assert changes(old, new, {*operational, "limits.nfe", "oracle.retries"}) == ""
-    assert changes(old, new, operational) == "model.limits was None, now {'nfe': 5}, model.oracle.retries was 0, now 9"
-    many = {"model": {name: 1 for name in "abcde"}, "trainer": {"devices": 2}}
-    assert changes({}, many, "a").startswith("model was None, now {'b': 1")
-    assert changes({"model": dict.fromkeys("abcde")}, many, "a").endswith("model.d was None, now 1 and 1 more")
+    assert operational_options(Options) == {"max_batch"}
+    assert described(Options()) == described(Options(max_batch=8)) == {"class": f"{__name__}.Options", "candidates": 4}
+    old = {"sampler": {"candidates": 4}, "limits": None, "oracle": {"failing": "raise"}}
+    new = {"sampler": {"candidates": 4}, "limits": {"nfe": 5}, "oracle": {"failing": "worst"}}
+    assert changes(old, old) == ""
+    assert changes(old, new) == "limits was None, now {'nfe': 5}, oracle.failing was 'raise', now 'worst'"
+    many = {"model": {name: 1 for name in "abcde"}}
+    assert changes({}, many).startswith("model was None, now {'a': 1")
+    assert changes({"model": dict.fromkeys("abcde")}, many).endswith("model.c was None, now 1 and 2 more")

@@ -48,7 +48,7 @@ class PixArt(PipelineBackbone):
         """See :meth:`PipelineBackbone.evaluate`; a learned variance is dropped."""
         output = self.pipeline.transformer(
             x,
-            timestep=torch.full((len(x),), time, dtype=torch.float32, device=x.device),
+            timestep=torch.full((len(x),), time, dtype=torch.int64, device=x.device),
             added_cond_kwargs=self._size(x),
             **condition,
         )
