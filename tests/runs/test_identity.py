@@ -91,7 +91,7 @@ def test_results_without_their_identity_or_of_another_run_are_refused(made: Path
     with pytest.raises(FileExistsError, match=f"holds rows of another run, {'f' * 32} for prompt 'a cat'"):
         run(copy)
     (copy / "run.json").unlink()
-    with pytest.raises(FileExistsError, match="holds results without run.json, so nothing tells which run made them"):
+    with pytest.raises(FileExistsError, match=r"holds results without run\.json, so nothing tells which run made them"):
         run(copy)
 
 
