@@ -17,9 +17,11 @@ import psutil
 import pytest
 import torch
 
-from srsoup_lightning import SRSoupModule
+from srsoup_lightning import PromptDataModule, SRSoupModule
+from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.rows import ImageRow
+from tests.conftest import Channel, make_module, quiet_trainer
 from tests.finetune.fits import make_fit
 from tests.processes import MODULE, arguments, make_all, start
 from tests.runs.test_resume import ROOT, contents
@@ -103,6 +105,29 @@ def test_a_process_that_dies_takes_no_finished_soup_with_it(
     make_all(root, SEEDS)
     require_same(tmp_path, SEEDS)
     assert made.items() <= {row.image: written(root, row) for row in first.image_rows()}.items()
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", pytest.param("ddp", marks=pytest.mark.slow)])
+def test_processes_that_outlive_the_first_stop_when_another_run_begins(tmp_path: Path, strategy: str) -> None:
+    root = tmp_path / "run"
+    run = start(arguments(root, SEEDS, 2, strategy, pause=0.3))
+    other = make_module({"red": Channel(0), "blue": Channel(2)}, negative_prompt="x")
+    try:
+        until(RunDirectory(root, rank=1).ledger.is_file)
+        leader = psutil.Process(run.pid)
+        workers = sorted(leader.children(), key=lambda worker: worker.pid)
+        first, second = workers if strategy == "ddp_fork" else (leader, workers[0])
+        for process in (leader, first):
+            process.kill()
+        psutil.wait_procs([first], 10)
+        trainer = quiet_trainer(default_root_dir=root, callbacks=[SampleWriter(overwrite=True)])
+        trainer.predict(other, PromptDataModule(["new"]))
+        before = contents(root)
+        second.wait(60)
+        assert contents(root) == before
+        assert {row.prompt for row in RunDirectory(root).image_rows()} == {"new"}
+    finally:
+        kill_group(run.pid)
 
 
 def written(root: Path, row: ImageRow) -> int:

@@ -50,6 +50,7 @@ class Recipe:
     font: Path
     seed: int
     schedules: dict[str, Schedule]
+    flow_start: Path | None = None
 
     def model(self, stage: str) -> Path:
         """Folder in which a stage saves its network."""
@@ -89,14 +90,16 @@ class Recipe:
     def flow(self) -> None:
         """Train the transformer of tiny-animals-flow on the latents and the text tower that were exported."""
         parts = CHECKPOINTS / "tiny-clip", CHECKPOINTS / "tiny-animals" / "vae"
-        self._train_pipeline(FlowTraining, "flow", parts)
+        self._train_pipeline(FlowTraining, "flow", parts, self.flow_start)
 
     def export_flow(self) -> None:
         """Write tiny-animals-flow, measure its quality and write its model card."""
         export_flow(self.model("flow"), CHECKPOINTS)
 
-    def _train_pipeline(self, kind: type[PipelineTraining], stage: str, parts: tuple[Path, Path]) -> None:
-        train_pipeline(kind, *self._scenes(stage), *parts, self.workdir / stage, **self._training(stage))
+    def _train_pipeline(
+        self, kind: type[PipelineTraining], stage: str, parts: tuple[Path, Path], start: Path | None = None
+    ) -> None:
+        train_pipeline(kind, *self._scenes(stage), *parts, self.workdir / stage, **self._training(stage), start=start)
 
     def _scenes(self, stage: str) -> tuple[Tensor, list[Scene]]:
         return draw_many(self.schedules[stage].scenes, self.seed, self.font)
@@ -116,6 +119,7 @@ def main(
     denoiser: Schedule = Schedule(scenes=24_000, steps=10_000, batch_size=32, learning_rate=1e-3),
     preview: Schedule = Schedule(scenes=4_096, steps=1_250, batch_size=32, learning_rate=2e-3),
     flow: Schedule = Schedule(scenes=24_000, steps=12_000, batch_size=32, learning_rate=1e-3),
+    flow_start: Path | None = None,
 ) -> None:
     """Run the stages that have no result in `workdir` yet. A stage that was stopped continues after its last epoch.
 
@@ -130,6 +134,7 @@ def main(
         denoiser: Schedule of the UNet. It needs the encoder and not the decoder, so both can train at the same time.
         preview: Schedule of the small decoder for previews.
         flow: Schedule of the transformer of tiny-animals-flow.
+        flow_start: Folder of a trained transformer to begin the stage flow with.
     """
     unknown = set(stages) - set(STAGES)
     if unknown:
@@ -142,7 +147,7 @@ def main(
         "preview": preview,
         "flow": flow,
     }
-    recipe = Recipe(workdir, font, seed, schedules)
+    recipe = Recipe(workdir, font, seed, schedules, flow_start)
     for stage in STAGES:
         if stage in stages and not recipe.model(stage).exists():
             LOGGER.info("stage %s", stage)

@@ -112,14 +112,21 @@ def train_pipeline(
     batch_size: int,
     learning_rate: float,
     seed: int,
+    start: Path | None = None,
 ) -> None:
-    """Train on the latents of pictures (B, 3, SIZE, SIZE) uint8 and save the complete pipeline as ``folder/model``."""
+    """Train on the latents of pictures (B, 3, SIZE, SIZE) uint8 and save the complete pipeline as ``folder/model``.
+
+    `start` is the folder of a network, whose weights the training begins with.
+    """
     L.seed_everything(seed)
     autoencoder = AutoencoderKL.from_pretrained(autoencoder_folder, torch_dtype=torch.float32).eval()
     clip = CLIPModel.from_pretrained(clip_folder, dtype=torch.float32)
     processor = CLIPProcessor.from_pretrained(clip_folder)
     autoencoder.requires_grad_(False)
     module = kind.begin(autoencoder, clip, processor, learning_rate, steps, folder)
+    if start is not None:
+        weights = type(module.denoiser).from_pretrained(start, torch_dtype=torch.float32).state_dict()
+        module.denoiser.load_state_dict(weights)
     data = TensorDataset(encode(autoencoder, pictures), scene_tokens(processor.tokenizer, scenes))
     fit(module, data, folder, steps=steps, batch_size=batch_size, seed=seed, ema_decay=0.995)
     (pipeline,) = module.frozen

@@ -17,11 +17,11 @@ from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.adapter import UsedAdapter, read_used_adapters, used_adapters, write_used_adapters
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.identity import RunIdentity
-from srsoup_lightning.runs.lock import RunLock
+from srsoup_lightning.runs.lock import Lease, RunLock
 from srsoup_lightning.runs.naming import require_distinct_folders
 from srsoup_lightning.runs.rows import CostRow, ImageRow, Key, total
 from srsoup_lightning.runs.spending import SharedCounts
-from srsoup_lightning.samplers.result import Soup
+from srsoup_lightning.samplers.result import OnStep, Soup
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +54,23 @@ class SampleWriter(SoupCallback):
         """Take the directory and tell the data which soups are finished; all processes get the same answer or error."""
         if (data := _prompts(trainer)) is not None:
             require_distinct_folders(data.prompts)
-        finished, identity = from_first_process(trainer, partial(self._take, trainer, module))
+        finished, identity, token = from_first_process(trainer, partial(self._take, trainer, module))
         self._run = identity.id
+        self._lease = Lease(self.directory(trainer), token)
         join(identity, self.directory(trainer), module)
         if self.directory(trainer).spending.is_file():
             module.account.share(SharedCounts(self.directory(trainer).spending))
         if data is not None:
             data.finished = frozenset(SoupRequest(*key) for key in finished)
 
+    def on_run_start(self, trainer: L.Trainer, module: SRSoupModule) -> OnStep | None:
+        """Check after every denoising step that no other run has begun in the directory."""
+        return lambda moment: self._lease.require()
+
     def on_soup_end(self, trainer: L.Trainer, soup: Soup, index: int) -> None:
         """Write the soup."""
-        self.directory(trainer).write(soup)
+        with self._lease.writing():
+            self.directory(trainer).write(soup)
 
     def on_soups_end(self, failed: bool) -> None:
         """Release the directory after an error; otherwise other processes may still write."""
@@ -75,17 +81,18 @@ class SampleWriter(SoupCallback):
         """Merge the tables of all processes into one, and release the directory."""
         trainer.strategy.barrier("soups are written")
         if trainer.is_global_zero:
-            self.directory(trainer).unite()
+            with self._lease.writing():
+                self.directory(trainer).unite()
         self._lock.release()
 
     def directory(self, trainer: L.Trainer) -> RunDirectory:
         """The run directory, as this process writes to it."""
         return RunDirectory(self.root or trainer.default_root_dir, trainer.global_rank, self._run)
 
-    def _take(self, trainer: L.Trainer, module: SRSoupModule) -> tuple[list[Key], RunIdentity]:
-        """Lock and clean the directory, and return the keys of its finished soups and the identity of the run."""
+    def _take(self, trainer: L.Trainer, module: SRSoupModule) -> tuple[list[Key], RunIdentity, str]:
+        """Lock and clean the directory. Return the keys of its finished soups, the run's identity and its lease."""
         run = self.directory(trainer)
-        self._lock.acquire(run)
+        token = self._lock.acquire(run)
         if self.overwrite:
             run.clear()
         finished, adapters = run.recover(), used_adapters(module.loras)
@@ -99,7 +106,7 @@ class SampleWriter(SoupCallback):
         if module.limited:
             spent = _spent(list(run.cost_rows()))
             SharedCounts(run.spending).begin({name: spent.get(name, 0) for name in module.account.limits})
-        return list(finished), identity
+        return list(finished), identity, token
 
 
 def _spent(costs: Sequence[CostRow]) -> dict[str, float]:

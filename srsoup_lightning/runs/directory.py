@@ -143,6 +143,11 @@ class RunDirectory:
         """Path of the file that the process that runs here has locked."""
         return self.root / ".lock"
 
+    @property
+    def lease(self) -> Path:
+        """Path of the token of the run that began last."""
+        return self.root / ".lease"
+
     def picture(self, image: str) -> Path:
         """Path of the file that a row names.
 

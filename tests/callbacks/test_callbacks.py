@@ -44,7 +44,8 @@ def finished(original: RunDirectory, tmp_path: Path) -> RunDirectory:
 
 
 def contents(root: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    """All files but those by which processes keep out of each other's way."""
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")}
 
 
 class Plain(L.LightningModule):

@@ -20,6 +20,7 @@ from srsoup_lightning.diffusion.loading.fingerprint import BLOCK, BLOCKS, finger
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.runs.identity import RunIdentity, described, read_identity
+from tests.callbacks.test_callbacks import contents
 from tests.conftest import Broken, Channel, make_module, quiet_trainer
 
 REWARDS = {"red": Channel(0), "blue": Channel(2)}
@@ -69,11 +70,11 @@ OTHERS: dict[str, tuple[Callable[[], SRSoupModule], dict[str, object]]] = {
 @pytest.mark.parametrize("changed", OTHERS)
 def test_another_run_is_refused_and_changes_nothing(made: Path, changed: str) -> None:
     make, options = OTHERS[changed]
-    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    before = contents(made)
     with pytest.raises(FileExistsError) as refused:
         run(made, make(), 2, **options)
     assert f"holds another run ({changed}" in str(refused.value)
-    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+    assert contents(made) == before
 
 
 def test_operational_options_and_a_copied_directory_do_not_make_another_run(made: Path, tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_disk_that_fills_up_keeps_the_finished_soups_and_a_clock_that_is_set_b
     module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        fill_disk(patch, files=10)  # one soup of six pictures, and a part of the next
+        fill_disk(patch, files=11)  # the lease, one soup of six pictures, and a part of the next
         with pytest.raises(OSError, match="No space left"):
             predict(module, tmp_path / "full", [SampleWriter()], ["a cat"])
     assert [row.seed for row in RunDirectory(tmp_path / "full").cost_rows()] == [0]
