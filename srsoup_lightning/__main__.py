@@ -1,6 +1,6 @@
 """``python -m srsoup_lightning`` is ``srsoup``."""
 
-from srsoup_lightning.cli.main import main
+from srsoup_lightning.cli.main import console
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    console()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from rewards import Reward
@@ -29,6 +28,7 @@ from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.oracle import OraclePolicy, RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
+from srsoup_lightning.runs.termination import Termination
 from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.rehearsal import Forecast
 from srsoup_lightning.samplers.result import Moment, OnStep, Soup
@@ -118,6 +118,10 @@ class SRSoupModule(FinetuningHooks):
         """Whether any limit or budget is set."""
         return bool(self.account.limits) or self.soup_limits != Limits()
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what ends the processes of a run after SIGTERM."""
+        return [Termination()]
+
     def setup(self, stage: str) -> None:
         """Check the rewards, then load the pipeline once, and choose the size of its batches or add the adapter.
 
@@ -206,7 +210,6 @@ class SRSoupModule(FinetuningHooks):
         backbone, settings = self._loaded(), process or self.sampler
         if self._batch is None:
             self._batch = BatchSize.of(self.max_batch or settings.max_batch)
-        self._require_going()
         denoiser = backbone.bind(
             prompt,
             num_inference_steps=settings.num_inference_steps,
@@ -237,13 +240,8 @@ class SRSoupModule(FinetuningHooks):
         return problem.meter.limited(self.soup_limits, self.account, expected, images)
 
     def _on_step(self, moment: Moment) -> None:
-        self._require_going()
         for on_step in self.step_callbacks:
             on_step(moment)
-
-    def _require_going(self) -> None:
-        if self._trainer is not None and self.trainer.received_sigterm:
-            raise SIGTERMException(128 + signal.SIGTERM)  # the exit code, in a user's own script too
 
     def _loaded(self) -> Backbone:
         self.backbone = self.backbone or self._load()

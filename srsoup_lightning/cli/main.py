@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from argparse import ArgumentError
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ from srsoup_lightning.terminal import printable
 from srsoup_lightning.version import __version__
 
 REACHED = 3  # exit code
+LINGER = 5.0  # seconds that a process waits for its threads, at most, when its command is done
+SHOWS = re.compile(r"-h$|--(\S+\.)?help\b|--print_")  # options that show something in place of a run
 STOPPED = {128 + signal.SIGINT: "interrupted", 128 + signal.SIGTERM: "terminated"}  # by exit code
 # jsonargparse's message about an option that may also be null: the error in its value, and all of the value
 OPTIONAL = re.compile(
@@ -53,11 +56,33 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _stopped(128 + signal.SIGINT)
     except SystemExit as stop:
-        # Lightning exits with code 1 after Ctrl-C.
-        return 0 if stop.code in (0, None) else _stopped(stop.code if stop.code in STOPPED else 128 + signal.SIGINT)
+        return _exited(stop, arguments)
     except Exception as error:
         return _failed(error)
     return 0
+
+
+def console() -> None:
+    """Run the command line of this process, and end the process, whatever its threads do then."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    late = threading.Timer(LINGER, os._exit, [code])
+    late.daemon = True
+    late.start()
+    sys.exit(code)
+
+
+def _exited(stop: SystemExit, arguments: list[str]) -> int:
+    """Return the exit code after a call of ``sys.exit``, wherever it was made."""
+    if stop.code in STOPPED:
+        return _stopped(stop.code)
+    if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning exits with code 1 after Ctrl-C
+        return _stopped(128 + signal.SIGINT)
+    if not stop.code and any(SHOWS.match(argument) for argument in arguments):
+        return 0
+    code = stop.code if isinstance(stop.code, int) and stop.code else 1
+    return _fail(f"the command ended early, by sys.exit({stop.code}) in a class or a module that it uses", code)
 
 
 def _run(arguments: list[str]) -> None:

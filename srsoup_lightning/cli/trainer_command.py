@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.run_config import SaveRunConfig
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.termination import TERMINATED
 from srsoup_lightning.terminal import silenced
 
 TRAINER_DEFAULTS = {
@@ -120,8 +121,10 @@ def run_trainer(method: str, cli: str, arguments: list[str]) -> None:
         with silenced(LEVELS, ADVICE):
             module, _, name = cli.partition(":")
             getattr(import_module(module), name)(method, _with_config_paths(arguments))
-    except SIGTERMException:  # Lightning's own has no code
-        raise SystemExit(128 + signal.SIGTERM) from None
+    except ProcessExitedException as ended:  # of a strategy that forks or spawns the processes
+        if ended.exit_code not in (TERMINATED, -signal.SIGTERM):
+            raise
+        raise SystemExit(TERMINATED) from ended
 
 
 def _with_config_paths(arguments: list[str]) -> list[str]:

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from typing import ClassVar, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
@@ -72,11 +71,18 @@ def counted(name: str, scorer: Scorer, account: Account, timeout: float | None =
     The reward gets copies, and its answer is copied too. So it may write into its images, or into a tensor that it
     returned before, and no other picture or score changes.
 
-    The returned function raises a RewardError if the reward raises, takes too long, or returns another shape than (B,),
-    and a LimitError if a limit or a budget leaves no room.
+    The returned function raises a RewardError if the reward raises, exits, takes too long, or returns another shape
+    than (B,), and a LimitError if a limit or a budget leaves no room.
     """
-    pay = partial(account.pay, budget_of(name))
+    refused = set[LimitError]()  # a LimitError of any other origin is a failure of the reward
     score = scorer.score if timeout is None else within(timeout, scorer.score)
+
+    def pay(images: int) -> None:
+        try:
+            account.pay(budget_of(name), images)
+        except LimitError as error:
+            refused.add(error)
+            raise
 
     def ask(question: Question) -> Tensor:
         images = question.images
@@ -85,9 +91,9 @@ def counted(name: str, scorer: Scorer, account: Account, timeout: float | None =
         scorer.before_repeat = pay  # here, because several modules may share a reward
         try:
             scores = score(images.clone(), list(question.prompts))
-        except (torch.OutOfMemoryError, LimitError):  # a smaller batch may fit; a refused question is no failure
-            raise
-        except Exception as error:
+        except BaseException as error:
+            if error in refused or _ends_run(error):
+                raise
             reason = f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
             raise RewardError(f"reward {name!r} failed {question.when}: {reason}") from error
         if not isinstance(scores, Tensor) or scores.shape != (len(images),):
@@ -99,6 +105,15 @@ def counted(name: str, scorer: Scorer, account: Account, timeout: float | None =
         return scores.clone()
 
     return ask
+
+
+def _ends_run(error: BaseException) -> bool:
+    """Whether an error is no failure of the reward: a smaller batch may fit, or a signal ends the process.
+
+    Signals raise a KeyboardInterrupt or a subclass of SystemExit. A SystemExit itself is a call of ``sys.exit``.
+    """
+    stops = isinstance(error, SystemExit) and type(error) is not SystemExit
+    return stops or isinstance(error, (torch.OutOfMemoryError, KeyboardInterrupt))
 
 
 def retrying(name: str, ask: Ask, policy: OraclePolicy) -> Ask:

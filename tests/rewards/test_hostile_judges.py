@@ -279,6 +279,7 @@ def test_one_of_many_requests_fails(no_waits: None) -> None:
 
 def test_ctrl_c_gets_through() -> None:
     main = threading.main_thread().ident
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it after another Ctrl-C
 
     def interrupt(connection: socket.socket) -> None:
         time.sleep(0.2)  # the request was received, so the client is waiting by now
@@ -289,3 +290,4 @@ def test_ctrl_c_gets_through() -> None:
         reward = asking(judge.url, timeout=30.0)
         with pytest.raises(KeyboardInterrupt):
             reward.score(IMAGES, PROMPTS)
+    signal.signal(signal.SIGINT, before)
