@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 
@@ -46,6 +47,30 @@ def first_line(reason: object) -> str:
     """First line of an error's message without its full stop. An error without a message has the name of its type."""
     lines = str(reason).strip().splitlines() or [type(reason).__name__]
     return lines[0].rstrip(".:")
+
+
+def read_text(path: Path, most: int = 64 * 2**20) -> str:
+    """Read a text file in UTF-8, whatever the locale.
+
+    Args:
+        path: The file.
+        most: Largest size in bytes.
+
+    Returns:
+        The text without a byte-order mark. A line feed ends each of its lines.
+
+    Raises:
+        OSError: The file is missing, or can't be read.
+        ValueError: It is a folder, a pipe or a device, larger than `most`, or not in UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder, a pipe or a device: give a file")
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size:,} bytes, more than {most:,}: it is not what it should be")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8 ({first_line(error)}): save it in that encoding") from None
 
 
 def refuse_constant(constant: str) -> NoReturn:

@@ -11,6 +11,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from srsoup_lightning.runs.files import require_text
+from srsoup_lightning.runs.prompt_files import read_prompts
 
 
 class SoupRequest(NamedTuple):
@@ -24,17 +25,20 @@ class PromptDataModule(L.LightningDataModule):
     """Every prompt with every seed, prompt by prompt.
 
     Args:
-        prompts: List of prompts, or path of a UTF-8 text file with one prompt in each line. Blank lines are skipped.
+        prompts: List of prompts, or path of a text file with one prompt in each line, or of a table (.csv, .tsv,
+            .jsonl or .json); see :func:`~srsoup_lightning.runs.prompt_files.read_prompts`.
         seeds: Seeds of each prompt, each a whole number. A fit does not use them.
         validation_prompts: Prompts of the pictures that a fit makes on a schedule, in the same form; none by default.
         validation_seeds: Seeds of each of them.
+        prompt_column: Column of the prompts in a table. None takes "prompt" or "prompts".
 
     Attributes:
         finished: Soups that exist already and need not be made.
 
     Raises:
         FileNotFoundError: There is no such prompt file.
-        ValueError: There are no prompts or no seeds, one is repeated, or a prompt is empty or no text in UTF-8.
+        ValueError: There are no prompts or no seeds, one is repeated, or a prompt is empty or no text in UTF-8; or a
+            prompt file is damaged, of another kind, or has no such column.
     """
 
     def __init__(
@@ -43,12 +47,14 @@ class PromptDataModule(L.LightningDataModule):
         seeds: Sequence[int] = (0,),
         validation_prompts: list[str] | str = (),  # type: ignore[assignment] # an empty list that nobody can change
         validation_seeds: Sequence[int] = (0,),
+        prompt_column: str | None = None,
     ) -> None:
         super().__init__()
-        self.prompts, self.seeds = _checked(prompts, seeds)
+        self.prompts, self.seeds = _checked(prompts, seeds, prompt_column)
         if not self.prompts:
             raise ValueError(f"no prompts in {prompts!r}: give at least one, e.g. --data.prompts '[a lobster]'")
-        self.validation_prompts, self.validation_seeds = _checked(validation_prompts, validation_seeds)
+        validation = _checked(validation_prompts, validation_seeds, prompt_column)
+        self.validation_prompts, self.validation_seeds = validation
         self.allow_zero_length_dataloader_with_multiple_devices = True  # with few soups, some processes have none
         self.finished: frozenset[SoupRequest] = frozenset()
 
@@ -119,9 +125,9 @@ def _only(batch: list[SoupRequest]) -> SoupRequest:
     return request
 
 
-def _checked(prompts: list[str] | str, seeds: Sequence[int]) -> tuple[list[str], list[int]]:
+def _checked(prompts: list[str] | str, seeds: Sequence[int], column: str | None) -> tuple[list[str], list[int]]:
     """Return prompts and seeds after a check."""
-    prompts, seeds = _read(prompts) if isinstance(prompts, str) else list(prompts), list(seeds)
+    prompts, seeds = _read(prompts, column) if isinstance(prompts, str) else list(prompts), list(seeds)
     if any(not prompt.strip() for prompt in prompts):
         raise ValueError("a prompt is empty: remove it or describe a picture")
     for prompt in prompts:
@@ -135,10 +141,9 @@ def _checked(prompts: list[str] | str, seeds: Sequence[int]) -> tuple[list[str],
     return prompts, seeds
 
 
-def _read(path: str) -> list[str]:
-    if not Path(path).is_file():
+def _read(path: str, column: str | None) -> list[str]:
+    if not Path(path).exists():
         raise FileNotFoundError(
             f"no prompt file {path!r}: give the path of a text file with a prompt a line, or a list of prompts"
         )
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    return read_prompts(Path(path), column)

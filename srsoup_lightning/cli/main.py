@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 from argparse import ArgumentError
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from rich.console import Console
 
@@ -64,6 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def console() -> None:
     """Run the command line of this process, and end the process, whatever its threads do then."""
+    _in_utf8()
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -71,6 +74,20 @@ def console() -> None:
     late.daemon = True
     late.start()
     sys.exit(code)
+
+
+def _in_utf8() -> None:
+    """Start Python again in its UTF-8 mode where the locale has another encoding: libraries open configs in that one.
+
+    Output keeps the encoding of the terminal. A letter that it lacks is replaced.
+    """
+    encoding = sys.stdout.encoding
+    if os.name == "posix" and locale.getpreferredencoding(False).lower().replace("-", "") != "utf8":
+        os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": f"{encoding}:replace"}
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _exited(stop: SystemExit, arguments: list[str]) -> int:

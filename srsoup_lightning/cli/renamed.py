@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from srsoup_lightning.cli.yaml_file import read_yaml
+
 RENAMED = {
     "model.judging": "model.oracle",
     "model.loading.adapter": "model.loading.backbone",
@@ -34,12 +36,14 @@ def refuse_renamed(command: str, arguments: Sequence[str]) -> None:
 
     Raises:
         ArgumentError: An option has an old name.
+        OSError, ValueError: A config can't be read; see :func:`~srsoup_lightning.cli.yaml_file.read_yaml`.
     """
     for argument, value in _options(arguments):
         if argument in ("config", "c"):
-            refuse_renamed_keys(_read(Path(value)) if Path(value).is_file() else _parsed(value), value, command)
+            refuse_renamed_keys(read_yaml(Path(value)) if Path(value).exists() else _parsed(value), value, command)
         else:
-            content = _read(Path(value)) if Path(value).suffix in CONFIGS and Path(value).is_file() else _parsed(value)
+            is_config = Path(value).suffix in CONFIGS and Path(value).exists()
+            content = read_yaml(Path(value)) if is_config else _parsed(value)
             refuse_renamed_keys({argument: content}, "the command line", command)
 
 
@@ -87,15 +91,8 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield name.removesuffix("+"), value if equals else following
 
 
-def _read(path: Path) -> object:
-    try:
-        return _parsed(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):  # the command's own parser says so
-        return None
-
-
 def _parsed(text: str) -> object:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:  # likewise
+    except yaml.YAMLError:  # the command's own parser says so
         return None

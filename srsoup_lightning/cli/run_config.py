@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, cast
 
-import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from srsoup_lightning.cli.yaml_file import read_yaml
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import write_atomically
@@ -44,8 +44,16 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 def saved_config(run: RunDirectory) -> dict[str, Any] | None:
-    """The config of the run in a directory, or None if the directory holds no finished soup and no checkpoint."""
+    """The config of the run in a directory, or None if the directory holds no finished soup and no checkpoint.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: It is damaged.
+    """
     holds = next(run.cost_rows(), None) is not None or any(run.checkpoints.glob("*"))
-    if not run.config.is_file() or not holds:
+    if not run.config.exists() or not holds:
         return None
-    return yaml.safe_load(run.config.read_text(encoding="utf-8"))
+    config = read_yaml(run.config)
+    if not isinstance(config, dict):
+        raise ValueError(f"{run.config} is damaged (it has no options): restore it, or remove it")
+    return config

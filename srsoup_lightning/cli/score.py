@@ -36,6 +36,7 @@ def score(
     timeout: float | None = None,
     device: str | None = None,
     overwrite: bool = False,
+    prompt_column: str | None = None,
 ) -> list[ImageRow]:
     """Score pictures into a file with one JSON row for each, and show a table.
 
@@ -46,15 +47,17 @@ def score(
     Args:
         rewards: Name to reward.
         images: Folder of the pictures, searched with all its subfolders; or a run directory.
-        prompts: A .jsonl file with a row for each picture that has image (relative to `images`) and prompt; or a text
-            file with a line for every picture in the order of their paths, or with one line for all (rewards that use
-            no prompt ignore it). None takes the samples.jsonl of a run directory, whose run may be under way.
+        prompts: A table (.jsonl, .json, .csv or .tsv) with a row for each picture that has image (relative to `images`)
+            and prompt; or a text file or table with a prompt for every picture in the order of their paths, or with one
+            for all (rewards that use no prompt ignore it). None takes the samples.jsonl of a run directory, whose run
+            may be under way.
         out: The .jsonl file to write.
         batch_size: Number of pictures of one size that are scored at once, at least 1.
         retries: Number of times that a reward is asked again about pictures that it failed on.
         timeout: Seconds after which a call to a reward has failed; None waits.
         device: Device of rewards with networks; None takes a GPU if there is one.
         overwrite: Empty `out` first, after all arguments and pictures are checked.
+        prompt_column: Column of the prompts in a table. None takes "prompt" or "prompts".
 
     Returns:
         The rows of `out`.
@@ -71,7 +74,8 @@ def score(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: give at least 1")
     policy, on = OraclePolicy("worst", retries, timeout, cached=list(rewards)), _device(device)
-    entries, table = find_entries(Path(images), None if prompts is None else Path(prompts)), Path(out)
+    entries = find_entries(Path(images), None if prompts is None else Path(prompts), prompt_column)
+    table = Path(out)
     missing = entries if overwrite else _not_in(table, entries, list(rewards))
     for reward in rewards.values():
         reward.check()

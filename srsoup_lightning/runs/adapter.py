@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rewards.checks import refuse_constant
+from rewards.checks import read_text, refuse_constant
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.runs.files import write_atomically
 from srsoup_lightning.runs.rows import ledger_from_json
@@ -167,7 +167,7 @@ def read_used_adapters(path: Path) -> tuple[UsedAdapter, ...]:
 
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
+    return json.loads(read_text(path), parse_constant=refuse_constant)
 
 
 def _facts(found: Mapping[str, Any]) -> AdapterFacts:

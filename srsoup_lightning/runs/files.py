@@ -82,10 +82,12 @@ def read_rows(path: Path, growing: bool = True) -> Iterator[tuple[str, dict[str,
         File and line in words, and the JSON object of that line.
 
     Raises:
-        ValueError: A line is no JSON object.
+        ValueError: A line is no JSON object, or the file is a pipe or a device.
     """
-    if not path.is_file():
+    if not path.exists():
         return
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder, a pipe or a device, no table: remove it")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if growing and not line.endswith(b"\n"):

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rewards.checks import refuse_constant
+from rewards.checks import read_text, refuse_constant
 from srsoup_lightning.runs.changes import operational_options
 from srsoup_lightning.runs.files import write_atomically
 
@@ -61,10 +61,10 @@ def read_identity(path: Path) -> RunIdentity | None:
     Raises:
         ValueError: The file is damaged, or its id is not that of its facts.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        content = json.loads(path.read_bytes().decode(), parse_constant=refuse_constant)
+        content = json.loads(read_text(path), parse_constant=refuse_constant)
         identity = RunIdentity(
             facts=dict(content["facts"]),
             parts=tuple(map(dict, content["parts"])),

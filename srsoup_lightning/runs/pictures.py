@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from rewards.eight_bit import from_eight_bit
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows
+from srsoup_lightning.runs.prompt_files import TABLES, prompt_of, read_prompts, table_rows
 from srsoup_lightning.runs.rows import ImageRow
 
 SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -36,57 +37,74 @@ class Entry(NamedTuple):
     row: ImageRow
 
 
-def find_entries(folder: Path, prompts: Path | None) -> list[Entry]:
+def find_entries(folder: Path, prompts: Path | None, column: str | None = None) -> list[Entry]:
     """Find the pictures of a folder with their prompts, in the order of their paths or of the prompts file.
 
     Args:
         folder: Run directory, or folder that is searched with all its subfolders, or folder that the paths in the
             prompts file are relative to.
-        prompts: A .jsonl file with rows of image and prompt, or a text file with one line for every picture or one
-            line for all. None takes the tables of a run directory, whose run may be under way.
+        prompts: A table (.jsonl, .json, .csv or .tsv) with columns of image and prompt; or a table without images, or a
+            text file, with one row for every picture or one for all. None takes the tables of a run directory, whose
+            run may be under way.
+        column: Column of the prompts. None takes "prompt" or "prompts".
 
     Raises:
         FileNotFoundError: There are no pictures or no prompts, or a picture of the prompts file is missing.
-        ValueError: A row is damaged, a file is no picture, or the numbers of lines and pictures differ.
+        ValueError: A row is damaged, a file is no picture, or the numbers of prompts and pictures differ.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {str(folder)!r}: give the folder of the pictures, or a run directory")
-    return [Entry(path, _size(path), row) for path, row in _found(folder, prompts)]
+    return [Entry(path, _size(path), row) for path, row in _found(folder, prompts, column)]
 
 
-def _found(folder: Path, prompts: Path | None) -> Iterator[tuple[Path, ImageRow]]:
-    run = RunDirectory(folder)
+def _found(folder: Path, prompts: Path | None, column: str | None) -> Iterator[tuple[Path, ImageRow]]:
     if prompts is None:
-        tables = run.sample_tables()
-        if not tables:
-            raise FileNotFoundError(
-                f"{folder} has no samples.jsonl, and no prompts are given: give --prompts FILE, a .jsonl file or a "
-                "text file with a line for every picture, or with one line for all"
-            )
-        for table in tables:
-            for where, row in read_rows(table):
-                found = ImageRow.from_json(row, where, scored=False)
-                yield run.picture(found.image), found
-    elif not prompts.is_file():
+        return _of_run(folder)
+    if not prompts.is_file():
         raise FileNotFoundError(f"no prompts file {str(prompts)!r}")
-    elif prompts.suffix == ".jsonl":
-        for where, row in read_rows(prompts, growing=False):
+    return (_of_table if _names_images(prompts) else _listed)(folder, prompts, column)
+
+
+def _of_run(folder: Path) -> Iterator[tuple[Path, ImageRow]]:
+    run = RunDirectory(folder)
+    tables = run.sample_tables()
+    if not tables:
+        raise FileNotFoundError(
+            f"{folder} has no samples.jsonl, and no prompts are given: give --prompts FILE, a table with images and "
+            "prompts, or a text file with a line for every picture, or with one line for all"
+        )
+    for table in tables:
+        for where, row in read_rows(table):
             found = ImageRow.from_json(row, where, scored=False)
-            yield folder / found.image, found
-    else:
-        yield from _listed(folder, prompts)
+            yield run.picture(found.image), found
 
 
-def _listed(folder: Path, prompts: Path) -> Iterator[tuple[Path, ImageRow]]:
-    """Pair the pictures of a folder with the lines of a text file."""
-    lines = [line.strip() for line in prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _of_table(folder: Path, prompts: Path, column: str | None) -> Iterator[tuple[Path, ImageRow]]:
+    for where, row in table_rows(prompts):
+        known: Mapping[str, Any] = row if isinstance(row, Mapping) else {}
+        if prompts.suffix.lower() != ".jsonl":  # its other columns are texts
+            known = {"image": known.get("image")}
+        found = ImageRow.from_json({**known, "prompt": prompt_of(row, column, where)}, where, scored=False)
+        yield folder / found.image, found
+
+
+def _names_images(prompts: Path) -> bool:
+    if prompts.suffix.lower() not in TABLES:
+        return False
+    _, first = next(table_rows(prompts), ("", {}))
+    return isinstance(first, Mapping) and "image" in first
+
+
+def _listed(folder: Path, prompts: Path, column: str | None) -> Iterator[tuple[Path, ImageRow]]:
+    """Pair the pictures of a folder with the prompts of a file."""
+    lines = read_prompts(prompts, column)
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise FileNotFoundError(f"no pictures in {str(folder)!r}: want {', '.join(sorted(SUFFIXES))}")
     if len(lines) not in (1, len(paths)):
         raise ValueError(
-            f"{prompts} has {len(lines)} lines for {len(paths)} pictures: give a line for every picture in the order "
-            "of their paths, or one line for all"
+            f"{prompts} has {len(lines)} prompts for {len(paths)} pictures: give one for every picture in the order "
+            "of their paths, or one for all"
         )
     for path, prompt in zip(paths, lines * len(paths) if len(lines) == 1 else lines, strict=True):
         yield path, ImageRow(prompt=prompt, image=path.relative_to(folder).as_posix())

@@ -33,8 +33,11 @@ def save_png(picture: Image.Image, path: Path) -> str:
 
 def is_intact(root: Path, image: str, sha256: str) -> bool:
     """Return whether a file has this checksum. A file that is not there, or a row without a checksum, is not intact."""
+    path = os.path.join(root, image)  # no Path: there may be hundreds of thousands
+    if not os.path.isfile(path):  # a pipe would wait for a writer
+        return False
     try:
-        with open(os.path.join(root, image), "rb") as file:  # no Path: there may be hundreds of thousands
+        with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False

@@ -144,13 +144,13 @@ def ledger_from_json(row: Mapping[str, Any], where: str) -> Ledger:
         where: Its place, for errors.
 
     Raises:
-        ValueError: A value is of the wrong kind, or a number is not finite. The message begins with `where`.
+        ValueError: A value is of the wrong kind, or a number is below 0 or not finite. The message begins with `where`.
     """
     known = _checked(row, where, LEDGER, ())
     for name, value in known.items():
         for key, number in value.items() if isinstance(value, dict) else [(name, value)]:
-            if LEDGER[name] in (dict, float):
-                _require_finite(key, number, where)
+            if LEDGER[name] is not str and _require_finite(key, number, where) < 0:
+                raise ValueError(f"{where} has {key} {number}: costs are 0 or more")
     return Ledger(**known)
 
 

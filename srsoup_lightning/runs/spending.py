@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from rewards.checks import first_line, read_text, refuse_constant
 from srsoup_lightning.costs.account import Counts
 from srsoup_lightning.runs.files import write_atomically
 
@@ -32,14 +34,19 @@ class SharedCounts:
         Raises:
             ValueError: The file is damaged.
         """
-        if not self.path.is_file():
+        if not self.path.exists():
             return Counts()
         try:
-            return Counts(**json.loads(self.path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
+            counts = Counts(**json.loads(read_text(self.path), parse_constant=refuse_constant))
+            for name, amount in [*counts.spent.items(), *counts.held.items()]:
+                if not (isinstance(amount, int | float) and 0 <= amount < math.inf):
+                    raise ValueError(f"{name} is {str(amount)[:60]}")
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{self.path} is damaged: delete it, and the costs of the finished soups are counted again"
+                f"{self.path} is damaged ({first_line(error)}): delete it, and the costs of the finished soups are "
+                "counted again"
             ) from None
+        return counts
 
     @contextmanager
     def changing(self) -> Iterator[Counts]:

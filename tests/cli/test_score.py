@@ -169,9 +169,9 @@ def test_batches_hold_one_size_in_order(folder: Path) -> None:
     [
         (None, None, "no samples.jsonl, and no prompts are given"),
         ("none.txt", None, "no prompts file"),
-        ("p.txt", "a\nb", "has 2 lines for 4 pictures"),
+        ("p.txt", "a\nb", "has 2 prompts for 4 pictures"),
         ("p.jsonl", '{"image": "gone.png", "prompt": "x"}', "no picture .*gone.png"),
-        ("p.jsonl", '{"image": "a.png"}', "line 1 lacks 'prompt'"),
+        ("p.jsonl", '{"image": "a.png"}', "line 1 has no column prompt"),
         ("p.jsonl", "[1, 2", "line 1 is damaged"),
         ("p.txt", "a", "a.png is torn or no picture .*: remove it"),
     ],

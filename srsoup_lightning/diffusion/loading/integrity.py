@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from rewards.checks import read_text
+
 
 def read_json(file: Path) -> Any:  # noqa: ANN401
     """Content of a JSON file.
@@ -19,7 +21,7 @@ def read_json(file: Path) -> Any:  # noqa: ANN401
         ValueError: The file is cut off or is no JSON.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(read_text(file))
     except ValueError as error:  # text that isn't UTF-8 among them
         raise ValueError(f"{file} is damaged ({error}): get it anew") from error
 

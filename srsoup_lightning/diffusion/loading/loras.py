@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from rewards.checks import first_line
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.components import is_hub_id
+from srsoup_lightning.diffusion.loading.integrity import read_json
 from srsoup_lightning.diffusion.lora import train_lora
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 
@@ -114,7 +114,7 @@ def _load_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
     if not Path(source).exists() and not is_hub_id(source):
         raise FileNotFoundError(source)
     try:
-        config = json.loads(_fetch(source, "adapter_config.json").read_text())
+        config = read_json(_fetch(source, "adapter_config.json"))
     except OSError:
         pipeline.load_lora_weights(source, adapter_name=name, use_safetensors=True)
         return
