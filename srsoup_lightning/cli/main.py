@@ -15,7 +15,6 @@ from io import TextIOWrapper
 from rich.console import Console
 
 from srsoup_lightning.cli.commands import COMMANDS, overview
-from srsoup_lightning.cli.renamed import refuse_renamed
 from srsoup_lightning.terminal import printable
 from srsoup_lightning.version import __version__
 
@@ -113,6 +112,8 @@ def _run(arguments: list[str]) -> None:
         name = next((argument for argument in arguments if argument in COMMANDS), name)
     if name not in COMMANDS:
         raise ArgumentError(None, f"no command {name!r}: choose one of {', '.join(COMMANDS)}")
+    from srsoup_lightning.cli.renamed import refuse_renamed
+
     refuse_renamed(name, arguments)
     command = COMMANDS[name]
     if command.function:
