@@ -53,7 +53,7 @@ def test_prompts_come_out_as_they_were_put_in(prompts: list[str], kind: str, mar
 
 
 BENCHMARKS = {
-    "parti.tsv": "Prompt\tCategory\tChallenge\tNote\na bowl\tArtifacts\tBasic\t\na 5\" nail, \"new\"\tWorld\tBasic\t\n",
+    "parti.tsv": 'Prompt\tCategory\tChallenge\tNote\na bowl\tArtifacts\tBasic\t\na 5" nail, "new"\tWorld\tBasic\t\n',
     "cells.csv": 'name,prompt\none,"a cat\non a mat"\ntwo,"a ""dog"""\n',
     "geneval.jsonl": '{"tag": "one", "include": [{"class": "bench"}], "prompt": "a photo of a bench"}\n',
     "hps.json": '["a cat", "a dog"]',
