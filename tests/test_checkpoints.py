@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline
 from transformers import AutoTokenizer, CLIPModel, CLIPTextModel
 
 from rewards import CLIPScore
@@ -16,7 +16,8 @@ from srsoup_lightning.samplers import BaseModel
 from tests.conftest import quiet_trainer
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
-PIPELINE, CLIP, PREVIEW = (CHECKPOINTS / name for name in ("tiny-animals", "tiny-clip", "tiny-animals-preview"))
+NAMES = ("tiny-animals", "tiny-clip", "tiny-animals-preview", "tiny-animals-flow")
+PIPELINE, CLIP, PREVIEW, FLOW = (CHECKPOINTS / name for name in NAMES)
 
 
 def animals() -> list[str]:
@@ -30,8 +31,9 @@ def prompts_of(names: list[str]) -> list[str]:
 def test_they_know_the_papers_animals_are_small_and_hold_no_pickle() -> None:
     assert {"hippopotamus", "snail", "leopard", "crocodile", "lobster", "octopus"} <= set(animals())
     assert 24 <= len(animals()) <= 48
-    files = [path for folder in (PIPELINE, CLIP, PREVIEW) for path in folder.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 25_000_000
+    files = [path for folder in (PIPELINE, CLIP, PREVIEW, FLOW) for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 40_000_000
+    assert sum(path.stat().st_size for path in files if path.is_relative_to(FLOW)) <= 15_000_000
     assert not [path for path in files if path.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"}]
 
 
@@ -39,6 +41,11 @@ def test_plain_diffusers_loads_and_runs_the_pipeline() -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(PIPELINE, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     (image,) = pipeline("a lobster", num_inference_steps=3, generator=torch.Generator().manual_seed(0)).images
+    assert image.size == (64, 64)
+    parts = {"text_encoder_3": None, "tokenizer_3": None}
+    flow = StableDiffusion3Pipeline.from_pretrained(FLOW, dtype=torch.float32, local_files_only=True, **parts)
+    flow.set_progress_bar_config(disable=True)
+    (image,) = flow("a lobster", num_inference_steps=3, generator=torch.Generator().manual_seed(0)).images
     assert image.size == (64, 64)
 
 
@@ -57,10 +64,11 @@ def test_the_text_encoder_is_tiny_clips_text_tower() -> None:
 
 
 @pytest.mark.long
-def test_pictures_show_the_animal_that_was_asked_for() -> None:
+@pytest.mark.parametrize(("pipeline", "eta"), [("tiny-animals", 1.0), ("tiny-animals-flow", 0.0)])
+def test_pictures_show_the_animal_that_was_asked_for(pipeline: str, eta: float) -> None:
     names = ["lobster", "frog", "zebra", "bird", "fox", "pig"]
-    reward, sampler = CLIPScore("tiny-clip"), BaseModel(num_inference_steps=8)
-    module = SRSoupModule("tiny-animals", {"clip": reward}, sampler, Preferences(["clip"], [[1]]))
+    reward, sampler = CLIPScore("tiny-clip"), BaseModel(num_inference_steps=8, eta=eta)
+    module = SRSoupModule(pipeline, {"clip": reward}, sampler, Preferences(["clip"], [[1]]))
     soups = quiet_trainer().predict(module, PromptDataModule(prompts_of(names), [0, 1]))
     texts = prompts_of(animals())
     scores = torch.stack([reward.score(soup.images.expand(len(texts), -1, -1, -1), texts) for soup in soups])
