@@ -119,8 +119,9 @@ class SRSoupModule(FinetuningHooks):
         return bool(self.account.limits) or self.soup_limits != Limits()
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return what ends the processes of a run after SIGTERM."""
-        return [Termination()]
+        """Return what ends the processes of a run after SIGTERM, where the Trainer does not have it yet."""
+        present = any(isinstance(callback, Termination) for callback in getattr(self.trainer, "callbacks", ()))
+        return [] if present else [Termination()]
 
     def setup(self, stage: str) -> None:
         """Check the rewards, then load the pipeline once, and choose the size of its batches or add the adapter.

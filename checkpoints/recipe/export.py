@@ -126,8 +126,9 @@ The scenes of [tiny-animals](../tiny-animals).
 By `python -m checkpoints.recipe`, stages `flow` and `export_flow`, in float32 on a CPU, in three parts. The first one
 was a run whose schedule did not come to its end. Each of the others began with the weights of the one before, by
 `--flow_start`, and had a schedule of its own, with 4,000 and with 5,500 steps:
-`--flow '{{scenes: 24000, steps: 4000, batch_size: 32, learning_rate: 0.0006}}'`. They took two hours on one shared core of
-an AMD EPYC. A rerun with the defaults of the command trains 12,000 steps from nothing, and will not give equal weights.
+`--flow '{{scenes: 24000, steps: 4000, batch_size: 32, learning_rate: 0.0006}}'`. They took two hours on one shared core
+of an AMD EPYC. A rerun with the defaults of the command trains 12,000 steps from nothing, and will not give equal
+weights.
 
 ## Licence
 The weights: Apache-2.0. The sprites that they were trained on: SIL Open Font License 1.1, copyright Google.

@@ -174,7 +174,9 @@ def test_a_run_leaves_the_signal_as_it_was(tmp_path: Path) -> None:
         module, trainer = make_module({"blue": reward}), quiet_trainer(default_root_dir=tmp_path)
         trainer.callbacks.append(SampleWriter(overwrite=True))
         if reward.way == "none":
-            trainer.predict(module, PromptDataModule(["a cat"]))
+            for _ in range(2):
+                trainer.predict(module, PromptDataModule(["a cat"]))
+            assert sum(isinstance(callback, termination.Termination) for callback in trainer.callbacks) == 1
         else:
             with pytest.raises(RuntimeError, match="SystemExit"):
                 trainer.predict(module, PromptDataModule(["a cat"]))
