@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchmetrics import Metric
 
 from rewards.base import Reward, at_least_float32, require_batch, require_images
-from rewards.eight_bit import from_eight_bit
 from rewards.function_reward import one_per_image
+from rewards.pictures import load_image
 
 
 class MetricReward(Reward):
@@ -120,8 +118,4 @@ def _image(file: str | Path) -> Tensor:
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no reference {str(file)!r}: give an image file, or a tensor (3, H, W) in [0, 1].")
-    try:
-        levels = np.array(Image.open(path).convert("RGB"))
-    except UnidentifiedImageError:
-        raise ValueError(f"reference {str(file)!r} is no image that Pillow can read: save it as PNG.") from None
-    return from_eight_bit(levels[None])[0]
+    return load_image(path)

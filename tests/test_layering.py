@@ -52,7 +52,7 @@ SAMPLING = (*MATHS, *ours("samplers", "problem", "diffusion.denoiser"))
 TUNING = (*SAMPLING, "peft", *ours("finetune", "diffusion.backbone"))
 RESULTS = Rule(
     never=(*ADAPTERS, "rewards", *ours("samplers", "problem", "oracle", "diffusion", "search")),
-    save=(CHECKS, "rewards.eight_bit", *ours("samplers.result")),
+    save=(CHECKS, "rewards.eight_bit", "rewards.pictures", *ours("samplers.result")),
 )
 RULES = {
     **dict.fromkeys((*PURE, *ours("search", "preferences", "costs", "diffusion.denoiser")), Rule(only=MATHS)),
@@ -73,7 +73,7 @@ RULES = {
     f"{OURS}.finetune.hooks": Rule(only=(*TUNING, *LIGHTNING)),
     f"{OURS}.finetune.rehearsal": Rule(only=(*TUNING, *ours("oracle"))),
     # Pairs of pictures come from run directories and score tables.
-    f"{OURS}.finetune.picture_pairs": Rule(only=(*TUNING, *ours("runs"))),
+    f"{OURS}.finetune.picture_pairs": Rule(only=(*TUNING, "rewards.pictures", *ours("runs"))),
     f"{OURS}.pareto": Rule(only=("torch", "torchmetrics", "moocore", "numpy", CHECKS, *ours("pareto"))),
     f"{OURS}.module": Rule(
         never=(*ADAPTERS, "rewards", *ours("samplers", "diffusion", "search")),

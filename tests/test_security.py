@@ -280,6 +280,18 @@ def test_nothing_outside_a_run_directory_is_read(tmp_path: Path, run: RunDirecto
     refused(readers(run)[reader], "lies outside: copy the picture into the directory")
 
 
+@pytest.mark.parametrize("prompts", ["a cat", '{"image": "../private.png", "prompt": "a cat"}'])
+def test_score_reads_nothing_outside_the_folder_of_the_pictures(tmp_path: Path, prompts: str) -> None:
+    folder, private = tmp_path / "pictures", png(tmp_path / "private.png")
+    png(folder / "a.png")
+    kind = ".jsonl" if prompts.startswith("{") else ".txt"
+    if kind == ".txt":
+        (folder / "b.png").symlink_to(private)
+    (tmp_path / f"prompts{kind}").write_text(prompts)
+    given = {"light": Brightness()}, str(folder), str(tmp_path / f"prompts{kind}"), str(tmp_path / "scores.jsonl")
+    refused(lambda: score(*given), "lies outside: copy the picture into the directory")
+
+
 def test_pictures_scored_elsewhere_are_still_found(tmp_path: Path) -> None:
     for number in range(2):
         png(tmp_path / "elsewhere" / f"{number}.png")
@@ -303,7 +315,7 @@ POSTSCRIPT = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nsh
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (bomb, "more than .* pixels, as files that are made to fill the memory"),
+        (bomb, "more than .* megapixels, as files that are made to fill the memory"),
         (lambda path: path.write_text(POSTSCRIPT), "torn or no picture"),
         (lambda path: path.write_text("root:x:0:0:root:/root:/bin/sh\n"), "torn or no picture"),
         (lambda path: os.mkfifo(path), "a pipe or a device, no picture|isn't there"),

@@ -6,6 +6,8 @@ import asyncio
 import hmac
 import logging
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,13 +83,38 @@ class RewardService:
         self.free_slots -= 1
         try:
             content = await _receive(request, self.limits)
-            async with self.lock:
-                if await request.is_disconnected():
-                    raise HTTPException(408, "nobody waits for the answer")
-                answer = await asyncio.to_thread(_score, name, reward, content, self.device, self.limits)
+            await self.lock.acquire()
+            if await self._nobody_waits(request):
+                raise HTTPException(408, "nobody waits for the answer")
+            answer = await self._scored(partial(_score, name, reward, content, self.device, self.limits))
         finally:
             self.free_slots += 1
         return Response(answer, media_type="application/json")
+
+    async def _nobody_waits(self, request: Request) -> bool:
+        """Whether the client has gone. The lock is released then."""
+        try:
+            gone = await request.is_disconnected()
+        except BaseException:
+            self.lock.release()
+            raise
+        if gone:
+            self.lock.release()
+        return gone
+
+    async def _scored(self, score: Callable[[], bytes]) -> bytes:
+        """The answer of a call in a thread, which releases the lock when it ends. No thread can be stopped before."""
+        work = asyncio.ensure_future(asyncio.to_thread(score))
+        work.add_done_callback(self._release)
+        done, _ = await asyncio.wait([work], timeout=self.limits.scoring)
+        if not done:
+            raise HTTPException(504, f"the reward has no scores after {self.limits.scoring} s")
+        return work.result()
+
+    def _release(self, work: asyncio.Future[bytes]) -> None:
+        self.lock.release()
+        if not work.cancelled():
+            work.exception()  # asyncio reports an error that nobody has looked at
 
     def _authorise(self, request: Request) -> None:
         # Before the token is compared, so that nobody can try many tokens fast.

@@ -35,10 +35,11 @@ class Limits:
 
     Args:
         images: Images in a request.
-        pixels: Pixels of all images in a request together.
+        pixels: Pixels of all images in a request together. As images, the default takes 200 MB.
         bytes: Bytes of a request's body.
         waiting: Requests that may wait while one is scored. Their bodies are in memory.
         seconds: Seconds in which a request's head must arrive, and then its body.
+        scoring: Seconds that a reward may take for a request.
         requests: Requests per minute from one address. Those of ten seconds may come at once.
         connections: Open connections. One address may have half of them.
 
@@ -47,10 +48,11 @@ class Limits:
     """
 
     images: int = 64
-    pixels: int = 2**26
+    pixels: int = 2**24
     bytes: int = 2**26
     waiting: int = 32
     seconds: int = 60
+    scoring: int = 600
     requests: int = 12_000
     connections: int = 256
 
@@ -107,9 +109,12 @@ def read_request(content: bytes, limits: Limits) -> tuple[Tensor, list[str]]:
     if len(sizes) > 1:
         raise ValueError(f"images of {len(sizes)} sizes in a request: send images of one size")
     ((height, width),) = sizes
-    if (pixels := len(files) * height * width) > limits.pixels:
-        raise ValueError(f"{pixels} pixels in a request: send at most {limits.pixels} at once (batch_size)")
-    return from_eight_bit(np.stack([_of_image(index, read_png, file) for index, file in enumerate(files)])), prompts
+    if (count := len(files) * height * width) > limits.pixels:
+        raise ValueError(f"{count} pixels in a request: send at most {limits.pixels} at once (batch_size)")
+    pixels = torch.empty(len(files), 3, height, width, dtype=torch.float32)
+    for index, file in enumerate(files):  # one after the other, so that 8-bit pixels of one exist at a time
+        pixels[index] = from_eight_bit(_of_image(index, read_png, file)[None])[0]
+    return pixels, prompts
 
 
 def _of_image(index: int, read: Callable[[Given], Read], given: Given) -> Read:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from rewards.checks import require_choice
+from rewards.pictures import load_image
 from srsoup_lightning.finetune.pairs import Match, Pairs, matched
 from srsoup_lightning.finetune.rollout import Rollout
 from srsoup_lightning.runs.files import read_rows, require_text
-from srsoup_lightning.runs.pictures import load_image
 from srsoup_lightning.runs.reading import Run, read_runs
 from srsoup_lightning.runs.rows import ImageRow, grouped
 from srsoup_lightning.search.scalarise import Value

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from rewards.pictures import picture_size
 from srsoup_lightning.pareto import thumbnails
 from srsoup_lightning.pareto.diversity import Embedding
 from srsoup_lightning.report.comparison import Comparison
 from srsoup_lightning.report.measures import Weights, by_preference, measured, reference_fronts, shared_preferences
 from srsoup_lightning.report.units import Box, units_of
-from srsoup_lightning.runs.pictures import open_picture
 from srsoup_lightning.runs.reading import Run, read_runs
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first letters of cells that spreadsheets compute
@@ -106,8 +106,7 @@ def _require_one_size(runs: Sequence[Run]) -> None:
     for run in runs:
         for row in run.images:
             path = run.picture(row)
-            with open_picture(path) as opened:
-                size = opened.size
+            size = picture_size(path)
             first = first or (run, path, size)
             if size != first[2]:
                 raise ValueError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rewards.pictures import load_image
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.pareto import (
     hypervolume,
@@ -21,7 +22,6 @@ from srsoup_lightning.pareto import (
 )
 from srsoup_lightning.pareto.diversity import Embedding
 from srsoup_lightning.report.units import Box, Units, box_units, extremes, scores_of
-from srsoup_lightning.runs.pictures import load_image
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import CostRow, ImageRow, grouped
 

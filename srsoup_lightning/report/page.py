@@ -16,9 +16,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from srsoup_lightning.runs.pictures import open_picture
+from rewards.pictures import as_rgb, open_picture
 
 ASSETS = files("srsoup_lightning.report") / "assets"
 EXACT_SIDE = 128  # pixels; small pictures are shown enlarged, pixel by pixel, so that compression would be visible
@@ -60,10 +60,10 @@ class Embedder:
             Its index in `images`.
 
         Raises:
-            FileNotFoundError, ValueError: See :func:`srsoup_lightning.runs.pictures.open_picture`.
+            FileNotFoundError, ValueError: See :func:`rewards.pictures.load_image`.
         """
         with open_picture(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGBA" if file.has_transparency_data else "RGB")
+            picture = as_rgb(file)
         picture.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
         buffer = BytesIO()
         picture.save(buffer, "WebP", lossless=max(picture.size) <= EXACT_SIDE, quality=QUALITY)

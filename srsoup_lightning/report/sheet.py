@@ -12,9 +12,9 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from rewards.pictures import as_rgb, open_picture
 from srsoup_lightning.runs.directory import RunDirectory, image_rows_of
 from srsoup_lightning.runs.naming import prompt_slug
-from srsoup_lightning.runs.pictures import open_picture
 from srsoup_lightning.runs.png import save_png, to_picture
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import ImageRow, grouped
@@ -118,7 +118,7 @@ def draw_sheet(title: str, rows: Sequence[Sequence[Tile | None]]) -> Image.Image
             left = GAP + column * (width + GAP)
             draw.multiline_text((left, top), "\n".join(tile.above), fill="#555555", font=font, spacing=2)
             with tile.open() as picture:
-                sheet.paste(picture.resize((width, height), Image.Resampling.NEAREST), (left, picture_top))
+                sheet.paste(as_rgb(picture).resize((width, height), Image.Resampling.NEAREST), (left, picture_top))
             draw.multiline_text((left, picture_top + height), "\n".join(tile.below), fill="black", font=font, spacing=2)
         top = picture_top + height + under * LINE + GAP
     return sheet

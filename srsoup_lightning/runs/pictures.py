@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from rewards.eight_bit import from_eight_bit
+from rewards.pictures import MOST_PIXELS, SUFFIXES, load_image, picture_size
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.runs.prompt_files import TABLES, prompt_of, read_prompts, table_rows
 from srsoup_lightning.runs.rows import ImageRow
-
-SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 class Entry(NamedTuple):
@@ -50,11 +44,12 @@ def find_entries(folder: Path, prompts: Path | None, column: str | None = None) 
 
     Raises:
         FileNotFoundError: There are no pictures or no prompts, or a picture of the prompts file is missing.
-        ValueError: A row is damaged, a file is no picture, or the numbers of prompts and pictures differ.
+        ValueError: A row is damaged, a file is no picture or lies outside the folder, perhaps by a symbolic link, or
+            the numbers of prompts and pictures differ.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {str(folder)!r}: give the folder of the pictures, or a run directory")
-    return [Entry(path, _size(path), row) for path, row in _found(folder, prompts, column)]
+    return [Entry(path, picture_size(path), row) for path, row in _found(folder, prompts, column)]
 
 
 def _found(folder: Path, prompts: Path | None, column: str | None) -> Iterator[tuple[Path, ImageRow]]:
@@ -85,7 +80,7 @@ def _of_table(folder: Path, prompts: Path, column: str | None) -> Iterator[tuple
         if prompts.suffix.lower() != ".jsonl":  # its other columns are texts
             known = {"image": known.get("image")}
         found = ImageRow.from_json({**known, "prompt": prompt_of(row, column, where)}, where, scored=False)
-        yield folder / found.image, found
+        yield RunDirectory(folder).picture(found.image), found
 
 
 def _names_images(prompts: Path) -> bool:
@@ -107,70 +102,17 @@ def _listed(folder: Path, prompts: Path, column: str | None) -> Iterator[tuple[P
             "of their paths, or one for all"
         )
     for path, prompt in zip(paths, lines * len(paths) if len(lines) == 1 else lines, strict=True):
-        yield path, ImageRow(prompt=prompt, image=path.relative_to(folder).as_posix())
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height of an upright picture, from the header of its file."""
-    with open_picture(path) as picture:
-        turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF's orientations 5 ... 8 swap the sides
-        return (picture.height, picture.width) if turned else picture.size
-
-
-@contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
-    """Open a picture. Only its header is read until its pixels are asked for.
-
-    Pillow can read many other kinds of files, some through other programs. Here it reads only the kinds of SUFFIXES,
-    whatever the name of the file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is torn, is no picture, or claims more pixels than Pillow's ``MAX_IMAGE_PIXELS``. The block
-            can raise it too, when it reads the pixels.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"no picture {str(path)!r}: make it again, or remove the row that names it")
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} is a folder, a pipe or a device, no picture: remove it")
-    kinds = {kind for suffix, kind in Image.registered_extensions().items() if suffix in SUFFIXES}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(path, formats=sorted(kinds))
-        with picture:
-            yield picture
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise ValueError(
-            f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels, as files that are made to fill the memory: "
-            "remove it, or make it smaller"
-        ) from None
-    except (OSError, SyntaxError) as error:  # the latter is how Pillow says that a PNG is broken
-        raise ValueError(f"{path} is torn or no picture ({error}): remove it, or make it anew") from None
+        found = ImageRow(prompt=prompt, image=path.relative_to(folder).as_posix())
+        yield RunDirectory(folder).picture(found.image), found
 
 
 def batches(entries: list[Entry], most: int) -> Iterator[list[Entry]]:
-    """Split entries into batches of at most `most` pictures of one size; their order is kept."""
-    for _, same_size in groupby(entries, key=lambda entry: entry.size):
-        group = list(same_size)
-        yield from (group[start : start + most] for start in range(0, len(group), most))
+    """Split entries into batches of at most `most` pictures of one size, fewer large ones; their order is kept."""
+    for (width, height), same_size in groupby(entries, key=lambda entry: entry.size):
+        group, number = list(same_size), max(1, min(most, MOST_PIXELS // (width * height)))
+        yield from (group[start : start + number] for start in range(0, len(group), number))
 
 
 def load_images(entries: list[Entry]) -> Tensor:
-    """Load B pictures of one size as images (B, 3, H, W); see :func:`load_image`."""
+    """Load B pictures of one size as images (B, 3, H, W); see :func:`rewards.pictures.load_image`."""
     return torch.stack([load_image(entry.path) for entry in entries])
-
-
-def load_image(path: Path) -> Tensor:
-    """Load a picture as an image (3, H, W) float32 in [0, 1], turned upright, with white for transparency.
-
-    Raises:
-        FileNotFoundError, ValueError: See :func:`open_picture`.
-    """
-    with open_picture(path) as file:
-        picture = ImageOps.exif_transpose(file)
-        if picture.has_transparency_data:
-            canvas = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(canvas, picture.convert("RGBA"))
-        pixels = np.array(picture.convert("RGB"))
-    return from_eight_bit(pixels[None])[0]

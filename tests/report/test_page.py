@@ -110,11 +110,8 @@ def embedded(path: Path, max_side: int = 512) -> tuple[np.ndarray, Embedder]:
         return np.asarray(picture), embedder
 
 
-@pytest.mark.parametrize("channels", [3, 4])
-def test_small_pictures_keep_every_pixel(tmp_path: Path, channels: int) -> None:
-    pixels = noise(EXACT_SIDE, 31, channels)
-    if channels == 4:
-        pixels[..., 3] |= 1  # colours that nobody can see may change
+def test_small_pictures_keep_every_pixel(tmp_path: Path) -> None:
+    pixels = noise(EXACT_SIDE, 31)
     seen, embedder = embedded(saved(tmp_path / "a.png", pixels))
     assert (seen == pixels).all()
     assert embedder.exact

@@ -139,7 +139,7 @@ def test_arguments_and_images_that_are_refused(tmp_path: Path, reference: Tensor
         ({}, ValueError, "Length doesn't say whether higher is better: pass higher_is_better"),
         ({"higher_is_better": True, "with_prompts": True, "reference": reference}, ValueError, "leave one out"),
         ({"higher_is_better": True, "reference": "nowhere.png"}, FileNotFoundError, "no reference 'nowhere.png'"),
-        ({"higher_is_better": True, "reference": tmp_path / "text.png"}, ValueError, "text.png' is no image"),
+        ({"higher_is_better": True, "reference": tmp_path / "text.png"}, ValueError, "text.png is torn or no picture"),
         ({"higher_is_better": True, "reference": 255 * reference}, ValueError, r"want \[0, 1\]"),
         ({"higher_is_better": True, "reference": reference[None]}, ValueError, "want"),
     ]

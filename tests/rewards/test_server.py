@@ -226,6 +226,17 @@ def test_a_slow_judge_keeps_its_clients_waiting() -> None:
         assert asking(url, timeout=5.0).score(IMAGES, PROMPTS).tolist() == [0.0, 0.0, 0.0]
 
 
+def test_a_reward_that_takes_too_long_is_given_up_and_has_its_place_until_it_ends() -> None:
+    slow = Slow()
+    with serving({"colour": slow}, limits=Limits(scoring=1)) as url:
+        assert (
+            error_of(CLIENT.post(url + PATH, content=BODY, headers=JSON), 504) == "the reward has no scores after 1 s"
+        )
+        threading.Timer(0.5, slow.go.set).start()
+        assert asking(url, timeout=5.0).score(IMAGES, PROMPTS).tolist() == [0.0, 0.0, 0.0]
+    assert slow.most == 1
+
+
 def test_one_is_scored_while_some_wait_and_the_rest_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_judge, "_jitter", wait_none())
     slow = Slow()
