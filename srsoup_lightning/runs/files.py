@@ -1,7 +1,13 @@
-"""Atomic file writes, and tables of JSON lines that survive a crash of their writer."""
+"""Atomic file writes, and tables of JSON lines that survive a crash of their writer, and a power cut.
+
+A file is on the disk before it gets its name, and its name is on the disk when the write returns: the folder is flushed
+too, and each new folder above it. So what was written before another write is there wherever the other one is, on disks
+that do not lie about flushing.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,6 +15,33 @@ from pathlib import Path
 from typing import Any
 
 from rewards.checks import first_line, refuse_constant
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing, with their names on the disk.
+
+    Raises:
+        OSError: The disk is full, or the folder above is not writable.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    flush_folder(folder.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the system can open folders."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks can't
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -20,7 +53,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: The disk is full, or the folder is not writable. The old file stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.part")
     try:
         with unfinished.open("wb") as file:
@@ -28,6 +61,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
+        flush_folder(path.parent)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
@@ -54,8 +88,8 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         OSError: The disk is full, or the folder is not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = to_lines(rows)
+    make_folder(path.parent)
+    content, is_new = to_lines(rows), not path.exists()
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         before = os.fstat(handle).st_size
@@ -63,6 +97,8 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             while content:
                 content = content[os.write(handle, content) :]
             os.fsync(handle)
+            if is_new:
+                flush_folder(path.parent)
         except OSError:
             os.ftruncate(handle, before)
             raise

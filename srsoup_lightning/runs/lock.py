@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from srsoup_lightning.runs.directory import RunDirectory
-from srsoup_lightning.runs.files import write_atomically
+from srsoup_lightning.runs.files import make_folder, write_atomically
 
 POLL = 0.005  # seconds between two tries to get the lock of the lease
 
@@ -39,7 +39,7 @@ class RunLock:
         Raises:
             FileExistsError: Another process is running in it.
         """
-        run.root.mkdir(parents=True, exist_ok=True)
+        make_folder(run.root)
         self._lock = FileLock(run.lock)
         try:
             self._lock.acquire(timeout=0)

@@ -90,8 +90,8 @@ def test_the_assets_can_stand_in_the_page_as_they_are(name: str) -> None:
         assert not re.search(r"</(script|style)|<!--", text, re.IGNORECASE)
 
 
-def noise(width: int, height: int, channels: int = 3) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+def noise(width: int, height: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def saved(path: Path, pixels: np.ndarray, **options: object) -> Path:

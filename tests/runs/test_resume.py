@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import random
+import stat
 import time
 from pathlib import Path
 
@@ -134,10 +135,66 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, files: int = 0) -> None:
     left = iter(range(files))
 
     def fsync(handle: int) -> None:
-        if next(left, None) is None:
+        if not stat.S_ISDIR(os.fstat(handle).st_mode) and next(left, None) is None:
             raise FULL
 
     monkeypatch.setattr(os, "fsync", fsync)
+
+
+class Disk:
+    """A disk that loses, in a power cut, whatever was not flushed: contents of files, and names in folders."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, root: Path) -> None:
+        self.old = {root, *root.parents}
+        self.flushed: set[Path] = set()  # files with their contents
+        self.named: set[Path] = set()  # names in folders
+        self.waiting: dict[Path, list[Path]] = {}  # names that a flush of their folder would keep
+        self.fsync, self.replace, self.mkdir = os.fsync, Path.replace, Path.mkdir
+        patch.setattr(os, "fsync", self.flush)
+        patch.setattr(Path, "replace", lambda path, target: self.rename(path, target))
+        patch.setattr(Path, "mkdir", lambda path, *given, **options: self.make(path, *given, **options))
+        self.cuts: list[set[Path]] = []  # what is there at each flush of the table of costs
+
+    def flush(self, handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            self.named |= set(self.waiting.pop(path, []))
+        else:
+            self.flushed.add(path)
+            if path not in self.named:
+                self.waiting.setdefault(path.parent, []).append(path)
+            if path.name == "ledger.jsonl":
+                self.cuts.append({file for file in self.flushed if self.is_there(file)})
+        self.fsync(handle)
+
+    def rename(self, path: Path, target: Path) -> Path:
+        assert path in self.flushed, f"{target} gets its name before its content is on the disk"
+        self.flushed.add(target)
+        self.waiting.setdefault(target.parent, []).append(target)
+        return self.replace(path, target)
+
+    def make(self, path: Path, *arguments: object, **options: object) -> None:
+        self.waiting.setdefault(path.parent, []).append(path)
+        return self.mkdir(path, *arguments, **options)
+
+    def is_there(self, path: Path) -> bool:
+        return all(part in self.named or part in self.old for part in (path, *path.parents))
+
+
+def test_what_a_row_of_costs_promises_is_there_after_a_power_cut(
+    module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        disk = Disk(patch, tmp_path)
+        predict(module, tmp_path / "run", [SampleWriter()], ["a cat", "a dog"])
+    run = RunDirectory(tmp_path / "run")
+    soups = [{run.root / row.image for row in rows} for _, rows in itertools.groupby(run.image_rows(), lambda r: r.key)]
+    assert len(disk.cuts) == len(soups) > 1
+    made: set[Path] = set()
+    for soup, there in zip(soups, disk.cuts, strict=True):
+        made |= soup
+        assert made | {run.samples, run.identity} <= there
+    assert disk.is_there(run.ledger)
 
 
 def test_rows_and_files_that_do_not_fit_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
