@@ -89,7 +89,7 @@ class SRSoupModule(FinetuningHooks):
                 "name the same on both sides"
             )
         ordered = {name: rewards[name] for name in preferences.rewards}
-        self.rewards = nn.ModuleDict(ordered)
+        self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
         self.account, self.soup_limits = self.oracle.account, soup_limits
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
@@ -120,8 +120,7 @@ class SRSoupModule(FinetuningHooks):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return what ends the processes of a run after SIGTERM, where the Trainer does not have it yet."""
-        present = any(isinstance(callback, Termination) for callback in getattr(self.trainer, "callbacks", ()))
-        return [] if present else [Termination()]
+        return [] if Termination in map(type, getattr(self.trainer, "callbacks", ())) else [Termination()]
 
     def setup(self, stage: str) -> None:
         """Check the rewards, then load the pipeline once, and choose the size of its batches or add the adapter.
@@ -129,8 +128,7 @@ class SRSoupModule(FinetuningHooks):
         Raises:
             RewardError: A reward can't be asked.
             NoGradientError: The method needs gradients that a reward does not have.
-            ValueError: A fit has no objective or more than one preference, ``predict`` has an objective, or the
-                Trainer has a precision for all tensors.
+            ValueError: Objective and stage do not fit together, or the Trainer has a precision for all tensors.
         """
         if stage == "predict" or type(self).training_step is FinetuningHooks.training_step:
             require_stage(self.tuning, self.preferences, stage)
@@ -174,9 +172,12 @@ class SRSoupModule(FinetuningHooks):
         """Make the soup of one prompt and seed.
 
         Raises:
+            TypeError: The batch is no request.
             RewardError: A reward failed. The message says which, when, and for which prompt and seed.
             LimitError: A limit or a budget leaves no room for this soup. In a Trainer, the run ends without it.
         """
+        if not isinstance(batch, SoupRequest):
+            raise TypeError(f"a batch is {batch!r}: give prompts as trainer.predict(module, PromptDataModule([...]))")
         try:
             problem = self.problem(batch.prompt)
             with self._limited(problem):

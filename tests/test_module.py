@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -7,7 +10,10 @@ import pytest
 import torch
 
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.callbacks import SampleWriter, SoupProgress
 from srsoup_lightning.oracle import RewardError
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.files import append_rows, write_atomically
 from srsoup_lightning.samplers import BaseModel, BestOfN, Soup
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 from tests.diffusion.drawing import sized
@@ -93,3 +99,48 @@ def test_a_mixed_precision_reaches_the_networks_alone_and_one_for_all_tensors_is
         with pytest.raises(ValueError, match=f"trainer.precision is '{precision}', which would change latents"):
             predict(module_of(), ["a cat"], [0], quiet_trainer(precision=precision))
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_rewards_have_any_name(tmp_path: Path) -> None:
+    """PyTorch would refuse these as names of modules."""
+    names = ["hps_v2.1", "type", "train", "forward"]
+    module = make_module({name: Channel(number % 3) for number, name in enumerate(names)})
+    trainer = quiet_trainer(default_root_dir=tmp_path, callbacks=[SampleWriter()])
+    (soup,) = trainer.predict(module, PromptDataModule(["a snail"]))
+    assert soup.reward_names == tuple(names)
+    assert list(next(iter(RunDirectory(tmp_path).image_rows())).rewards) == names
+
+
+def test_prompts_without_their_data_module_are_refused(module: SRSoupModule) -> None:
+    with pytest.raises(TypeError, match=r"a batch is \['a snail'\]|a batch is 'a snail'") as caught:
+        quiet_trainer().predict(module, ["a snail"])
+    assert "PromptDataModule" in str(caught.value)
+
+
+def test_a_remote_run_directory_and_a_second_bar_are_refused(module: SRSoupModule, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="s3://bucket/run is a remote folder"):
+        RunDirectory("s3://bucket/run")
+    trainer = quiet_trainer(default_root_dir=tmp_path, callbacks=[SoupProgress()], enable_progress_bar=True)
+    with pytest.raises(ValueError, match="has a bar of its own"):
+        trainer.predict(module, PromptDataModule(["a snail"]))
+
+
+def test_a_group_can_share_a_run_directory_and_a_full_disk_names_the_file(
+    module: SRSoupModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.umask(0o002)
+    try:
+        trainer = quiet_trainer(default_root_dir=tmp_path / "run", callbacks=[SampleWriter()])
+        trainer.predict(module, PromptDataModule(["a snail"]))
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in files if path.stat().st_mode & 0o777 != 0o664} == {}
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (partial(write_atomically, content=b"x"), partial(append_rows, rows=[{}])):
+        with pytest.raises(OSError, match=r"No space left on device: '.*table\.jsonl'"):
+            write(tmp_path / "table.jsonl")

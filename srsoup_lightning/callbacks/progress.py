@@ -21,6 +21,17 @@ class SoupProgress(SoupCallback):
         self._done = 0
         self._current = ""
 
+    def on_run_setup(self, trainer: L.Trainer, module: SRSoupModule) -> None:
+        """Check that no other bar would draw in its place.
+
+        Raises:
+            ValueError: The Trainer has one.
+        """
+        if trainer.progress_bar_callback is not None:
+            raise ValueError(
+                "trainer.enable_progress_bar is true, and the run has a bar of its own: leave the option out"
+            )
+
     def on_run_start(self, trainer: L.Trainer, module: SRSoupModule) -> OnStep | None:
         """Show the bar."""
         if not trainer.is_global_zero:

@@ -13,7 +13,8 @@ from srsoup_lightning.report.measures import Weights, by_preference, measured, r
 from srsoup_lightning.report.units import Box, units_of
 from srsoup_lightning.runs.reading import Run, read_runs
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first letters of cells that spreadsheets compute
+# First letters of cells that spreadsheets compute, some after leaving out others
+FORMULA = ("=", "+", "-", "@", "|", "\t", "\r", "\n", " ", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def compared(

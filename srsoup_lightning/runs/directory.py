@@ -75,12 +75,14 @@ class RunDirectory:
     """Writes soups to a folder and reads their rows back.
 
     Args:
-        root: The folder. It is made with the first write.
+        root: The folder. It is made with the first write. A URL raises a ValueError.
         rank: Rank of the process that writes.
         run: Id of the run, for the rows that are written.
     """
 
     def __init__(self, root: str | Path, rank: int = 0, run: str = "") -> None:
+        if "://" in str(root):
+            raise ValueError(f"{root} is a remote folder: give one of this machine, or one that is mounted here")
         self.root, self.rank, self.run = Path(root), rank, run
 
     @property

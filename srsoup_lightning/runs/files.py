@@ -16,6 +16,8 @@ from typing import Any
 
 from rewards.checks import first_line, refuse_constant
 
+MODE = 0o666  # of new files; the system takes off the umask, so that a group can share a directory
+
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, where they are missing, with their names on the disk.
@@ -62,8 +64,10 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         unfinished.replace(path)
         flush_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
 
 
@@ -90,7 +94,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """
     make_folder(path.parent)
     content, is_new = to_lines(rows), not path.exists()
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, MODE)
     try:
         before = os.fstat(handle).st_size
         try:
@@ -99,8 +103,9 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             os.fsync(handle)
             if is_new:
                 flush_folder(path.parent)
-        except OSError:
+        except OSError as error:
             os.ftruncate(handle, before)
+            error.filename = str(path)
             raise
     finally:
         os.close(handle)

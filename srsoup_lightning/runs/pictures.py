@@ -102,7 +102,10 @@ def _listed(folder: Path, prompts: Path, column: str | None) -> Iterator[tuple[P
             "of their paths, or one for all"
         )
     for path, prompt in zip(paths, lines * len(paths) if len(lines) == 1 else lines, strict=True):
-        found = ImageRow(prompt=prompt, image=path.relative_to(folder).as_posix())
+        name = path.relative_to(folder).as_posix()
+        if name.encode(errors="replace").decode() != name:
+            raise ValueError(f"{str(path)!r} has a name that is not in UTF-8: rename it")
+        found = ImageRow(prompt=prompt, image=name)
         yield RunDirectory(folder).picture(found.image), found
 
 

@@ -111,6 +111,13 @@ def test_pictures_get_the_prompts_of_tables_by_their_names_or_their_order(tmp_pa
         assert found == {"a.png": "a cat", "b.png": "a dog"}
 
 
+def test_a_picture_whose_name_is_not_in_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"caf\\udce9\.png' has a name that is not in UTF-8"):
+        find_entries(tmp_path, tmp_path / "p.txt")
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
 )

@@ -27,8 +27,7 @@ class StableDiffusion(PipelineBackbone):
     def geometry(self) -> Geometry:
         """See :attr:`PipelineBackbone.geometry`."""
         unet, factor = self.pipeline.unet.config, self.pipeline.vae_scale_factor
-        multiple = factor * 2 ** (len(unet.block_out_channels) - 1)
-        return Geometry(unet.in_channels, factor, multiple, unet.sample_size * factor)
+        return Geometry(unet.in_channels, factor, factor, unet.sample_size * factor)
 
     def encode_prompt(self, prompt: str, negative_prompt: str, guided: bool, guidance_scale: float) -> Condition:
         """See :meth:`PipelineBackbone.encode_prompt`."""

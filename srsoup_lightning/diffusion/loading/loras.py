@@ -10,6 +10,11 @@ from rewards.checks import first_line
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.components import is_hub_id
 from srsoup_lightning.diffusion.loading.integrity import read_json
+from srsoup_lightning.diffusion.loading.lora_files import (
+    metadata_of,
+    require_one_weight_file,
+    require_simple_patterns,
+)
 from srsoup_lightning.diffusion.lora import train_lora
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 
@@ -113,11 +118,14 @@ def _load_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
 
     if not Path(source).exists() and not is_hub_id(source):
         raise FileNotFoundError(source)
+    require_one_weight_file(source)
+    require_simple_patterns(metadata_of(source))
     try:
         config = read_json(_fetch(source, "adapter_config.json"))
     except OSError:
         pipeline.load_lora_weights(source, adapter_name=name, use_safetensors=True)
         return
+    require_simple_patterns(config)
     network = getattr(pipeline, "transformer", None) or pipeline.unet
     network.load_lora_adapter(
         load_file(_fetch(source, "adapter_model.safetensors")),
