@@ -398,7 +398,7 @@ def test_a_name_in_a_table_is_one_cell(tmp_path: Path) -> None:
     assert {row["run"] for row in csv.DictReader(StringIO(table))} == {'a,"b"\n@1'}
 
 
-@pytest.mark.parametrize("name", ["=cmd|'-C calc'!A0", "+1", "-1", "@SUM(1)", "\tx"])
+@pytest.mark.parametrize("name", ["=cmd|'-C calc'!A0", "+1", "-1", "@SUM(1)", "\tx", " =1", "|x", "\uff1d1"])
 def test_no_name_of_a_run_is_a_formula(tmp_path: Path, name: str) -> None:
     run = make_run(tmp_path / name, graded)
     refused(lambda: compare([run], str(tmp_path / "out")), "a formula to spreadsheets: name it by label=")

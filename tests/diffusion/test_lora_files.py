@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from srsoup_lightning.diffusion.loading.lora_files import metadata_of, require_simple_patterns
 from tests.diffusion.conftest import load, tiny_pipeline
@@ -46,6 +46,20 @@ def test_a_header_with_a_config_is_read(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", {"lora_adapter_metadata": json.dumps(config)})
     assert metadata_of(str(tmp_path)) == {"target_modules": r"(\w+)*x", "r": 4}
     assert metadata_of("some/hub-id") == {}
+
+
+def test_what_diffusers_warns_of_reaches_the_user(
+    pipeline_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_lora(tiny_pipeline(), tmp_path, "unet")
+    load(pipeline_folder, loras={str(tmp_path): 1.0})
+    assert not caplog.records
+    (file,) = tmp_path.glob("*.safetensors")
+    weights = load_file(file)
+    first = next(name for name in weights if name.endswith("lora_A.weight"))
+    save_file(weights | {first.replace("to_", "of_"): weights[first].clone()}, file)
+    load(pipeline_folder, loras={str(tmp_path): 1.0})
+    assert any("LoRA" in record.getMessage() and "of_" in record.getMessage() for record in caplog.records)
 
 
 def test_a_folder_with_two_weight_files_is_refused_and_each_file_can_be_named(

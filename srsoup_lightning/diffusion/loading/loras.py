@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from srsoup_lightning.diffusion.loading.lora_files import (
     require_one_weight_file,
     require_simple_patterns,
 )
+from srsoup_lightning.diffusion.loading.silence import collected_warnings
 from srsoup_lightning.diffusion.lora import train_lora
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import nn
 
+logger = logging.getLogger(__name__)
 PEFT = "base_model.model"  # prefix of module names in files of peft
+HARMLESS = "safe to ignore"  # what diffusers says itself of a LoRA without weights for a text encoder
 
 
 def add_loras(pipeline: DiffusionPipeline, loras: Mapping[str, float], *, merge: bool = True) -> None:
@@ -95,12 +99,16 @@ def _require_no_text_encoder(names: Mapping[str, str], adapted: Mapping[str, Seq
 
 def _read_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
     try:
-        _load_lora(pipeline, source, name)
+        with collected_warnings() as warnings:
+            _load_lora(pipeline, source, name)
     except (OSError, IndexError) as error:  # IndexError: diffusers takes the first of no files
         raise FileNotFoundError(f"no LoRA {source!r}: give a folder, file or hub id with safetensors") from error
     except Exception as error:  # of many types, which depend on the format and the difference
         kind = type(pipeline).__name__
         raise ValueError(f"LoRA {source!r} can't be loaded into a {kind}: {first_line(error)}") from error
+    for warning in warnings:
+        if HARMLESS not in warning:
+            logger.warning("LoRA %r: %s", source, first_line(warning))
     for component, names in pipeline.get_list_adapters().items():
         if name in names:
             _require_finite(getattr(pipeline, component), name, source)
