@@ -149,6 +149,21 @@ def test_tokens_can_not_be_tried_out_fast() -> None:
         assert right.status_code == 429  # who guesses doesn't learn that this was it
 
 
+def test_a_header_does_not_change_the_address_that_is_counted() -> None:
+    with serving({"colour": Colorfulness()}, limits=Limits(requests=30)) as url:
+        forwarded = [{"X-Forwarded-For": f"192.0.2.{number}"} for number in range(7)]
+        codes = [CLIENT.get(url + "/v1/health", headers=headers).status_code for headers in forwarded]
+    assert codes == [200] * 5 + [429] * 2
+
+
+def test_tokens_are_compared_in_a_time_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+    monkeypatch.setattr("hmac.compare_digest", lambda *both: compared.append(both))  # none are equal
+    with serving({"colour": Colorfulness()}, token=TOKEN) as url:
+        answer = CLIENT.get(url + "/v1/health", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (answer.status_code, compared) == (401, [(TOKEN.encode(), TOKEN.encode())])
+
+
 def closed(connection: socket.socket) -> float:
     """Seconds until the other end hung up, in five at most."""
     start = time.monotonic()
