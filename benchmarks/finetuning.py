@@ -1,4 +1,4 @@
-"""What each objective learns on tiny-animals within an hour: ``python -m benchmarks.finetuning``.
+"""What each objective learns on tiny-animals and its flow within an hour: ``python -m benchmarks.finetuning``.
 
 Each run is a builtin config of ``srsoup fit``, for a seed. Its validations compare the tuned model with the base model
 on animals that are held out of the training, 24 pictures each time, in standard deviations of the base model's
@@ -27,6 +27,8 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "DRaFT, color": ("animals_draft", {"model.preferences.init_args.weights": "[[0, 1]]"}),
     "DiffusionDPO, jpeg": ("animals_dpo", {}),
     "DenseDPO, jpeg": ("animals_dense", {}),
+    "PolicyGradient on a flow, jpeg": ("animals_flow_grpo", {}),
+    "Matching on a flow, jpeg": ("animals_nft", {"model.pipeline": "tiny-animals-flow"}),
 }
 
 

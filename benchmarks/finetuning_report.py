@@ -51,7 +51,8 @@ def as_markdown(runs: dict[str, list[Row]]) -> str:
         last = [of_seed[-1] for of_seed in _by_seed(rows)]
         target = target_of(run)
         held = [" and ".join(f"{_gain(row, name)} {name}" for name in row["gains"] if name != target) for row in last]
-        cells = [run, _each(last, target), ", ".join(held), ", ".join(f"{row['kl'] or 0:.2f}" for row in last)]
+        divergences = ("—" if row["kl"] is None else f"{row['kl']:.2f}" for row in last)
+        cells = [run, _each(last, target), ", ".join(held), ", ".join(divergences)]
         cells += [f"{mean(row[name] for row in last):,.0f}" for name in ("round", "queries", "nfe", "gradients")]
         cells.append(f"{mean(row['seconds'] for row in last) / 60:.0f}")
         lines.append(f"| {' | '.join(cells)} |")
@@ -74,6 +75,7 @@ def draw(runs: dict[str, list[Row]]) -> Figure:
                 label = f"{name}{'' if style == '-' else ', held out'}" if first else None
                 panel.plot(x, gains, style, color=f"C{colour}", label=label, marker=".")
         panel.axhline(0, color="grey", linewidth=0.5)
+        panel.set_yscale("symlog", linthresh=2)  # a held-out reward can fall ten times as far as the target rises
         panel.set_title(run)
         panel.set_xlabel("thousand network evaluations")
         panel.legend(frameon=False)
