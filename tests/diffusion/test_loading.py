@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,23 @@ def test_networks_have_the_precision_asked_for_and_latents_stay_float32(pipeline
         x = normal(1, 4, 12, 8)
         assert {component.dtype for component in denoiser.denoise(x, 0)} == {torch.float32}
         assert denoiser.decode(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"_class_name": 3},
+        *({"unet": value} for value in (3, "x", ["diffusers"], [1, 2], {"a": 1}, [None, None], None)),
+        *({"scheduler": [None, 3]}, {"text_encoder": ["transformers"]}),
+    ],
+)
+def test_a_malformed_index_is_named(pipeline_folder: Path, entries: dict) -> None:
+    index = pipeline_folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | entries))
+    ((name, value),) = entries.items()
+    said = re.escape(f"{str(value)} is no {name.strip('_').replace('_', ' ')}")
+    with pytest.raises(ValueError, match=rf"model_index\.json is damaged \({said}\): get it anew"):
+        load(pipeline_folder)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from srsoup_lightning.diffusion.loading.components import is_hub_id
 from srsoup_lightning.diffusion.loading.integrity import read_json
 
 FILE = "model_index.json"
+NEEDED = {"scheduler", "transformer", "unet", "vae"}  # no pipeline draws without those of these that it has
 
 
 def read_index(source: str, pipeline: str, revision: str | None) -> dict[str, Any]:
@@ -33,15 +34,37 @@ def read_index(source: str, pipeline: str, revision: str | None) -> dict[str, An
         index = read_json(Path(source) / FILE)
         if not isinstance(index, dict):
             raise ValueError(f"{Path(source) / FILE} is damaged (no names and values in it): get it anew")
-        return index
+        return _checked(index, Path(source) / FILE)
     if Path(source).is_file():
         raise _not_found(pipeline, "a file: diffusers' from_single_file and save_pretrained make a folder of it")
     if not is_hub_id(source):
         raise _not_found(pipeline, "there is no such folder")
     try:
-        return dict(DiffusionPipeline.load_config(source, revision=revision))
+        index = dict(DiffusionPipeline.load_config(source, revision=revision))
     except (OSError, ValueError) as error:
         raise _not_found(pipeline, _reason_of_hub(error)) from error
+    return _checked(index, f"{FILE} of {source}")
+
+
+def _checked(index: dict[str, Any], place: object) -> dict[str, Any]:
+    """Return an index whose class is a name, and whose components are a library and a class each."""
+    wrong: dict[str, object] = {
+        name: value for name, value in index.items() if isinstance(value, list) and not _is_component(value)
+    }
+    for name in NEEDED & set(index):
+        if not isinstance(index[name], list) or None in index[name]:
+            wrong[name] = index[name]
+    if not isinstance(index.get("_class_name"), str):
+        wrong["_class_name"] = index.get("_class_name")
+    for name, value in wrong.items():
+        raise ValueError(
+            f"{place} is damaged ({str(value)[:60]} is no {name.strip('_').replace('_', ' ')}): get it anew"
+        )
+    return index
+
+
+def _is_component(value: list[Any]) -> bool:
+    return len(value) == 2 and all(part is None or isinstance(part, str) for part in value)
 
 
 def _reason_of_hub(error: Exception) -> str:
