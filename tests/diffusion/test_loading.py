@@ -55,13 +55,13 @@ def test_networks_have_the_precision_asked_for_and_latents_stay_float32(pipeline
         *({"scheduler": [None, 3]}, {"text_encoder": ["transformers"]}),
     ],
 )
-def test_a_malformed_index_is_named(pipeline_folder: Path, entries: dict) -> None:
-    index = pipeline_folder / "model_index.json"
+def test_a_malformed_index_is_named(pipeline_folder: Path, tmp_path: Path, entries: dict) -> None:
+    index = shutil.copytree(pipeline_folder, tmp_path / "edited") / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | entries))
     ((name, value),) = entries.items()
-    said = re.escape(f"{str(value)} is no {name.strip('_').replace('_', ' ')}")
+    said = re.escape(f"{value!s} is no {name.strip('_').replace('_', ' ')}")
     with pytest.raises(ValueError, match=rf"model_index\.json is damaged \({said}\): get it anew"):
-        load(pipeline_folder)
+        load(tmp_path / "edited")
 
 
 @pytest.mark.parametrize(
