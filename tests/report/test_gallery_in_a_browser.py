@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,9 @@ class Reader:
 
     def spoken(self) -> list[tuple[str, str]]:
         """Role and name of nodes that a screen reader meets, without the blanks around them, which browsers vary."""
-        nodes = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        deadline = time.monotonic() + 10
+        while len(nodes := self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]) < 2:
+            assert time.monotonic() < deadline  # the browser builds the tree a moment after the page
         return [
             tuple(str(node.get(key, {}).get("value", "")).replace("\xa0", " ").strip() for key in ("role", "name"))
             for node in nodes
