@@ -37,7 +37,6 @@ class Termination(L.Callback):
         requeues = getattr(getattr(trainer.strategy, "cluster_environment", None), "auto_requeue", False)
         if requeues or threading.current_thread() is not threading.main_thread():
             return
-        self._leave()
         self._handlers = SignalHandlers(_others(), lambda: _forget_children(trainer))
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -85,6 +85,8 @@ def command(folder: Path, way: str, *, kind: type[Strange] = Strange, rank: int 
 
 
 def run_console(arguments: list[str]) -> None:
+    """Run the command line; its errors go to a file beside the config."""
+    os.dup2(os.open(f"{arguments[2]}.errors", os.O_CREAT | os.O_WRONLY | os.O_APPEND), sys.stderr.fileno())
     termination.GRACE = cli.LINGER = SHORT
     sys.argv = ["srsoup", *arguments]
     cli.console()
@@ -116,6 +118,8 @@ def test_sigterm_ends_a_run_in_time(tmp_path: Path, way: str, kind: type[Strange
     run.join(30)
     assert run.exitcode == termination.TERMINATED
     assert time.monotonic() - began < longest + 0.5
+    said = (tmp_path / "mixture.yaml.errors").read_text().splitlines()
+    assert said[-1].startswith("srsoup: error: terminated: what was finished is kept")
 
 
 @pytest.mark.parametrize("victim", ["silent", "waiting"])
