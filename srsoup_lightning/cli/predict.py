@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from srsoup_lightning.callbacks import ParetoLogger, RunSummary, SampleWriter, SoupProgress
@@ -49,15 +50,28 @@ class PredictCLI(TrainerCLI):
             refuse_renamed_keys(saved_config(run), str(run.config))
 
     def after_predict(self) -> None:
-        """Report that a limit ended the run, once, when all processes have written their finished soups.
+        """Report that soups are missing, once, when all processes have written their finished ones.
 
         Raises:
-            LimitError: A limit did.
+            LimitError: A limit ended the run.
+            RuntimeError: Something else did, such as a callback that raised StopIteration.
         """
+        if not self.trainer.is_global_zero:
+            return
         run = RunDirectory(self.config.predict.writer.root or self.trainer.default_root_dir)
-        reached = SharedCounts(run.spending).read().reached
-        if reached and self.trainer.is_global_zero:
-            made, asked = sum(1 for _ in run.cost_rows()), len(self.datamodule.requests)
+        reached, asked = SharedCounts(run.spending).read().reached, self.datamodule.requests
+        made = {row.key for row in run.cost_rows()}
+        if reached:
             raise LimitError(
-                f"{reached}; {made} of {asked} soups are finished and kept: raise it, and the same command goes on"
+                f"{reached}; {len(made)} of {len(asked)} soups are finished and kept: raise it, and the same command "
+                "goes on"
             )
+        missing = sum(request not in made for request in asked)
+        if missing and not _asks_for_less(self.trainer):
+            raise RuntimeError(f"the run has ended, and {missing} of {len(asked)} soups are missing in {run.root}")
+
+
+def _asks_for_less(trainer: Trainer) -> bool:
+    """Whether an option of the Trainer leaves out soups. Its limit is a share, or a whole number of soups."""
+    limit: float | int = getattr(trainer, "limit_predict_batches", 1.0)
+    return isinstance(limit, int) or limit < 1 or bool(getattr(trainer, "fast_dev_run", False))

@@ -77,6 +77,14 @@ class Exit(Callback):
         sys.exit(0)
 
 
+class Stop(Callback):
+    """A callback that raises what ends an iteration, at the second soup."""
+
+    def on_predict_batch_start(self, *given: object) -> None:
+        if given[3]:
+            raise StopIteration
+
+
 def command(folder: Path, way: str, *, kind: type[Strange] = Strange, rank: int | None = None) -> list[str]:
     """Arguments of a run with a strange reward, whose sign is ``folder/sign``."""
     strange = component(f"{__name__}.{kind.__name__}", way=way, sign=str(folder / "sign"), rank=rank)
@@ -170,6 +178,16 @@ def test_what_exits_early_has_not_done_what_was_asked(tmp_path: Path, capsys: py
     assert cli.main([*command(tmp_path, "none"), *callback]) == 1
     assert "the command ended early, by sys.exit(0)" in capsys.readouterr().err
     assert cli.main(["predict", "--print_config"]) == 0
+
+
+def test_a_run_whose_soups_are_missing_has_not_done_what_was_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(tmp_path, "none")
+    assert cli.main([*arguments, "--trainer.callbacks", f"{__name__}.Stop"]) == 1
+    assert "1 of 2 soups are missing" in " ".join(capsys.readouterr().err.split())
+    assert cli.main([*arguments, "--trainer.limit_predict_batches", "1", "--writer.overwrite", "true"]) == 0
+    assert cli.main(arguments) == 0
 
 
 def test_a_run_leaves_the_signal_as_it_was(tmp_path: Path) -> None:
