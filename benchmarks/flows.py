@@ -101,14 +101,19 @@ def _moments(
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table: means over prompts with bootstrap intervals, and costs of a soup."""
     lines = [
-        "| transition | method | utility | hypervolume | queries | network evaluations |",
-        "|---|---|---|---|---|---|",
+        "| transition | method | soups | utility | hypervolume | queries | network evaluations |",
+        "|---|---|---|---|---|---|---|",
     ]
     by_method: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_method[row["transition"], row["method"]].append(row)
     for (transition, method), soups in by_method.items():
-        cells = [transition, method, *(_told(soups, measure) for measure in ("utility", "hypervolume"))]
+        cells = [
+            transition,
+            method,
+            str(len(soups)),
+            *(_told(soups, measure) for measure in ("utility", "hypervolume")),
+        ]
         cells += [f"{sum(soup[cost] for soup in soups) / len(soups):,.0f}" for cost in ("queries", "nfe")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -74,4 +74,4 @@ class PredictCLI(TrainerCLI):
 def _asks_for_less(trainer: Trainer) -> bool:
     """Whether an option of the Trainer leaves out soups. Its limit is a share, or a whole number of soups."""
     limit: float | int = getattr(trainer, "limit_predict_batches", 1.0)
-    return isinstance(limit, int) or limit < 1 or bool(getattr(trainer, "fast_dev_run", False))
+    return isinstance(limit, int) or limit < 1
