@@ -198,3 +198,19 @@ def test_renoising_keeps_the_marginals(kernel: Kernel) -> None:
     torch.testing.assert_close(kernel.renoise(level, x, level, x), x)
     with pytest.raises(ValueError, match="level 2 is cleaner than level 1: renoise to a level of at most 1"):
         kernel.renoise(1, x, 2, x)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "steps", "same"), [("leading", 30, True), ("trailing", 20, True), ("trailing", 30, False)]
+)
+def test_a_step_ends_where_the_next_one_begins(spacing: str, steps: int, same: bool) -> None:
+    """Diffusers' own DDIM ends it 1000 // steps lower, which is another level where steps do not divide 1,000."""
+    scheduler = DDIMScheduler(timestep_spacing=spacing)
+    scheduler.set_timesteps(steps)
+    times = scheduler.timesteps.tolist()
+    schedule = diffusion_schedule(scheduler, steps, 0.0)
+    torch.testing.assert_close(torch.tensor(schedule.kernel.alphas[:-1]), scheduler.alphas_cumprod[times])
+    x = output = torch.ones(1, 4, 2, 2)
+    ours = [schedule.kernel.mean(step, x, schedule.read(output, x, step)) for step in range(steps)]
+    theirs = [scheduler.step(output, time, x).prev_sample for time in times]
+    assert torch.allclose(torch.stack(ours), torch.stack(theirs), atol=1e-5) == same
