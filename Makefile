@@ -46,6 +46,7 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.one_step_report
 	$(BIN)/python -m benchmarks.finetuning
 	$(BIN)/python -m benchmarks.finetuning_report
+	$(BIN)/python -m benchmarks.flows
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.fit_overhead
 	$(BIN)/python -m benchmarks.rewards

@@ -24,7 +24,7 @@ from srsoup_lightning.pareto.diversity import Embedding, thumbnails
 from srsoup_lightning.report.sheet import reduced
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
-from srsoup_lightning.runs.naming import prompt_slug
+from srsoup_lightning.runs.naming import prompt_label
 from srsoup_lightning.runs.rows import grouped
 from srsoup_lightning.samplers.result import Soup
 
@@ -38,10 +38,11 @@ class OverOptimisation(Callback):
     should stay as it is takes part with weight 0 in the preference: it is held out. The module logs the rewards of the
     tuned model. This callback logs, as ``validation/...``:
 
-    - ``base/<reward>``: rewards of the base model, once.
+    - ``base/<reward>``: rewards of the base model, the same each time.
     - ``gain/<reward>``: the mean difference, in standard deviations of the base model's pictures.
     - ``distance_to_base/<features>``: mean distance of a picture from the base model's picture of its seed.
-    - ``diversity/<features>``: mean distance between the seeds of a prompt, and ``base/diversity/<features>``, once.
+    - ``diversity/<features>``: mean distance between the seeds of a prompt, and that of the base model as
+      ``base/diversity/<features>``.
     - ``kl``: divergence from the base model, see :func:`~srsoup_lightning.finetune.divergence.divergence_from_base`. A
       sampler whose eta is 0 has none.
     - ``sheet/<prompt>``: pictures in TensorBoard, the base model above, the tuned model below.
@@ -71,11 +72,11 @@ class OverOptimisation(Callback):
         self._name = "thumbnails" if features is None else type(features).__name__
         self._base: dict[SoupRequest, ScoredPicture] = {}
         self._pictures: list[Compared] = []
-        self._warned = self._base_logged = False
+        self._warned = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Forget an earlier fit."""
-        self._base, self._pictures, self._warned, self._base_logged = {}, [], False, False
+        self._base, self._pictures, self._warned = {}, [], False
         if self.features is not None:
             self.features.to(pl_module.device)
 
@@ -117,7 +118,6 @@ class OverOptimisation(Callback):
         pictures = sorted((each for share in shares for each in share), key=lambda each: each.number)
         measures = measures_of(pictures, fit.module.preferences.rewards)
         pl_module.log_dict(self._values(measures), sync_dist=True)
-        self._base_logged = True
         if trainer.is_global_zero:
             self._warn(measures, fit)
             row = {"round": fit.round, "step": trainer.global_step, "pictures": len(pictures), "features": self._name}
@@ -138,10 +138,9 @@ class OverOptimisation(Callback):
             f"distance_to_base/{self._name}": measures.distance_to_base,
             f"diversity/{self._name}": measures.diversity,
             "kl": measures.kl,
+            f"base/diversity/{self._name}": measures.base_diversity,
+            **{f"base/{name}": reward for name, reward in measures.base.items()},
         }
-        if not self._base_logged:
-            values |= {f"base/{name}": reward for name, reward in measures.base.items()}
-            values[f"base/diversity/{self._name}"] = measures.base_diversity
         return {f"validation/{tag}": value for tag, value in values.items() if value is not None}
 
     def _warn(self, measures: Measures, fit: _Fit) -> None:
@@ -166,7 +165,7 @@ class OverOptimisation(Callback):
             return
         by_prompt = list(grouped(pictures, lambda each: each.prompt).items())
         for prompt, shown in by_prompt[: self.sheets]:
-            tag = f"validation/sheet/{prompt_slug(prompt)}"
+            tag = f"validation/sheet/{prompt_label(prompt)}"
             sheet = np.asarray(sheet_of(prompt, shown, names))
             board.experiment.add_image(tag, sheet, trainer.global_step, dataformats="HWC")
 

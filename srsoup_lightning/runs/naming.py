@@ -7,12 +7,18 @@ import re
 from collections.abc import Iterable
 
 SLUG_LENGTH = 40
+HASH_DIGITS = 32  # in hexadecimal
 
 
 def prompt_slug(prompt: str) -> str:
     """Return a folder name for any prompt: its first letters and digits, and a hash that separates equal beginnings."""
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:SLUG_LENGTH].strip("-") or "prompt"
-    return f"{words}-{hashlib.blake2b(prompt.encode(), digest_size=16).hexdigest()}"
+    return f"{words}-{hashlib.blake2b(prompt.encode(), digest_size=HASH_DIGITS // 2).hexdigest()}"
+
+
+def prompt_label(prompt: str) -> str:
+    """Return a short form of the folder's name for charts. Two prompts that share it would share a chart, no more."""
+    return prompt_slug(prompt)[: -3 * HASH_DIGITS // 4]
 
 
 def require_distinct_folders(prompts: Iterable[str]) -> None:
