@@ -166,7 +166,7 @@ def plant(folder: Path, mark: Path, name: str = "evil.py") -> None:
         ("unet/evil.py", {"unet": ["evil", "Evil"]}, r"own code, unet/evil\.py: read .*_remote_code: true"),
         ("unet/diffusers.py", {"unet": ["diffusers", "Evil"]}, r"a unet of its own code, unet/diffusers\.py"),
         ("evil_module.py", {"unet": ["evil_module", "Evil"]}, "of its own code"),
-        ("pipeline.py", {"_class_name": ["pipeline", "Evil"]}, "has no backbone"),
+        ("pipeline.py", {"_class_name": ["pipeline", "Evil"]}, "is no class name"),
     ],
 )
 def test_no_pipeline_brings_its_code(copy, mark: Path, monkeypatch, file: str, entry: dict, message: str) -> None:

@@ -28,8 +28,8 @@ def test_the_report_has_the_last_gains_of_each_seed_and_a_line_for_each_reward()
     ):
         runs[each["run"]].append(each)
     assert as_markdown(runs).splitlines()[2:] == [
-        "| DRaFT, clip | +1.25, +1.50 | -1.00 color, +0.50 color | 0.00, 0.00 | 10 | 480 | 10,000 | 100 | 10 |",
-        "| Matching, jpeg | +2.00 | -0.10 clip | 0.00 | 3 | 144 | 3,000 | 30 | 3 |",
+        "| DRaFT, clip | +1.25, +1.50 | -1.00 color, +0.50 color | —, — | 10 | 480 | 10,000 | 100 | 10 |",
+        "| Matching, jpeg | +2.00 | -0.10 clip | — | 3 | 144 | 3,000 | 30 | 3 |",
     ]
     first, second = draw(runs).axes
     assert [list(line.get_ydata()) for line in first.lines if len(line.get_xdata()) == 3] == [

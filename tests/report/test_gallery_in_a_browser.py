@@ -108,9 +108,15 @@ class Reader:
 
     def spoken(self) -> list[tuple[str, str]]:
         """Role and name of nodes that a screen reader meets, without the blanks around them, which browsers vary."""
-        deadline = time.monotonic() + 10
-        while len(nodes := self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]) < 2:
-            assert time.monotonic() < deadline  # the browser builds the tree a moment after the page
+        deadline, before, found = time.monotonic() + 10, None, self._tree()
+        while found != before or len(found) < 10:  # the browser builds the tree a moment after the page
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+            before, found = found, self._tree()
+        return found
+
+    def _tree(self) -> list[tuple[str, str]]:
+        nodes = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         return [
             tuple(str(node.get(key, {}).get("value", "")).replace("\xa0", " ").strip() for key in ("role", "name"))
             for node in nodes
