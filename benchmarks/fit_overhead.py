@@ -1,9 +1,10 @@
 """What a fine-tuning costs beside its networks: ``python -m benchmarks.fit_overhead``.
 
-The bare cost of a round is its evaluations without a graph x a bare batched network call, its gradients x a bare
-forward and backward pass, its decodes x a bare batched decode, and its queries x a bare batched reward. Each is
-measured here, before and after the rounds, on the tensors' real sizes and with the adapter. The overhead is the round's
-wall time, as the ledger has it, over that. Peak memory is that of a process of its own for each size, on Linux.
+The bare cost of a round is its evaluations without a graph x a bare batched network call, guided or not as there, its
+gradients x a bare forward and backward pass, its decodes x a bare batched decode, and its queries x a bare batched
+reward. Each is measured here, before and after the rounds, on the tensors' real sizes and with the adapter. The
+overhead is the round's wall time, as the ledger has it, over that. Peak memory is that of a process of its own for each
+size, on Linux.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from benchmarks.front import COMMON, jpeg_and_clip
 from benchmarks.machine import describe, peak_memory
 from benchmarks.overhead import seconds
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
-from srsoup_lightning.finetune import DiffusionDPO, DRaFT, Matching, Objective, PolicyGradient, Training
+from srsoup_lightning.finetune import (
+    DiffusionDPO,
+    DRaFT,
+    Matching,
+    Objective,
+    PolicyGradient,
+    RankedSamples,
+    Training,
+)
 from srsoup_lightning.samplers import BaseModel
 
 PROMPTS = ["a lobster", "a snail"]
@@ -52,7 +61,7 @@ ROWS = {
     "PolicyGradient": Row(PolicyGradient(**SIZE), "jpeg", 2),
     "Matching": Row(Matching(**SIZE), "jpeg", 1),
     "DRaFT": Row(DRaFT(**SIZE), "clip", 2),
-    "DiffusionDPO": Row(DiffusionDPO(**SIZE), "jpeg", 2),
+    "DiffusionDPO": Row(DiffusionDPO(**SIZE, pairs=RankedSamples(match="mirrored")), "jpeg", 1),
 }
 
 
@@ -79,7 +88,9 @@ def _overhead(row: Row, rounds: int) -> float:
     longer = _fit(row.objective, row.reward, 1 + rounds).finetuning.costs
     rates = {name: median(pair) for name, pair in _paired(before, _bare_rates(module, row)).items()}
     gradients = longer.gradients - costs.gradients
-    bare = (longer.nfe - costs.nfe - row.evaluations * gradients) * rates["evaluation"] + gradients * rates["gradient"]
+    without = longer.nfe - costs.nfe - row.evaluations * gradients
+    guided = min(without, rounds * SIZE["groups"] * SIZE["group_size"] * SIZE["num_inference_steps"] * 2)  # of samples
+    bare = guided * rates["evaluation"] + (without - guided) * rates["unguided"] + gradients * rates["gradient"]
     bare += (longer.decodes - costs.decodes) * rates["decode"]
     bare += sum((longer.queries[name] - costs.queries[name]) * rates[name] for name in costs.queries)
     return (longer.seconds - costs.seconds) / bare
@@ -121,6 +132,7 @@ def _bare_rates(module: SRSoupModule, row: Row) -> dict[str, float]:
     }
     rates = {
         "evaluation": without_graph(lambda: denoiser.denoise(x, 3)) / (batch * denoiser.evaluations),
+        "unguided": without_graph(lambda: denoiser.denoise_unguided(x, 3)) / batch,
         "decode": without_graph(lambda: denoiser.decode(x)) / batch,
         "gradient": seconds(step) / batch,
     }
