@@ -25,7 +25,7 @@ from srsoup_lightning.pareto import interval
 from srsoup_lightning.samplers import BaseModel, BestOfN, FixedSoup, Sampler, SRSoup, WeightedSum
 
 STEPS = {"num_inference_steps": 20, "guidance_scale": 5.0}
-NOISE = {"ancestral": 1.0, "sde": 0.7, "cps": 0.9}  # eta of each transition; for sde and cps, that of their papers
+NOISE = {"ancestral": 1.0, "sde": 0.7, "cps": 0.9}  # eta of each transition; that of sde is Flow-GRPO's
 REWARDS = ("jpeg", "clip")
 SAME = ("transition", "method", "prompt", "seed")
 

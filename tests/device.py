@@ -1,7 +1,7 @@
 """A device in Python: its tensors compute on the CPU, say that they lie elsewhere, and refuse those that do not.
 
 ``use_device()`` registers it as "pydev", by PyTorch's PrivateUse1 backend, for the rest of the process. An operation
-with a tensor of the CPU, or on two dtypes that a GPU would not multiply, is an error then, as on a GPU.
+with a tensor of the CPU is an error then, as on a GPU.
 """
 
 from __future__ import annotations

@@ -40,9 +40,9 @@ def refuse_renamed(command: str, arguments: Sequence[str]) -> None:
     """
     for argument, value in _options(arguments):
         if argument in ("config", "c"):
-            refuse_renamed_keys(read_yaml(Path(value)) if Path(value).exists() else _parsed(value), value, command)
+            refuse_renamed_keys(read_yaml(Path(value)) if _is_there(Path(value)) else _parsed(value), value, command)
         else:
-            is_config = Path(value).suffix in CONFIGS and Path(value).exists()
+            is_config = Path(value).suffix in CONFIGS and _is_there(Path(value))
             content = read_yaml(Path(value)) if is_config else _parsed(value)
             refuse_renamed_keys({argument: content}, "the command line", command)
 
@@ -89,6 +89,11 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
         if argument.startswith("-"):
             name, equals, value = argument.lstrip("-").partition("=")
             yield name.removesuffix("+"), value if equals else following
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a config is there. A folder may have the name of a builtin config."""
+    return path.exists() and not path.is_dir()
 
 
 def _parsed(text: str) -> object:

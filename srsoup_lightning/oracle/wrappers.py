@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import ClassVar, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import torch
@@ -74,12 +75,13 @@ def counted(name: str, scorer: Scorer, account: Account, timeout: float | None =
     The returned function raises a RewardError if the reward raises, exits, takes too long, or returns another shape
     than (B,), and a LimitError if a limit or a budget leaves no room.
     """
+    pay = partial(account.pay, budget_of(name))
     refused = set[LimitError]()  # a LimitError of any other origin is a failure of the reward
     score = scorer.score if timeout is None else within(timeout, scorer.score)
 
-    def pay(images: int) -> None:
+    def pay_again(images: int) -> None:
         try:
-            account.pay(budget_of(name), images)
+            pay(images)
         except LimitError as error:
             refused.add(error)
             raise
@@ -88,11 +90,12 @@ def counted(name: str, scorer: Scorer, account: Account, timeout: float | None =
         images = question.images
         question.meter.count_queries(name, len(images))
         pay(len(images))
-        scorer.before_repeat = pay  # here, because several modules may share a reward
+        scorer.before_repeat = pay_again  # here, because several modules may share a reward
         try:
             scores = score(images.clone(), list(question.prompts))
         except BaseException as error:
             if error in refused or _ends_run(error):
+                refused.clear()
                 raise
             reason = f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
             raise RewardError(f"reward {name!r} failed {question.when}: {reason}") from error

@@ -71,13 +71,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be encoded in UTF-8, which halves of surrogate pairs can't."""
+    return text.encode(errors="replace").decode() == text
+
+
 def require_text(prompt: str, where: str) -> None:
     """Check that a prompt can be encoded in UTF-8. JSON and command lines can hold halves of surrogate pairs.
 
     Raises:
         ValueError: It cannot. The message begins with `where`.
     """
-    if prompt.encode(errors="replace").decode() != prompt:
+    if not is_utf8(prompt):
         raise ValueError(f"{where} has the prompt {prompt!r}, which is no text in UTF-8: write it in that encoding")
 
 

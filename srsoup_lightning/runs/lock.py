@@ -74,7 +74,8 @@ class Lease:
         """Check that no other run has begun in the directory.
 
         Raises:
-            FileExistsError: One has, or the directory is gone.
+            FileExistsError: One has.
+            FileNotFoundError: The directory is gone.
         """
         try:
             held = self.run.lease.read_bytes() == self.token.encode()
@@ -94,6 +95,7 @@ class Lease:
 
         Raises:
             FileExistsError: Another run has begun.
+            FileNotFoundError: The directory is gone.
         """
         self.require()
         with _writing(self.run):

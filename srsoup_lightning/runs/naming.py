@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 SLUG_LENGTH = 40
-HASH_DIGITS = 32  # in hexadecimal
+HASH_DIGITS, LABEL_DIGITS = 32, 8  # of the hash, in hexadecimal
 
 
 def prompt_slug(prompt: str) -> str:
@@ -18,7 +18,7 @@ def prompt_slug(prompt: str) -> str:
 
 def prompt_label(prompt: str) -> str:
     """Return a short form of the folder's name for charts. Two prompts that share it would share a chart, no more."""
-    return prompt_slug(prompt)[: -3 * HASH_DIGITS // 4]
+    return prompt_slug(prompt)[: LABEL_DIGITS - HASH_DIGITS]
 
 
 def require_distinct_folders(prompts: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rewards.pictures import MOST_PIXELS, SUFFIXES, load_image, picture_size
 from srsoup_lightning.runs.directory import RunDirectory
-from srsoup_lightning.runs.files import read_rows
+from srsoup_lightning.runs.files import is_utf8, read_rows
 from srsoup_lightning.runs.prompt_files import TABLES, prompt_of, read_prompts, table_rows
 from srsoup_lightning.runs.rows import ImageRow
 
@@ -103,7 +103,7 @@ def _listed(folder: Path, prompts: Path, column: str | None) -> Iterator[tuple[P
         )
     for path, prompt in zip(paths, lines * len(paths) if len(lines) == 1 else lines, strict=True):
         name = path.relative_to(folder).as_posix()
-        if name.encode(errors="replace").decode() != name:
+        if not is_utf8(name):
             raise ValueError(f"{str(path)!r} has a name that is not in UTF-8: rename it")
         found = ImageRow(prompt=prompt, image=name)
         yield RunDirectory(folder).picture(found.image), found

@@ -30,14 +30,14 @@ class Termination(L.Callback):
     handler of Lightning stays, because SIGTERM does not end such a run.
     """
 
-    _handlers: SignalHandlers | None = None
+    _handler_of_run: SigtermHandler | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the signal, where this is the main thread of the process."""
         requeues = getattr(getattr(trainer.strategy, "cluster_environment", None), "auto_requeue", False)
         if requeues or threading.current_thread() is not threading.main_thread():
             return
-        self._handlers = SignalHandlers(_others(), lambda: _forget_children(trainer))
+        self._handler_of_run = SigtermHandler(_others(), lambda: _forget_children(trainer))
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the signal again, because Lightning has put its own handler in place."""
@@ -57,7 +57,7 @@ class Termination(L.Callback):
         Raises:
             SIGTERMException: The run was terminated, and the error is only what came of it, such as a lost connection.
         """
-        terminated = self._handlers is not None and self._handlers.received.is_set()
+        terminated = self._handler_of_run is not None and self._handler_of_run.received.is_set()
         self._leave()
         if terminated and not isinstance(exception, SIGTERMException):
             raise SIGTERMException(TERMINATED) from exception
@@ -67,16 +67,16 @@ class Termination(L.Callback):
         self._leave()
 
     def _take(self) -> None:
-        if self._handlers is not None:
-            self._handlers.take()
+        if self._handler_of_run is not None:
+            self._handler_of_run.take()
 
     def _leave(self) -> None:
-        if self._handlers is not None:
-            self._handlers.close()
-            self._handlers = None
+        if self._handler_of_run is not None:
+            self._handler_of_run.close()
+            self._handler_of_run = None
 
 
-class SignalHandlers:
+class SigtermHandler:
     """Handler of SIGTERM in the main thread, and a thread that sees the signal where the main thread can't.
 
     Args:
@@ -125,7 +125,8 @@ class SignalHandlers:
         with open(reader, "rb", buffering=0) as signals:
             while numbers := signals.read(64):
                 if self._wakeup != -1:
-                    os.write(self._wakeup, numbers)
+                    with suppress(OSError):  # nobody has read it for long
+                        os.write(self._wakeup, numbers)
                 if signal.SIGTERM in numbers:
                     break
             else:  # closed

@@ -278,3 +278,12 @@ def test_logs_of_a_program_around_it_stay_its_own_business(config: Path, prompts
     before = state()
     assert srsoup(config, f"--data.prompts={prompts}", "--trainer.logger=false") == ending
     assert state() == before
+
+
+def test_a_folder_may_have_the_name_of_a_builtin_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("animals").mkdir()
+    assert main(["predict", "--config", "animals", "--data.seeds", "[]"]) == 1
+    assert "no seeds" in capsys.readouterr().err

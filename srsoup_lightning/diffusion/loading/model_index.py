@@ -51,7 +51,7 @@ def _checked(index: dict[str, Any], place: object) -> dict[str, Any]:
     wrong: dict[str, object] = {
         name: value for name, value in index.items() if isinstance(value, list) and not _is_component(value)
     }
-    for name in NEEDED & set(index):
+    for name in sorted(NEEDED & set(index)):
         if not isinstance(index[name], list) or None in index[name]:
             wrong[name] = index[name]
     if not isinstance(index.get("_class_name"), str):
