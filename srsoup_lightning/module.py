@@ -145,12 +145,14 @@ class SRSoupModule(FinetuningHooks):
         self.forecast = Forecast(self.sampler, self.preferences)
 
     def check(self) -> None:
-        """Check that the rewards can be asked, and that they have the gradients that the methods need.
+        """Check that the rewards can be asked, have the gradients that the methods need, and are named in options.
 
         Raises:
             RewardError: A reward can't be asked.
             NoGradientError: A reward has no gradient.
+            ValueError: An option of the sampler names another reward.
         """
+        self.sampler.check(self.preferences.rewards)
         self.oracle.check()
         if self.tuning is not None and self.tuning.objective.needs_gradient:
             self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)

@@ -28,8 +28,7 @@ class Problem:
     Args:
         denoiser: Model with prompt, guidance and schedule bound.
         oracle: Rewards.
-        batch: Largest number of latents that the network, the decoder and the rewards see at once. It is halved
-            whenever a device runs out of memory.
+        batch: Largest number of latents that are worked on at once. It is halved where a device runs out of memory.
         prompt: Prompt, for the rewards.
         meter: Meter of the costs. None counts in a new ledger.
 
@@ -85,8 +84,8 @@ class Problem:
         with torch.set_grad_enabled(self._graph):
             return torch.cat(list(self.batch.chunks(self.denoiser.encode, images)))
 
-    def preview(self, x: Tensor, level: int, kind: Preview = "guided", noise: Tensor | None = None) -> Tensor:
-        """Return the clean latents (B, C, H, W) predicted from latents of a level; at the cleanest level, x itself.
+    def preview(self, x: Tensor, level: int, kind: Preview = "guided", noise: Tensor | None = None) -> Prediction:
+        """Return the prediction at latents of a level; at the cleanest level, x itself without noise.
 
         Args:
             x: Latents of one level, (B, C, H, W).
@@ -99,12 +98,12 @@ class Problem:
             ValueError: "reused" is asked for without noise, or at a level without signal.
         """
         if level == self.kernel.steps:
-            return x
+            return Prediction(x, torch.zeros_like(x))
         if kind == "reused":
             if noise is None:
                 raise ValueError('a "reused" preview needs the noise predicted where the candidates come from')
-            return self.kernel.clean(level, x, noise)
-        return self.denoise(x, level, guided=kind == "guided").x0
+            return Prediction(self.kernel.clean(level, x, noise), noise)
+        return self.denoise(x, level, guided=kind == "guided")
 
     def query(self, clean: Tensor, level: int, asked: Tensor | None = None) -> Tensor:
         """Ask the rewards about clean latents.
@@ -131,7 +130,7 @@ class Problem:
         asked: Tensor,
         kind: AnyPreview = "guided",
         noise: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Prediction]:
         """Preview latents and ask the rewards about the previews.
 
         Rewards on the CPU are asked about one chunk while the network previews the next one, so the images of at most
@@ -140,17 +139,18 @@ class Problem:
         Arguments and errors are those of :meth:`preview` and :meth:`query`. "clean" latents are their own previews.
 
         Returns:
-            Scores (B, M) float32, 0 where not asked, and the previewed clean latents (B, C, H, W).
+            Scores (B, M) float32, 0 where not asked, and the predictions. "clean" latents have no noise.
         """
-        previews = x if kind == "clean" else torch.empty_like(x)
+        previews = Prediction(x if kind == "clean" else torch.empty_like(x), torch.zeros_like(x))
         answers = Answers(self.oracle, self.prompt, asked, f"at denoising step {level}", self.meter)
 
         def ask_about(rows: Tensor) -> None:
             if kind != "clean":
-                previews[rows] = self.preview(x[rows], level, kind, None if noise is None else noise[rows])
+                reused = None if noise is None else noise[rows]
+                previews.x0[rows], previews.noise[rows] = self.preview(x[rows], level, kind, reused)
             rows = rows[asked[rows].any(1)]
             if len(rows):
-                images = self.denoiser.decode_preview(previews[rows])
+                images = self.denoiser.decode_preview(previews.x0[rows])
                 self.ledger.decodes += len(rows)
                 answers.ask(images, rows)
 
@@ -175,7 +175,7 @@ class Problem:
             Scores (B, M), and bool (B, M) that is True where a reward gave none and the worst score stands instead.
 
         Raises:
-            RewardError: A reward raised or returned anything but finite numbers.
+            RewardError: See :meth:`query`.
         """
         when, uncounted = "on the final image", Meter(Ledger.of(self.rewards))
         columns = []

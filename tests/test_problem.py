@@ -111,11 +111,13 @@ def test_fk_steering_that_scores_once_is_best_of_n(pool: int) -> None:
 
 
 def test_fk_steering_asks_what_it_says_and_rewards_grow_with_its_strength() -> None:
-    preferences = Preferences(NAMES[:2], [[1, 0], [0.5, 0.5]])
     sampler = FKSteering(num_inference_steps=STEPS, particles=4, scorings=5)
-    soup = run(sampler, preferences)
-    assert soup.ledger.queries == {"a": 4 + 2 * 4 * 4, "b": 4 + 4 * 4}
-    assert soup.ledger.nfe == 4 + 2 * 4 * (STEPS - 1)
+    alone = run(sampler, Preferences(["a"], [[1.0]]))
+    assert (alone.ledger.queries, alone.ledger.nfe) == ({"a": 4 * 5}, 4 * STEPS)
+    both = run(sampler, Preferences(NAMES[:2], [[1, 0], [0.5, 0.5]]))
+    assert 4 * 5 <= both.ledger.queries["a"] <= 4 + 2 * 4 * 4
+    assert both.ledger.queries["b"] == 4 * 5
+    assert 4 * STEPS <= both.ledger.nfe <= 4 + 2 * 4 * (STEPS - 1)
     means = []
     for strength in (0.0, 3.0):
         sampler = FKSteering(num_inference_steps=10, particles=16, scorings=9, inverse_temperature=strength)

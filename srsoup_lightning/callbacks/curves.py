@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from math import isnan
+from math import isfinite, isnan
 from typing import Any
 
 import torch
 
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.preferences import Preferences, point_name
-from srsoup_lightning.samplers.result import Moment, Observation
+from srsoup_lightning.samplers.result import Measures, Moment, Observation
 
 SO_FAR, OF_SOUP, CLOSENESS = "cost so far", "cost of the soup", "closeness"
 MEAN, LOWEST, HIGHEST = (f"{CLOSENESS}/{which}" for which in ("mean of all pairs", "lowest", "highest"))
@@ -51,10 +51,24 @@ def _rounded(weights: Sequence[float]) -> tuple[float, ...]:
 
 
 def step_values(moment: Moment, names: PreferenceNames) -> dict[str, float]:
-    """Values of a denoising step by tag: rewards of the candidates, closeness of the trajectories, cost so far."""
+    """Values of a denoising step by tag: observations of the search or measures of the selection, and cost so far."""
     values = cost_values(OF_SOUP, moment.ledger)
     del values[f"{OF_SOUP}/seconds"]  # the ledger counts them when the soup is done
+    if isinstance(moment.observation, Measures):
+        return values | _measured(moment.observation, names)
     return values if moment.observation is None else values | _observed(moment.observation, names)
+
+
+def _measured(measures: Measures, names: PreferenceNames) -> dict[str, float]:
+    found = {
+        f"{measure}/{names[weights]}": value
+        for measure, values in measures.values.items()
+        for weights, value in zip(measures.preferences.tolist(), values.tolist(), strict=True)
+    }
+    if measures.units is not None:
+        for kind, numbers in measures.units._asdict().items():
+            found |= {f"units/{kind} of {name}": n for name, n in zip(names.rewards, numbers.tolist(), strict=True)}
+    return {tag: value for tag, value in found.items() if isfinite(value)}
 
 
 def _observed(observation: Observation, names: PreferenceNames) -> dict[str, float]:

@@ -1,11 +1,12 @@
 """Samplers, one file for each method, behind one interface."""
 
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.base import OnePreference, Sampler
+from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.best_of_n import BestOfN
 from srsoup_lightning.samplers.guidance import DSG
-from srsoup_lightning.samplers.particles import FKSteering
-from srsoup_lightning.samplers.result import Moment, Observation, OnStep, Soup
+from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
+from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnStep, Soup
+from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
 from srsoup_lightning.samplers.soup import Auto, SRSoup, WeightedSum
 from srsoup_lightning.samplers.unsteered import BaseModel
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
@@ -17,23 +18,29 @@ from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, StepState
 from srsoup_lightning.search.surrogate import Surrogate
 
 __all__ = [
+    "BFS",
     "DSG",
+    "SMC",
+    "VASR",
     "AdaptiveAnchors",
     "Auto",
     "BaseModel",
     "BestOfN",
+    "Evaluator",
     "FKSteering",
     "FixedSoup",
     "Gated",
+    "Measures",
     "Moment",
     "Never",
     "Observation",
     "OnStep",
-    "OnePreference",
+    "Particles",
     "Pooled",
     "Problem",
     "SRSoup",
     "Sampler",
+    "Scalarised",
     "Selection",
     "Shaping",
     "Sharing",

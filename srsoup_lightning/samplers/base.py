@@ -1,23 +1,21 @@
-"""Base classes of all samplers."""
+"""Base class of all samplers."""
 
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from rewards.checks import require_choice
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.precision import without_autocast
 from srsoup_lightning.diffusion.process import Process
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.result import OnStep, Soup, shifted
+from srsoup_lightning.samplers.result import OnStep, Soup
 from srsoup_lightning.search.candidates import distinct
-from srsoup_lightning.search.scalarise import Scalarisation, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +36,13 @@ class Sampler(Process, abc.ABC):
         super().__post_init__()
         if self.needs_noise and self.eta == 0:
             raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
+
+    def check(self, rewards: Sequence[str]) -> None:
+        """Check the options against the names of the rewards, before anything is loaded.
+
+        Raises:
+            ValueError: An option names another reward, or lacks one.
+        """
 
     @abc.abstractmethod
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
@@ -80,70 +85,3 @@ class Sampler(Process, abc.ABC):
             failed=failed[index].cpu(),
             ledger=problem.ledger,
         )
-
-
-class Prefix(NamedTuple):
-    """First steps of a method, which all preferences share.
-
-    Attributes:
-        step: Number of steps done.
-        x: Latents (K, C, H, W) of that level.
-        rewards: Rewards (K, M) of their previews at the last of these steps. Empty if the method has not asked.
-    """
-
-    step: int
-    x: Tensor
-    rewards: Tensor = torch.empty(0, dtype=torch.float32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnePreference(Sampler, abc.ABC):
-    """Base of methods that know one number to maximise. They run once for each preference.
-
-    A subclass writes :meth:`search`, and :meth:`prefix` if preferences share their first steps.
-
-    Args:
-        scalarisation: Value of rewards to a preference: "linear", "tchebycheff" or "ranks", see
-            :class:`~srsoup_lightning.search.scalarise.Value`.
-
-    Raises:
-        ValueError: The scalarisation is unknown, or see :class:`Sampler`.
-    """
-
-    scalarisation: Scalarisation = "linear"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_choice("scalarisation", self.scalarisation, Scalarisation)
-
-    def prefix(self, problem: Problem, noise: NoiseSource, on_step: OnStep) -> Prefix:
-        """Make the steps that all preferences share: none by default, from the start of the first trajectory."""
-        return Prefix(0, noise.start().unsqueeze(0))
-
-    @abc.abstractmethod
-    def search(self, problem: Problem, value: Value, noise: NoiseSource, prefix: Prefix, on_step: OnStep) -> Tensor:
-        """Return the clean latent (1, C, H, W) of one preference.
-
-        Args:
-            problem: Denoising process and rewards.
-            value: Value of rewards (B, M) to the preference. Its units are not set.
-            noise: Source of all random numbers.
-            prefix: Steps that are done.
-            on_step: Callback after every step from there on.
-        """
-
-    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
-        """See :meth:`Sampler.sample`."""
-        steps, count = problem.kernel.steps, len(preferences)
-        first = self.prefix_steps(steps)
-        total = first + count * (steps - first)
-        prefix = self.prefix(problem, noise, shifted(on_step, 0, total))
-        latents = []
-        for number, weights in enumerate(preferences.weights.to(problem.device)):
-            report = shifted(on_step, number * (steps - first), total)  # moments of a search count from its prefix on
-            latents.append(self.search(problem, Value(weights, self.scalarisation), noise, prefix, report))
-        return torch.cat(latents)
-
-    def prefix_steps(self, steps: int) -> int:
-        """Return the number of steps of :meth:`prefix`, of so many steps."""
-        return 0

@@ -3,77 +3,189 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from rewards.checks import require_choice
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
-from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.base import OnePreference, Prefix
-from srsoup_lightning.samplers.result import OnStep
-from srsoup_lightning.samplers.walk import draw, walk
-from srsoup_lightning.search.resampling import resample
-from srsoup_lightning.search.scalarise import Value
+from srsoup_lightning.diffusion.transition import Prediction
+from srsoup_lightning.samplers.result import Measures, OnStep
+from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
+from srsoup_lightning.samplers.walk import walk
+from srsoup_lightning.search.potentials import Lineages, Potential, PotentialKind, Tempering
+from srsoup_lightning.search.resampling import Resampler, resample
+
+Choice = Literal["best", "draw"]
+
+
+class Population(NamedTuple):
+    """Final particles: latents (P, K, C, H, W), their values (P, K), and their weights."""
+
+    x: Tensor
+    values: Tensor
+    lineages: Lineages
 
 
 @dataclass(frozen=True, kw_only=True)
-class FKSteering(OnePreference):
-    """Feynman-Kac steering (Singhal et al. 2025, arXiv:2501.06848) with the potential MAX.
+class Particles(Scalarised):
+    """Sequential Monte Carlo: K particles for each preference, scored R times, weighted and resampled.
 
-    K particles are scored at R steps and resampled after each, by weights ``exp(lambda max r)``. Here r is the value of
-    a particle's previews so far, in standard deviations of the first ones. The best particle is returned. Preferences
-    share the steps up to the first scores. Queries: ``K M`` for these, and for each preference ``K (R - 1)`` of each
-    reward with weight. Network evaluations: those of K samples for each preference, less the shared steps. Errors
-    are those of :class:`OnePreference`.
+    At a scoring, the weight of a particle is multiplied by a potential of its preview's value. The last potential makes
+    the product along a lineage ``exp(lambda r(x_0))`` (Singhal et al. 2025, arXiv:2501.06848). So the weighted
+    particles approach the model's distribution times this factor as K grows, whichever potential is chosen.
+
+    Particles are resampled before the step that follows their scoring, so copies part at once. Where they are not
+    resampled, their weights are kept. The last scoring is that of the final latents. Queries: ``K R`` for each
+    preference and reward with weight, ``K`` less where preferences share the first scoring. Network evaluations: ``K
+    T`` predictions for each preference, less the shared ones. Both are exact for one preference.
 
     Args:
         particles: Number K of particles, at least 2.
-        inverse_temperature: lambda, at least 0.
-        scorings: Number R of steps whose previews are scored, at least 1. They are spread evenly up to the last step.
+        scorings: Number R of scorings, at least 1, spread evenly up to the end. None scores every step.
+        inverse_temperature: lambda, at least 0, for a value of one unit.
+        tempering: "constant", "increasing" or "infinite", see :class:`~srsoup_lightning.search.potentials.Potential`.
+        potential: "current", "difference", "max" or "sum", see there.
+        resampler: "multinomial", "systematic", "ssp" or "rounding", see
+            :func:`~srsoup_lightning.search.resampling.resample`.
+        ess_threshold: Particles are resampled where their effective sample size is at most this share of K, in (0, 1].
+            1 always resamples.
+        choice: The returned particle is the "best" one, or one to "draw" by its weight.
+
+    Raises:
+        ValueError: A number is outside its range, a choice is unknown, or eta is 0.
     """
 
     particles: int = at_least(2, default=4)
+    scorings: int | None = 5
     inverse_temperature: float = at_least(0, default=10.0)
-    scorings: int = at_least(1, default=5)
+    tempering: Tempering = "constant"
+    potential: PotentialKind = "max"
+    resampler: Resampler = "ssp"
+    ess_threshold: float = 1.0
+    choice: Choice = "best"
 
     needs_noise: ClassVar[bool] = True
 
-    def _scored(self, steps: int) -> list[int]:
-        return sorted({max(round(steps * k / self.scorings) - 1, 0) for k in range(1, self.scorings + 1)})
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("tempering", self.tempering, Tempering)
+        require_choice("potential", self.potential, PotentialKind)
+        require_choice("resampler", self.resampler, Resampler)
+        require_choice("choice", self.choice, Choice)
+        if self.scorings is not None and self.scorings < 1:
+            raise ValueError(f"scorings is {self.scorings}: give at least 1, or null for every step")
+        if not 0 < self.ess_threshold <= 1:
+            raise ValueError(f"ess_threshold is {self.ess_threshold}: give a share in (0, 1], 1 to always resample")
 
-    def prefix_steps(self, steps: int) -> int:
-        """See :meth:`OnePreference.prefix_steps`. The last one is the first step that is scored."""
-        return self._scored(steps)[0] + 1
+    def search(self, evaluator: Evaluator, noise: NoiseSource, on_step: OnStep) -> Tensor:
+        """See :meth:`Scalarised.search`."""
+        x, values, lineages = self.population(evaluator, noise, on_step)
+        if self.choice == "best":
+            index = values.argmax(1)
+        else:
+            uniform = noise.uniform(self.particles, "choice")
+            index = torch.stack([resample(row, uniform, "multinomial")[0] for row in lineages.log_weights])
+        return x[torch.arange(len(x), device=x.device), index]
 
-    def prefix(self, problem: Problem, noise: NoiseSource, on_step: OnStep) -> Prefix:
-        """See :meth:`OnePreference.prefix`."""
-        done, members, rewards = self.prefix_steps(problem.kernel.steps), range(self.particles), []
+    def population(self, evaluator: Evaluator, noise: NoiseSource, on_step: OnStep) -> Population:
+        """Return the final particles of all preferences, with their values and weights."""
+        problem, members = evaluator.problem, range(self.particles)
+        steps, values = problem.kernel.steps, torch.empty(0, dtype=torch.float32)
+        scored = self.scored(steps)
+        potential = Potential(self.potential, self.tempering, self.inverse_temperature)
+        lineages = Lineages((len(evaluator), self.particles), potential, problem.device)
 
-        def step(x: Tensor, index: int) -> tuple[Tensor, None]:
-            prediction = problem.denoise(x, index)
-            rewards.extend([problem.query(prediction.x0, index)] if index == done - 1 else [])
-            return draw(problem, x, index, prediction, noise, members), None
+        def step(x: Tensor, index: int) -> tuple[Tensor, Measures | None]:
+            nonlocal values
+            measures = None
+            if index in scored:
+                values, _, prediction = evaluator.preview(x, index)
+                lineages.weigh(values, index / steps)
+                size = lineages.effective_sample_size()
+                uniform = noise.uniform(self.particles, "resample", index)
+                ancestors = lineages.resample(uniform, self.resampler, self.ess_threshold)
+                x, *found = (take(part, ancestors) for part in (x, *prediction))
+                prediction = Prediction(*found)
+                measures = _measures(evaluator, lineages, values, size, ancestors)
+            else:
+                prediction = evaluator.denoise(x, index)
+            noises = torch.stack([noise.step(index, member) for member in members])
+            x = problem.kernel.transition(index, x, prediction).draw(noises)
+            if index == steps - 1:
+                values = evaluator.judge(x, steps).values
+                lineages.finish(values)
+                measures = _measures(evaluator, lineages, values, lineages.effective_sample_size())
+            return x, measures
 
         start = torch.stack([noise.start(member) for member in members])
-        return Prefix(done, walk(problem, start, step, on_step, last=done), rewards[0])
+        x = walk(problem, start.expand(len(evaluator), *start.shape), step, on_step)
+        return Population(x, values, lineages)
 
-    def search(self, problem: Problem, value: Value, noise: NoiseSource, prefix: Prefix, on_step: OnStep) -> Tensor:
-        """See :meth:`OnePreference.search`."""
-        value, scored, count = value.in_units_of(prefix.rewards), self._scored(problem.kernel.steps), self.particles
-        values = highest = value(prefix.rewards)
+    def scored(self, steps: int) -> set[int]:
+        """Return the steps, of so many, whose previews are scored. Besides, the final latents are."""
+        count = steps if self.scorings is None else self.scorings
+        return {max(round(steps * k / count) - 1, 0) for k in range(1, count)} - {steps - 1}
 
-        def step(x: Tensor, index: int) -> tuple[Tensor, None]:
-            nonlocal values, highest
-            if index - 1 in scored:
-                ancestors = resample(self.inverse_temperature * highest, noise.uniform(count, "resample", index))
-                x, highest = x[ancestors], highest[ancestors]
-            prediction = problem.denoise(x, index)
-            if index in scored:
-                values = value(problem.query(prediction.x0, index, (value.weights > 0).expand(count, -1)))
-                highest = torch.maximum(highest, values)
-            return draw(problem, x, index, prediction, noise, range(count)), None
 
-        x = walk(problem, prefix.x, step, on_step, prefix.step)  # its last step is scored: `values` are final
-        return x[values.argmax()].unsqueeze(0)
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Return the latents (P, N, ...) of x (P, K, ...) at indices (P, N), those of each preference among its own."""
+    return x[torch.arange(len(x), device=x.device).unsqueeze(1), index]
+
+
+def _measures(
+    evaluator: Evaluator, lineages: Lineages, values: Tensor, size: Tensor, ancestors: Tensor | None = None
+) -> Measures:
+    found = {"best value": values.amax(1), "effective sample size": size, "surviving lineages": lineages.survivors()}
+    return evaluator.measures(found, ancestors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FKSteering(Particles):
+    """Feynman-Kac steering (Singhal et al. 2025, arXiv:2501.06848), with the settings of its authors' first script.
+
+    Unlike the released code, weights stay in log space, are kept where particles are not resampled, and values may be
+    negative. See :class:`Particles`.
+    """
+
+    resampler: Resampler = "multinomial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SMC(Particles):
+    """Tempered sequential Monte Carlo: DAS (Kim et al. 2025, arXiv:2501.05803) without its gradients.
+
+    See :class:`Particles`.
+    """
+
+    scorings: int | None = None
+    tempering: Tempering = "increasing"
+    potential: PotentialKind = "difference"
+    ess_threshold: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class BFS(Particles):
+    """Breadth-first search (Zhang et al. 2025, arXiv:2505.23614): the strongest of its authors' combinations.
+
+    See :class:`Particles`.
+    """
+
+    tempering: Tempering = "increasing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VASR(Particles):
+    """Variance-aware systematic resampling (arXiv:2604.06779): accumulated weights and systematic resampling.
+
+    Its rule for text-to-image models, VASR-Max, is not published in a readable form and is not built. See
+    :class:`Particles`.
+    """
+
+    scorings: int | None = None
+    inverse_temperature: float = at_least(0, default=1.0)
+    potential: PotentialKind = "current"
+    resampler: Resampler = "systematic"
+    ess_threshold: float = 0.5

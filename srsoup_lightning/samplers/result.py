@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
 from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.search.scalarise import Units
 from srsoup_lightning.search.sharing import StepState
 
 
@@ -39,6 +40,24 @@ class Observation:
         return self.state.preview_closeness
 
 
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """Measures of a step of a method that selects, for each of P preferences.
+
+    Attributes:
+        preferences: Weights of the preferences, (P, M).
+        values: Measures by name, (P,) each: the best value up to now, the effective sample size, and the like.
+        units: Units of the rewards that the values are made of. None where they are not known yet.
+        ancestors: Index of the latent of the step before that each of K latents descends from, (P, K). None where the
+            method does not resample.
+    """
+
+    preferences: Tensor
+    values: Mapping[str, Tensor]
+    units: Units | None = None
+    ancestors: Tensor | None = None
+
+
 class Moment(NamedTuple):
     """Progress of a run, reported after every denoising step.
 
@@ -46,13 +65,13 @@ class Moment(NamedTuple):
         step: Number of steps done, 1 ... steps.
         steps: Number of steps of the soup. A method with several trajectories counts the steps of all of them.
         ledger: Costs of the soup so far. The sampler goes on counting in it.
-        observation: Observations of the step. None where it asked about no candidates.
+        observation: Observations of the step, or measures of a method that selects. None where nothing was asked.
     """
 
     step: int
     steps: int
     ledger: Ledger
-    observation: Observation | None = None
+    observation: Observation | Measures | None = None
 
 
 OnStep = Callable[[Moment], None]

@@ -6,6 +6,7 @@ ICLR 2026.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -84,7 +85,11 @@ class SRSoup(Sampler):
     def _counts(self) -> list[int]:
         return [self.candidates] if isinstance(self.candidates, int) else list(self.candidates)
 
-    def settings(self, rewards: tuple[str, ...]) -> SearchSettings:
+    def check(self, rewards: Sequence[str]) -> None:
+        """See :meth:`Sampler.check`."""
+        self.settings(rewards)
+
+    def settings(self, rewards: Sequence[str]) -> SearchSettings:
         """Resolve the options for rewards of these names; None takes what suits the sharing policy.
 
         Raises:
@@ -103,7 +108,7 @@ class SRSoup(Sampler):
             preview=self.preview,
         )
 
-    def _shapings(self, rewards: tuple[str, ...], default: Shaping) -> list[Shaping]:
+    def _shapings(self, rewards: Sequence[str], default: Shaping) -> list[Shaping]:
         if isinstance(self.shaping, dict):
             unknown = sorted(set(self.shaping) - set(rewards)) if rewards else []
             if unknown:

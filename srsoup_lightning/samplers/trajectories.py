@@ -77,8 +77,8 @@ class Trajectories:
         candidates = sources.means.unsqueeze(1) + sigma * theirs  # (S, N, C, H, W)
         asked = sources.asked(drawn)
         rows, previewed, reused = self._previewed(candidates, asked, sources)
-        scores, clean = self.problem.query_previews(rows, step + 1, asked.mT[previewed], settings.preview, reused)
-        answers = self._answers(scores, clean, asked, previewed, candidates)
+        scores, found = self.problem.query_previews(rows, step + 1, asked.mT[previewed], settings.preview, reused)
+        answers = self._answers(scores, found.x0, asked, previewed, candidates)
         shaped = shaped_answers(answers, settings.shapings, self.learned)
         direction = mix(sources.coefficients, shaped, theirs, means, sources.means, sigma, settings.correction)
         first_draw = draws[:, 0] if sharing.own_noise else draws[:1]

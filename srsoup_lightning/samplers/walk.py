@@ -10,9 +10,9 @@ from torch import Tensor
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.result import Moment, Observation, OnStep
+from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnStep
 
-Step = Callable[[Tensor, int], tuple[Tensor, Observation | None]]
+Step = Callable[[Tensor, int], tuple[Tensor, Observation | Measures | None]]
 """From latents of level i and i to latents of level i + 1, and observations on the way."""
 
 

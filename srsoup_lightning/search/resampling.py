@@ -9,27 +9,70 @@ from torch import Tensor
 
 from rewards.checks import require_choice
 
-Resampler = Literal["multinomial", "systematic"]
+Resampler = Literal["multinomial", "systematic", "ssp", "rounding"]
+
+
+def effective_sample_size(log_weights: Tensor) -> Tensor:
+    """Return ``1 / sum w^2`` (...) of log-weights (..., K) up to a constant; between 1 and K."""
+    return 1 / log_weights.double().softmax(-1).square().sum(-1)
 
 
 def resample(log_weights: Tensor, uniform: Tensor, resampler: Resampler = "systematic") -> Tensor:
     """Draw the ancestors (K,) of K new particles in proportion to their weights.
 
-    Each particle is expected to have ``K w_k`` offspring. Systematic resampling (Carpenter et al. 1999) gives it that
-    number rounded down or up. Multinomial resampling draws each ancestor independently.
+    A particle is expected to have ``K w_k`` offspring. "multinomial" draws each ancestor independently. "systematic"
+    (Carpenter et al. 1999) and "ssp" give it that number rounded down or up. So does "rounding", which draws nothing:
+    the particles with the largest remainders have one more.
 
     Args:
         log_weights: Log-weights (K,) up to a constant.
-        uniform: Uniform numbers in [0, 1), (K,). Systematic resampling uses the first one.
-        resampler: "systematic" or "multinomial".
+        uniform: Uniform numbers in [0, 1), (K,). Systematic resampling uses the first one, "ssp" all but the last one.
+        resampler: "multinomial", "systematic", "ssp" or "rounding".
 
     Raises:
         ValueError: The resampler is unknown.
     """
     require_choice("resampler", resampler, Resampler)
-    count = len(log_weights)
-    cumulative = log_weights.double().softmax(0).cumsum(0)
-    positions = uniform.to(cumulative)
+    count, weights = len(log_weights), log_weights.double().softmax(0)
+    if resampler in ("ssp", "rounding"):
+        expected = (count * weights).tolist()
+        offspring = _ssp(expected, uniform.tolist()) if resampler == "ssp" else _largest_remainders(expected)
+        repeats = torch.tensor(offspring, dtype=torch.int64, device=weights.device)
+        return torch.arange(count, device=weights.device).repeat_interleave(repeats)
+    positions = uniform.to(weights)
     if resampler == "systematic":
-        positions = (torch.arange(count, device=cumulative.device) + positions[0]) / count
-    return torch.searchsorted(cumulative, positions, right=True).clamp_max(count - 1)
+        positions = (torch.arange(count, device=weights.device) + positions[0]) / count
+    return torch.searchsorted(weights.cumsum(0), positions, right=True).clamp_max(count - 1)
+
+
+def _ssp(expected: list[float], uniform: list[float]) -> list[int]:
+    """Round expected numbers of offspring by the Srinivasan sampling process, and keep their sum.
+
+    Gerber, Chopin & Whiteley 2019, arXiv:1708.00830, section 4. The remainders are settled in pairs: one of the two
+    becomes 0 or 1, the other one takes what is over, and neither changes on average.
+    """
+    offspring = [int(number) for number in expected]
+    remainders = [number - whole for number, whole in zip(expected, offspring, strict=True)]
+    pending = 0
+    for other in range(1, len(expected)):
+        a, b, drawn = remainders[pending], remainders[other], uniform[other - 1]
+        total = a + b
+        if total < 1:  # one of them gives its remainder to the other
+            settled, pending = (pending, other) if total * drawn < b else (other, pending)
+            remainders[settled], remainders[pending] = 0.0, total
+        else:  # one of them gets an offspring
+            settled, pending = (pending, other) if (2 - total) * drawn < 1 - b else (other, pending)
+            offspring[settled] += 1
+            remainders[settled], remainders[pending] = 0.0, total - 1
+    if sum(offspring) < len(expected):  # the sum of the remainders is whole
+        offspring[pending] += 1
+    return offspring
+
+
+def _largest_remainders(expected: list[float]) -> list[int]:
+    """Round expected numbers of offspring down, and give what is over to the largest remainders."""
+    offspring = [int(number) for number in expected]
+    order = sorted(range(len(expected)), key=lambda index: offspring[index] - expected[index])
+    for index in order[: len(expected) - sum(offspring)]:
+        offspring[index] += 1
+    return offspring

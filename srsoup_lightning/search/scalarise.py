@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ Scalarisation = Literal["linear", "tchebycheff", "ranks"]
 IDEAL = 6.0  # ideal point of Tchebycheff, in standard deviations above the mean: the upper end of the hypervolume's box
 
 
-@dataclass(frozen=True)
-class Units:
+class Units(NamedTuple):
     """Zero and unit of each reward, both (M,), for instance the mean and the standard deviation of unsteered samples.
 
     Attributes:
@@ -43,43 +42,45 @@ def deviation(rewards: Tensor) -> Tensor:
 
 
 def linear(rewards: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted sums (B,) of rewards (B, M) with weights (M,)."""
-    return rewards @ weights
+    """Return the weighted sums (..., B) of rewards (..., B, M) with weights (..., M)."""
+    return (rewards @ weights.unsqueeze(-1)).squeeze(-1)
 
 
 def tchebycheff(rewards: Tensor, weights: Tensor, ideal: float = IDEAL) -> Tensor:
-    """Return minus the largest weighted shortfall from the ideal point, (B,).
+    """Return minus the largest weighted shortfall from the ideal point, (..., B).
 
     ``-max_m w_m (ideal - r_m)`` (Bowman 1976; Miettinen 1999, section 3.4). Unlike weighted sums, its maxima reach the
     concave parts of a front too.
 
     Args:
-        rewards: (B, M) in units that make the rewards alike.
-        weights: (M,), at least 0.
+        rewards: (..., B, M) in units that make the rewards alike.
+        weights: (..., M), at least 0.
         ideal: Reward of the ideal point, in the same units.
     """
-    return -(weights * (ideal - rewards)).amax(-1)
+    return -(weights.unsqueeze(-2) * (ideal - rewards)).amax(-1)
 
 
 def mean_rank(rewards: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted mean of each row's ranks, (B,), in [0, 1]: the share of rows that are worse, ties count half.
+    """Return the weighted mean of each row's ranks, (..., B), in [0, 1]: the share of rows that are worse.
+
+    Ties count half.
 
     Args:
-        rewards: (B, M). Ranks are those among these B rows.
-        weights: (M,).
+        rewards: (..., B, M). Ranks are those among these B rows.
+        weights: (..., M).
     """
-    others = max(len(rewards) - 1, 1)
-    above = (rewards.unsqueeze(1) > rewards.unsqueeze(0)).sum(1)
-    ties = (rewards.unsqueeze(1) == rewards.unsqueeze(0)).sum(1) - 1
-    return ((above + 0.5 * ties).to(weights.dtype) / others) @ weights
+    others = max(rewards.shape[-2] - 1, 1)
+    rows, columns = rewards.unsqueeze(-2), rewards.unsqueeze(-3)
+    above, ties = (rows > columns).sum(-2), (rows == columns).sum(-2) - 1
+    return linear((above + 0.5 * ties).to(weights.dtype) / others, weights)
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """Value of rewards to one preference.
+    """Value of rewards to one preference, or to P of them.
 
     Args:
-        weights: Weights of the preference, (M,).
+        weights: Weights of the preference (M,), or of each preference (P, M).
         kind: "linear" sums standardised rewards, "tchebycheff" takes the largest shortfall from the ideal point, and
             "ranks" the mean rank among the rows that are compared.
         units: Units of the rewards. None takes the rewards as they are.
@@ -100,7 +101,11 @@ class Value:
         return replace(self, units=Units.of(rewards))
 
     def __call__(self, rewards: Tensor) -> Tensor:
-        """Return the values (B,) of rewards (B, M)."""
+        """Return the values (B,) of rewards (B, M) to one preference.
+
+        With P preferences, these are values (P, B) of rewards (P, B, M), each row of its own preference, or of rewards
+        (1, B, M) to all of them.
+        """
         if self.kind == "ranks":
             return mean_rank(rewards, self.weights)
         standardised = rewards if self.units is None else self.units.standardise(rewards)

@@ -19,7 +19,20 @@ from srsoup_lightning import Preferences, samplers
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers import DSG, Auto, BaseModel, BestOfN, FKSteering, Sampler, SRSoup, WeightedSum
+from srsoup_lightning.samplers import (
+    BFS,
+    DSG,
+    SMC,
+    VASR,
+    Auto,
+    BaseModel,
+    BestOfN,
+    FKSteering,
+    Particles,
+    Sampler,
+    SRSoup,
+    WeightedSum,
+)
 from srsoup_lightning.samplers.result import Moment, Soup
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
 from srsoup_lightning.search.pooling import Pooled
@@ -41,13 +54,17 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "pooled soup": partial(SRSoup, candidates=[4, 2], sharing=Pooled(), shaping="pool"),
     "auto": partial(Auto, candidates=[4, 2], **SURROGATE),
     "antithetic soup": partial(SRSoup, candidates=4, sharing=FixedSoup(1, 4), antithetic=True, shaping="ranks"),
+    "particles": partial(Particles, particles=3, potential="sum", resampler="rounding", choice="draw"),
     "fk steering": partial(FKSteering, particles=3, scorings=3),
+    "smc": partial(SMC, particles=3, scalarisation="tchebycheff"),
+    "bfs": partial(BFS, particles=3, penalty=0.5),
+    "vasr": partial(VASR, particles=3),
     "dsg": partial(DSG, rate=0.5, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
     "base model": "on the final image",
     "best of n": f"at denoising step {STEPS}",
-    "dsg": "at denoising step 0",
+    **dict.fromkeys(("dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
 

@@ -49,7 +49,7 @@ def test_the_reused_noise_is_that_of_the_candidate_s_own_source() -> None:
     x = alpha**0.5 * x0 + (1 - alpha) ** 0.5 * noise
     asked = torch.ones(5, 1, dtype=torch.bool)
     torch.testing.assert_close(problem.kernel.clean(2, x, noise), x0, rtol=0, atol=1e-5)
-    scores, clean = problem.query_previews(x, 2, asked, "reused", noise)
+    scores, (clean, _) = problem.query_previews(x, 2, asked, "reused", noise)
     torch.testing.assert_close(clean, x0, rtol=0, atol=1e-5)
     torch.testing.assert_close(scores, problem.query(x0, STEPS, asked), rtol=0, atol=1e-4)
     assert problem.ledger.nfe == 0

@@ -20,7 +20,7 @@ from srsoup_lightning.search.surrogate import Surrogate
 
 PHASE = "is no phase: give 0 <= start <= end"
 THRESHOLD = r"threshold is .*: closeness lies in \[0, 1\]"
-RESAMPLER = "resampler is 'ssp': choose one of multinomial, systematic"
+RESAMPLER = "resampler is 'residual': choose one of multinomial, systematic, ssp, rounding"
 MEASURE = "measure is 'feeling': choose one of previews, means"
 BAD = [
     (Selection, {"pool": 1}, "pool is 1: .* at least 2"),
@@ -37,7 +37,7 @@ BAD = [
     *((Pooled, {"power": n}, r"power is .*: give a finite number, at least 0") for n in (-0.1, math.inf, math.nan)),
     *((policy, {"measure": "feeling"}, MEASURE) for policy in (Gated, AdaptiveAnchors, Pooled)),
     (partial(Value, None), {"kind": "sum"}, "scalarisation is 'sum': choose one of linear, tchebycheff, ranks"),
-    (partial(resample, *torch.zeros(2, 2)), {"resampler": "ssp"}, RESAMPLER),
+    (partial(resample, *torch.zeros(2, 2)), {"resampler": "residual"}, RESAMPLER),
 ]
 
 
