@@ -9,6 +9,7 @@ from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnSt
 from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
 from srsoup_lightning.samplers.soup import Auto, SRSoup, WeightedSum
 from srsoup_lightning.samplers.unsteered import BaseModel
+from srsoup_lightning.samplers.value_decoding import SVDD, CoDe
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
 from srsoup_lightning.search.pooling import Pooled
 from srsoup_lightning.search.scalarise import Value
@@ -21,11 +22,13 @@ __all__ = [
     "BFS",
     "DSG",
     "SMC",
+    "SVDD",
     "VASR",
     "AdaptiveAnchors",
     "Auto",
     "BaseModel",
     "BestOfN",
+    "CoDe",
     "Evaluator",
     "FKSteering",
     "FixedSoup",

@@ -13,7 +13,7 @@ from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.samplers.result import Measures, OnStep
-from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
+from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised, take
 from srsoup_lightning.samplers.walk import walk
 from srsoup_lightning.search.potentials import Lineages, Potential, PotentialKind, Tempering
 from srsoup_lightning.search.resampling import Resampler, resample
@@ -128,11 +128,6 @@ class Particles(Scalarised):
         """Return the steps, of so many, whose previews are scored. Besides, the final latents are."""
         count = steps if self.scorings is None else self.scorings
         return {max(round(steps * k / count) - 1, 0) for k in range(1, count)} - {steps - 1}
-
-
-def take(x: Tensor, index: Tensor) -> Tensor:
-    """Return the latents (P, N, ...) of x (P, K, ...) at indices (P, N), those of each preference among its own."""
-    return x[torch.arange(len(x), device=x.device).unsqueeze(1), index]
 
 
 def _measures(

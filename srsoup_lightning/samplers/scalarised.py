@@ -101,6 +101,11 @@ class Evaluator:
         return Assessment(self.values(rewards, prediction.x0, level), rewards, prediction)
 
 
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Return the latents (P, N, ...) of x (P, K, ...) at indices (P, N), those of each preference among its own."""
+    return x[torch.arange(len(x), device=x.device).unsqueeze(1), index]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scalarised(Sampler, abc.ABC):
     """Base of methods that know one number to maximise. They serve all preferences together.

@@ -76,3 +76,20 @@ def _largest_remainders(expected: list[float]) -> list[int]:
     for index in order[: len(expected) - sum(offspring)]:
         offspring[index] += 1
     return offspring
+
+
+def soft_choice(values: Tensor, temperature: float, uniform: Tensor) -> Tensor:
+    """Draw one of N for each row, (...), in proportion to ``exp(value / temperature)``.
+
+    The draw is the highest of ``value / temperature`` plus Gumbel noise (Gumbel 1954). Rows with the same uniform
+    numbers choose alike where their values are alike.
+
+    Args:
+        values: Values (..., N).
+        temperature: At least 0. 0 takes the highest value.
+        uniform: Uniform numbers in [0, 1), (N,), the same for all rows.
+    """
+    if temperature == 0:
+        return values.argmax(-1)
+    gumbel = -(-uniform.double().clamp_min(torch.finfo(torch.float64).tiny).log()).log()
+    return (values.double() / temperature + gumbel).argmax(-1)

@@ -23,10 +23,12 @@ from srsoup_lightning.samplers import (
     BFS,
     DSG,
     SMC,
+    SVDD,
     VASR,
     Auto,
     BaseModel,
     BestOfN,
+    CoDe,
     FKSteering,
     Particles,
     Sampler,
@@ -59,10 +61,13 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "smc": partial(SMC, particles=3, scalarisation="tchebycheff"),
     "bfs": partial(BFS, particles=3, penalty=0.5),
     "vasr": partial(VASR, particles=3),
+    "svdd": partial(SVDD, children=3, temperature=0.5),
+    "code": partial(CoDe, children=3, block=4),
     "dsg": partial(DSG, rate=0.5, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
     "base model": "on the final image",
+    "code": "at denoising step 4",
     "best of n": f"at denoising step {STEPS}",
     **dict.fromkeys(("dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
 }
@@ -176,7 +181,7 @@ def test_the_step_callback_is_called_up_to_the_total(make: Callable) -> None:
     moments, spent = zip(*reported, strict=True)
     assert [moment.step for moment in moments] == list(range(1, len(moments) + 1))
     assert {moment.steps for moment in moments} == {len(moments)}
-    assert list(spent) == sorted(set(spent))
+    assert list(spent) == sorted(spent)
     assert spent[-1] == soup.ledger.nfe
     assert all(moment.ledger is soup.ledger for moment in moments)
 
