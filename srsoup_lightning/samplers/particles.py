@@ -173,14 +173,12 @@ class BFS(Particles):
 
 @dataclass(frozen=True, kw_only=True)
 class VASR(Particles):
-    """Variance-aware systematic resampling (arXiv:2604.06779): accumulated weights and systematic resampling.
+    """Accumulated weights and systematic resampling, as VASR has them (arXiv:2604.06779).
 
-    Its rule for text-to-image models, VASR-Max, is not published in a readable form and is not built. See
-    :class:`Particles`.
+    Its greedier rule for text-to-image models, VASR-Max, is not built. See :class:`Particles`.
     """
 
     scorings: int | None = None
-    inverse_temperature: float = at_least(0, default=1.0)
-    potential: PotentialKind = "current"
+    potential: PotentialKind = "difference"
     resampler: Resampler = "systematic"
     ess_threshold: float = 0.5

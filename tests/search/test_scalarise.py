@@ -1,4 +1,4 @@
-"""Values of rewards to a preference, and resampling by weights, against plain formulas."""
+"""Values of rewards to preferences, against plain formulas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srsoup_lightning.search.resampling import resample
 from srsoup_lightning.search.scalarise import Units, Value, linear, mean_rank, tchebycheff
 
 seeds = st.integers(0, 10_000)
@@ -54,19 +53,10 @@ def test_a_constant_reward_has_no_influence() -> None:
     assert Units.of(rewards).unit.tolist() == [1.0, math.inf]
 
 
-@given(seed=seeds, count=st.integers(1, 12), start=st.floats(0, 1, exclude_max=True))
-def test_systematic_offspring_are_the_expected_number_rounded(seed: int, count: int, start: float) -> None:
-    log_weights = random(count, seed=seed).mul(6)
-    ancestors = resample(log_weights, torch.full((count,), start, dtype=torch.float64))
-    expected = count * log_weights.softmax(0)
-    offspring = torch.bincount(ancestors, minlength=count)
-    assert bool((offspring >= (expected - 1e-9).floor()).all())
-    assert bool((offspring <= (expected + 1e-9).ceil()).all())
-
-
-@pytest.mark.parametrize("resampler", ["systematic", "multinomial"])
-def test_offspring_are_in_proportion_to_weights_on_average(resampler: str) -> None:
-    log_weights = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
-    drawn = [resample(log_weights, random(4, seed=seed), resampler) for seed in range(4_000)]
-    shares = torch.bincount(torch.cat(drawn), minlength=4) / 16_000
-    torch.testing.assert_close(shares, log_weights.softmax(0), rtol=0, atol=0.02)
+@given(seed=seeds, kind=st.sampled_from(["linear", "tchebycheff", "ranks"]))
+def test_values_to_several_preferences_are_those_to_each(seed: int, kind: str) -> None:
+    rewards, weights = random(2, 5, 3, seed=seed), random(2, 3, seed=seed + 1)
+    together, of_one = Value(weights, kind)(rewards), Value(weights, kind)(rewards[:1])
+    for row, each in enumerate(weights):
+        torch.testing.assert_close(together[row], Value(each, kind)(rewards[row]))
+        torch.testing.assert_close(of_one[row], Value(each, kind)(rewards[0]))
