@@ -145,12 +145,10 @@ class SRSoupModule(FinetuningHooks):
         self.forecast = Forecast(self.sampler, self.preferences)
 
     def check(self) -> None:
-        """Check that the rewards can be asked, have the gradients that the methods need, and are named in options.
+        """Check that rewards can be asked, have the gradients that the methods need, and are those of the options.
 
         Raises:
-            RewardError: A reward can't be asked.
-            NoGradientError: A reward has no gradient.
-            ValueError: An option of the sampler names another reward.
+            RewardError, NoGradientError, ValueError: One can't be asked, has no gradient, or is not named rightly.
         """
         self.sampler.check(self.preferences.rewards)
         self.oracle.check()

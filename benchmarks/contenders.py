@@ -1,0 +1,93 @@
+"""Methods of the comparison at equal cost, each with the one number that its cost grows with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from srsoup_lightning.samplers import (
+    BFS,
+    SMC,
+    SVDD,
+    VASR,
+    Auto,
+    BestOfN,
+    CoDe,
+    FixedSoup,
+    FKSteering,
+    Pooled,
+    Sampler,
+    Selection,
+    SRSoup,
+    Surrogate,
+    WeightedSum,
+)
+
+STEPS = 20
+
+
+def common(**options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Options of every method."""
+    return {"num_inference_steps": STEPS, "guidance_scale": 5.0, **options}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method whose cost grows with its size.
+
+    Attributes:
+        kind: Class of the method, or a function that makes it.
+        size: Option that is the size.
+        least: Smallest size.
+        options: Settings of its authors, where they are not the defaults.
+        search: Other settings that the small search tries.
+    """
+
+    kind: Callable[..., Sampler]
+    size: str
+    least: int = 2
+    options: Mapping[str, Any] = ()  # type: ignore[assignment] # no options, and nobody can change them
+    search: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def scalarised(self) -> bool:
+        """Whether the method takes the units of rewards."""
+        return isinstance(self.kind, type) and "units" in {field.name for field in fields(self.kind)}
+
+    def make(self, size: int, **options: Any) -> Sampler:  # noqa: ANN401
+        """The method with this size."""
+        return self.kind(**common(**{**dict(self.options), **options, self.size: size}))
+
+    def size_of(self, sampler: Sampler) -> str:
+        """The size of a method in words."""
+        return f"{self.size} {getattr(sampler, self.size)}"
+
+
+def auto(candidates: int, **options: Any) -> Auto:  # noqa: ANN401
+    """Auto with a pool and previews in the proportions of its defaults: 96 and 16 for 5 candidates."""
+    previews, pool = Surrogate(previews=16 * candidates // 5), Selection(pool=96 * candidates // 5)
+    return Auto(candidates=candidates, surrogate=previews, selection=pool, **options)
+
+
+CONTENDERS: dict[str, Contender] = {
+    "Auto": Contender(auto, "candidates", search=({"preview": "unguided"},)),
+    "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}, search=({"preview": "unguided"},)),
+    "SRSoup": Contender(SRSoup, "candidates", options={"sharing": FixedSoup(0, 8)}, search=({"preview": "unguided"},)),
+    "WeightedSum": Contender(WeightedSum, "candidates", search=({"preview": "unguided"},)),
+    "BestOfN": Contender(BestOfN, "pool"),
+    "FKSteering": Contender(
+        FKSteering, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
+    ),
+    "SMC": Contender(
+        SMC, "particles", search=tuple({"inverse_temperature": strength} for strength in (3.0, 30.0, 100.0))
+    ),
+    "BFS": Contender(
+        BFS, "particles", search=tuple({"inverse_temperature": strength} for strength in (3.0, 30.0, 100.0))
+    ),
+    "VASR": Contender(
+        VASR, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
+    ),
+    "SVDD": Contender(SVDD, "children", search=tuple({"temperature": each} for each in (0.03, 0.1, 0.3))),
+    "CoDe": Contender(CoDe, "children", search=tuple({"block": each} for each in (2, 3, 10))),
+}
