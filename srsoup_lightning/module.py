@@ -150,12 +150,12 @@ class SRSoupModule(FinetuningHooks):
         Raises:
             RewardError, NoGradientError, ValueError: One can't be asked, has no gradient, or is not named rightly.
         """
-        self.sampler.check(self.preferences.rewards)
+        self.sampler.check(self.preferences.weighted)
         self.oracle.check()
         if self.tuning is not None and self.tuning.objective.needs_gradient:
             self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)
         if self.sampler.needs_gradient:
-            self.oracle.require_gradients(type(self.sampler).__name__, list(self.rewards))
+            self.oracle.require_gradients(type(self.sampler).__name__, self.preferences.weighted)
 
     def configure_model(self) -> None:
         """Load the pipeline, and add the adapter in the first fit. A callback may call it before :meth:`setup`."""

@@ -71,6 +71,12 @@ class Preferences:
         """Names of the rewards that have weight in any preference."""
         return [name for name, used in zip(self.rewards, (self.weights > 0).any(0).tolist(), strict=True) if used]
 
+    def without_held_out(self) -> Preferences:
+        """Return the same preferences between the rewards that have weight in any of them."""
+        kept = [self.rewards.index(name) for name in self.weighted]
+        points = {name: row[kept].tolist() for name, row in zip(self.names, self.weights, strict=True)}
+        return self if len(kept) == len(self.rewards) else Preferences(self.weighted, points)
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
@@ -59,16 +59,17 @@ class Problem:
         """Record of the costs so far."""
         return self.meter.ledger
 
+    def with_rewards(self, names: Collection[str]) -> Problem:
+        """Return the problem with some of its rewards. Costs are counted in the same ledger."""
+        return Problem(self.denoiser, self.oracle.only(names), self.batch, self.prompt, self.meter)
+
     def reschedule(self, num_inference_steps: int, eta: float) -> Problem:
         """Return the problem with another number of denoising steps and eta. Costs are counted in the same ledger."""
         denoiser = self.denoiser.reschedule(num_inference_steps, eta)
         return Problem(denoiser, self.oracle, self.batch, self.prompt, self.meter)
 
     def denoise(self, x: Tensor, level: int, guided: bool = True) -> Prediction:
-        """Return the prediction at latents x (B, C, H, W) of level 0 ... T - 1.
-
-        Without classifier-free guidance, a latent costs one network evaluation.
-        """
+        """Return the prediction at latents x (B, C, H, W) of level 0 ... T - 1."""
         denoise = self.denoiser.denoise if guided else self.denoiser.denoise_unguided
         self.meter.count_evaluations(len(x) * (self.denoiser.evaluations if guided else 1))
         with torch.set_grad_enabled(self._graph):
@@ -219,10 +220,7 @@ class Problem:
         return x.detach().clone().requires_grad_()
 
     def rewards_of(self, clean: Tensor, level: int, names: Sequence[str] | None = None) -> Tensor:
-        """Return rewards (B, M') of clean latents (B, C, H, W), with the graph, inside :meth:`graph`; counts queries.
-
-        Args and errors are those of :meth:`query`, and the names of the M' rewards, where None is all.
-        """
+        """Return rewards (B, M') of clean latents, by name, with the graph, inside :meth:`graph`; see :meth:`query`."""
         images = self._decoded(self.denoiser.decode_preview, clean)
         question = Question(images, [self.prompt] * len(clean), f"at denoising step {level}", self.meter)
         chosen = self.rewards if names is None else names

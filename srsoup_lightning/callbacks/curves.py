@@ -39,6 +39,7 @@ class PreferenceNames:
     """Names of trajectories: those of their preferences, or their weights where the run has no such preference."""
 
     def __init__(self, preferences: Preferences) -> None:
+        preferences = preferences.without_held_out()
         self.rewards = preferences.rewards
         self._names = dict(zip(map(_rounded, preferences.weights.tolist()), preferences.names, strict=True))
 

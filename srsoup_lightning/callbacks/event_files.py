@@ -58,7 +58,7 @@ class SoupLog:
         self._of_soup: SummaryWriter | None = None
         if not os.path.exists(board.log_dir):  # overwriting the run has removed the open file
             board.close()
-        board.add_custom_scalars(layout(preferences.rewards))
+        board.add_custom_scalars(layout(preferences.weighted))
         _discard(board, self.done + 1)
 
     def start(self, request: SoupRequest) -> None:

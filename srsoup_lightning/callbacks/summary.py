@@ -34,7 +34,7 @@ class RunSummary(SoupCallback):
             ValueError: The box leaves out a reward, or a low is not below its high.
         """
         if self.box is not None:
-            require_box(self.box, list(module.rewards))
+            require_box(self.box, module.preferences.weighted)
 
     def on_run_end(self, trainer: L.Trainer, module: SRSoupModule) -> None:
         """Draw and show in the first process, when all processes have written their soups."""

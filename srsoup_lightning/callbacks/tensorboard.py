@@ -56,7 +56,7 @@ class ParetoLogger(SoupCallback):
             ValueError: The box leaves out a reward, or a low is not below its high.
         """
         if self.box is not None:
-            require_box(self.box, list(module.rewards))
+            require_box(self.box, module.preferences.weighted)
         self._log, self._own_images, self._own_costs = None, [], []
 
     def on_run_start(self, trainer: L.Trainer, module: SRSoupModule) -> OnStep | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from copy import copy
 from types import MappingProxyType
 from typing import Any
 
@@ -61,6 +62,13 @@ class RewardOracle:
         """Restore the state, and build the wrappers anew, with empty caches."""
         vars(self).update(state)
         self._wrap()
+
+    def only(self, names: Collection[str]) -> RewardOracle:
+        """Return an oracle of some of the rewards, with the same account, wrappers and caches."""
+        some = copy(self)
+        some.rewards = {name: scorer for name, scorer in self.rewards.items() if name in names}
+        some._counted, some.wrapped = self._counted, self.wrapped  # a copy builds its own
+        return some
 
     def check(self) -> None:
         """Check that each reward can be asked.

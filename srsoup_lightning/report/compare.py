@@ -56,12 +56,15 @@ def compared(
 
 
 def _comparable(runs: Sequence[Run], common: bool) -> list[Run]:
-    """Check that runs have the same rewards, prompts and picture size. With `common`, keep the prompts of all runs."""
+    """Check that runs have the same rewards, prompts and picture size, and measure all by the rewards that any weighs.
+
+    With `common`, keep the prompts of all runs.
+    """
     first, *others = runs
     for other in others:
-        if set(other.rewards) != set(first.rewards):
+        if set(other.scored) != set(first.scored):
             raise ValueError(
-                f"{_both(first, other)} have other rewards, {list(first.rewards)} and {list(other.rewards)}: "
+                f"{_both(first, other)} have other rewards, {list(first.scored)} and {list(other.scored)}: "
                 "score both with the same"
             )
     if common:
@@ -70,7 +73,9 @@ def _comparable(runs: Sequence[Run], common: bool) -> list[Run]:
         for other in others:
             _require_same_prompts(first, other)
     _require_one_size(runs)
-    return list(runs)
+    weighed = {name for run in runs for row in run.images for name, weight in row.preference.items() if weight}
+    objectives = tuple(name for name in first.scored if name in weighed) or first.scored
+    return [replace(run, objectives=objectives) for run in runs]
 
 
 def _both(first: Run, other: Run) -> str:

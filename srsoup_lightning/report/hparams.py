@@ -54,7 +54,7 @@ def hparams_of(run: Run, box: Box | None) -> Iterator[HParams]:
 
 def _utilities(run: Run, means: Mapping[Weights, Mapping[str, float]], box: Box) -> list[float]:
     """Return the utility of each preference in units of the box."""
-    points = torch.tensor([list(scores.values()) for scores in means.values()], dtype=torch.float64)
+    points = torch.tensor([[scores[name] for name in run.rewards] for scores in means.values()], dtype=torch.float64)
     scale = box_units(run, box, "").scales[run.prompts[0]]
     return utility(scale.standardise(points), torch.tensor(list(means), dtype=torch.float64)).tolist()
 

@@ -53,7 +53,8 @@ class Measured:
 
 def weights_of(row: ImageRow, rewards: Sequence[str]) -> Weights:
     """Return the preference of an image, () if it isn't known or weighs rewards that were not scored."""
-    if not row.preference or set(row.preference) - set(rewards):
+    weighed = {name for name, weight in row.preference.items() if weight}
+    if not weighed or weighed - set(rewards):
         return ()
     return tuple(round(row.preference.get(name, 0.0), 6) for name in rewards)
 
@@ -64,9 +65,9 @@ def by_preference(run: Run, rewards: Sequence[str]) -> dict[Weights, list[ImageR
 
 
 def mean_rewards(run: Run) -> dict[Weights, dict[str, float]]:
-    """Return the mean rewards {name: score} of each preference over its images."""
+    """Return the mean rewards {name: score} of each preference over its images, also of rewards that are held out."""
     return {
-        weights: dict(zip(run.rewards, scores_of(images, run.rewards).mean(0).tolist(), strict=True))
+        weights: dict(zip(run.scored, scores_of(images, run.scored).mean(0).tolist(), strict=True))
         for weights, images in by_preference(run, run.rewards).items()
     }
 
@@ -151,7 +152,7 @@ def _of_fronts(
             chosen = torch.tensor([preferences[index] for index in asked], dtype=torch.float64)
             yield "utility", prompt, float(utility(points[asked], chosen).mean())
         yield from _monotonicity(prompt, units.rewards, points, preferences)
-        for name in units.rewards:
+        for name in run.scored:
             yield f"mean_{name}", prompt, sum(row.rewards[name] for row in images) / len(images)
         yield "pictures", prompt, len(images)
 

@@ -24,7 +24,7 @@ def rewards_table(run: Run) -> Table:
     means = mean_rewards(run)
     table = Table(title=f"mean over {len(run.images) // len(means)} soups")
     table.add_column("preference")
-    for name in run.rewards:
+    for name in run.scored:
         table.add_column(literal(name), justify="right")
     for weights, scores in means.items():
         label = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(run.rewards, weights, strict=True))

@@ -25,6 +25,8 @@ class Run:
         images: Rows of the images, in the order of the file.
         costs: Rows of the costs, one for each soup. Empty for a file of scored pictures.
         adapters: LoRAs that the images were made with. Empty for a file of scored pictures, which doesn't tell them.
+        objectives: Names of the rewards that fronts are measured by. None takes those that some preference weighs, and
+            all of them where no preference is known. The others are held out.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Run:
     images: tuple[ImageRow, ...]
     costs: tuple[CostRow, ...] = ()
     adapters: tuple[UsedAdapter, ...] = ()
+    objectives: tuple[str, ...] | None = None
 
     @property
     def training(self) -> Ledger | None:
@@ -40,9 +43,17 @@ class Run:
         return None if _is_file(self.root) or len(known) < len(self.adapters) else added(known)
 
     @property
-    def rewards(self) -> tuple[str, ...]:
-        """Names of the rewards; none where there are no images."""
+    def scored(self) -> tuple[str, ...]:
+        """Names of all rewards, also of those that are held out; none where there are no images."""
         return tuple(self.images[0].rewards) if self.images else ()
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """Names of the rewards that fronts are measured by; see `objectives`."""
+        if self.objectives is not None:
+            return self.objectives
+        weighed = {name for row in self.images for name, weight in row.preference.items() if weight}
+        return tuple(name for name in self.scored if name in weighed) or self.scored
 
     @property
     def prompts(self) -> list[str]:

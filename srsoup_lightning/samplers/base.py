@@ -51,7 +51,7 @@ class Sampler(Process, abc.ABC):
     def run(
         self, problem: Problem, preferences: Preferences, prompt: str, seed: int, on_step: OnStep = lambda _: None
     ) -> Soup:
-        """Make one soup.
+        """Make one soup. A reward without weight in any preference is held out: it scores the final images alone.
 
         Args:
             problem: Denoising process of the prompt and rewards, whose names must be those of `preferences`.
@@ -66,11 +66,12 @@ class Sampler(Process, abc.ABC):
             NoGradientError: The method needs gradients that a reward does not have.
         """
         if self.needs_gradient:
-            problem.oracle.require_gradients(type(self).__name__, list(problem.rewards))
+            problem.oracle.require_gradients(type(self).__name__, preferences.weighted)
+        steering = preferences.without_held_out()
         noise = NoiseSource(prompt, seed, problem.shape, problem.device)
         with without_autocast(problem.device):  # the networks alone run under that of a Trainer
             with problem.meter.timed():
-                latents = self.sample(problem, preferences, noise, on_step)
+                latents = self.sample(problem.with_rewards(steering.rewards), steering, noise, on_step)
                 points, index = distinct(latents)
                 images = problem.decode(latents[points])
             rewards, failed = problem.score(images)

@@ -54,10 +54,11 @@ def tchebycheff(rewards: Tensor, weights: Tensor, ideal: float = IDEAL) -> Tenso
 
     Args:
         rewards: (..., B, M) in units that make the rewards alike.
-        weights: (..., M), at least 0.
+        weights: (..., M), at least 0. Rewards without weight do not count.
         ideal: Reward of the ideal point, in the same units.
     """
-    return -(weights.unsqueeze(-2) * (ideal - rewards)).amax(-1)
+    weights = weights.unsqueeze(-2)
+    return -torch.where(weights > 0, weights * (ideal - rewards), -torch.inf).amax(-1)
 
 
 def mean_rank(rewards: Tensor, weights: Tensor) -> Tensor:

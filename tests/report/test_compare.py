@@ -158,6 +158,29 @@ def test_utility_is_over_the_preferences_that_all_share(tmp_path: Path) -> None:
     assert "utility" not in unshared.measures()
 
 
+def test_a_reward_that_nobody_weighs_is_held_out(tmp_path: Path) -> None:
+    """Fronts are measured without it, those of pictures without preferences too, and its mean stands beside them."""
+    line, rewards = [(*weights, 0.0) for weights in LINE], ("jpeg", "clip", "colour")
+
+    def scores(prompt: str, seed: int, weights: Weights) -> list[float]:
+        return [*steered(3)(prompt, seed, weights[:2]), 7.0]
+
+    without = make_run(tmp_path / "without", steered(3))
+    path = make_run(tmp_path / "run", scores, preferences=line, rewards=rewards)
+    table = tmp_path / "run" / "elsewhere.jsonl"
+    write_rows(
+        table,
+        [
+            {key: row[key] for key in ("prompt", "image", "rewards")}
+            for row in read_rows(table.with_name("samples.jsonl"))
+        ],
+    )
+    run, elsewhere = compared([path, str(table)], box=BOX).runs
+    expected = compared([without], box=BOX).runs[0].values
+    assert run.values == expected | {"mean_colour": {"a cat": [7.0] * 2, "a dog": [7.0] * 2}}
+    assert elsewhere.values["hypervolume"]["a cat"] == expected["hypervolume"]["a cat"][:1]
+
+
 def test_hits_failures_and_stand_ins_are_told(tmp_path: Path) -> None:
     cost = {"queries": {"jpeg": 3}, "hits": {"jpeg": 4, "clip": 1}, "failures": {"clip": 2}, "nfe": 1, "seconds": 1.0}
     path = make_run(tmp_path / "run", steered(3), cost=cost)

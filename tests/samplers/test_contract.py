@@ -141,6 +141,16 @@ def test_a_soup_has_a_picture_and_its_scores_for_every_preference(make: Callable
     torch.testing.assert_close(soup.rewards, torch.stack([score(soup.images) for score in rewards.values()], 1))
 
 
+def test_a_reward_without_weight_is_held_out(make: Callable) -> None:
+    """It changes no picture, nobody asks it on the way, and final pictures have its score."""
+    points, rewards = [[1.0, 0.0], [0.5, 0.5]], linears(3)
+    alone = run(make(), Preferences(NAMES[:2], points), {name: rewards[name] for name in NAMES[:2]})
+    beside = run(make(), Preferences(NAMES, [[*point, 0.0] for point in points]), rewards)
+    torch.testing.assert_close(beside.images, alone.images, rtol=0, atol=0)
+    assert beside.ledger.queries == alone.ledger.queries | {"c": 0}
+    torch.testing.assert_close(beside.rewards[:, 2], rewards["c"](beside.images))
+
+
 @pytest.mark.parametrize("max_batch", [1, 5, 64])
 @pytest.mark.parametrize("evaluations", [1, 2])
 def test_the_ledger_says_what_was_really_called(make: Callable, max_batch: int, evaluations: int) -> None:
