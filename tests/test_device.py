@@ -25,7 +25,10 @@ from tests.diffusion.conftest import tiny_pipeline
 from tests.processes import start
 from tests.rewards.conftest import save_tiny_clip
 
-FEW = {"num_inference_steps": 3, "candidates": 2, "pool": 2, "groups": 1, "group_size": 2}
+FEW = {
+    **{"num_inference_steps": 3, "candidates": 2, "pool": 2, "groups": 1, "group_size": 2},
+    **{"warm_up": 2, "batch": 2, "iterations": 2, "popsize": 2, "elites": 2, "generations": 2, "level": 1},
+}
 
 
 class Accelerator(CPUAccelerator):

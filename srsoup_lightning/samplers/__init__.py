@@ -4,10 +4,14 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.best_of_n import BestOfN
 from srsoup_lightning.samplers.guidance import DSG
+from srsoup_lightning.samplers.noise_search import Archive, NoiseSearch, ZeroOrder
 from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
+from srsoup_lightning.samplers.paths import SearchOverPaths
 from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnStep, Soup
 from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
 from srsoup_lightning.samplers.soup import Auto, SRSoup, WeightedSum
+from srsoup_lightning.samplers.spectral import SES
+from srsoup_lightning.samplers.trust_region import TRS
 from srsoup_lightning.samplers.unsteered import BaseModel
 from srsoup_lightning.samplers.value_decoding import SVDD, CoDe
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
@@ -21,10 +25,13 @@ from srsoup_lightning.search.surrogate import Surrogate
 __all__ = [
     "BFS",
     "DSG",
+    "SES",
     "SMC",
     "SVDD",
+    "TRS",
     "VASR",
     "AdaptiveAnchors",
+    "Archive",
     "Auto",
     "BaseModel",
     "BestOfN",
@@ -36,6 +43,7 @@ __all__ = [
     "Measures",
     "Moment",
     "Never",
+    "NoiseSearch",
     "Observation",
     "OnStep",
     "Particles",
@@ -44,6 +52,7 @@ __all__ = [
     "SRSoup",
     "Sampler",
     "Scalarised",
+    "SearchOverPaths",
     "Selection",
     "Shaping",
     "Sharing",
@@ -52,4 +61,5 @@ __all__ = [
     "Surrogate",
     "Value",
     "WeightedSum",
+    "ZeroOrder",
 ]

@@ -32,6 +32,11 @@ class Sampler(Process, abc.ABC):
     needs_gradient: ClassVar[bool] = False
     """Whether the method needs gradients of the rewards."""
 
+    @property
+    def least_side(self) -> int:
+        """Least height and width of the latents that the method works on."""
+        return 1
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.needs_noise and self.eta == 0:

@@ -9,38 +9,40 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
-from srsoup_lightning.preferences import Preferences
-from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.result import OnStep, shifted
+from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
 from srsoup_lightning.samplers.walk import unsteered
-from srsoup_lightning.search.scalarise import best_index
+from srsoup_lightning.search.resampling import soft_choice
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestOfN(Sampler):
+class BestOfN(Scalarised):
     """One pool of unsteered pictures serves all preferences, for ``pool * M`` queries whatever their number.
 
-    A preference takes the picture with the highest weighted sum of rewards, each standardised over the pool. Ma et al.
-    2025, arXiv:2501.09732, call it random search.
+    A preference takes the picture with the highest value. Where no units are given, they are those of the pool. Network
+    evaluations: ``pool * T`` predictions. Ma et al. 2025, arXiv:2501.09732, call it random search.
 
     Args:
         pool: Number of pictures, at least 1.
+        temperature: At least 0, in units of the value. Above 0, a picture is drawn with a probability in proportion to
+            ``exp(value / temperature)``. All preferences draw with the same random numbers. 0 takes the best picture.
 
     Raises:
         ValueError: A number is outside its range.
     """
 
     pool: int = at_least(1, default=96)
+    temperature: float = at_least(0, default=0.0)
 
-    def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
-        """See :meth:`Sampler.sample`."""
-        pool, rewards = [], []
+    def search(self, evaluator: Evaluator, noise: NoiseSource, on_step: OnStep) -> Tensor:
+        """See :meth:`Scalarised.search`."""
+        problem, pool = evaluator.problem, []
         steps = problem.kernel.steps
         chunks = torch.arange(self.pool).split(problem.batch.rows)
         for done, members in enumerate(chunks):
             report = shifted(on_step, done * steps, len(chunks) * steps)
-            latents = unsteered(problem, noise, members.tolist(), report)
-            pool.append(latents)
-            rewards.append(problem.query(latents, steps))
-        return torch.cat(pool)[best_index(torch.cat(rewards), preferences.weights.to(problem.device))]
+            pool.append(unsteered(problem, noise, members.tolist(), report))
+        clean = torch.cat(pool)
+        rewards = evaluator.ask(clean, steps)
+        values = evaluator.values(rewards.unsqueeze(0), clean.unsqueeze(0), steps)
+        return clean[soft_choice(values, self.temperature, noise.uniform(self.pool, "choice"))]

@@ -25,7 +25,7 @@ from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
 
-SHAPE = (3, 4, 4)  # of the stand-in's latents
+SHAPE = (3, 4, 4)  # of the stand-in's latents, which are larger for a method that needs it
 REPEATS = 3  # of each call that is timed
 Result = TypeVar("Result")
 
@@ -52,13 +52,14 @@ def rehearse(
             guided prediction, which is one more than distilled models take.
         seed: Seed of the stand-in's rewards.
     """
+    shape = (SHAPE[0], *(max(side, sampler.least_side) for side in SHAPE[1:]))
     if model is None:
         kernel = cosine_schedule(sampler.num_inference_steps, sampler.eta)
-        denoiser = stand_in(kernel, 2 if sampler.guidance_scale > 1 else 1)
+        denoiser = stand_in(kernel, 2 if sampler.guidance_scale > 1 else 1, shape)
     else:
-        denoiser = stand_in(model.kernel, model.evaluations)
+        denoiser = stand_in(model.kernel, model.evaluations, shape)
     limits = {budget_of(name): math.inf for name in preferences.rewards}
-    oracle = RewardOracle(projections(preferences.rewards, seed), limits=limits)
+    oracle = RewardOracle(projections(preferences.rewards, seed, shape), limits=limits)
     soup = sampler.run(Problem(denoiser, oracle, BatchSize.of(sampler.max_batch)), preferences, "plan", seed)
     return soup.ledger, oracle.account.spent()
 
@@ -94,9 +95,9 @@ def cosine_schedule(steps: int, eta: float) -> DDIM:
     return DDIM(tuple(cos(angle * pi / 2) ** 2 for angle in angles), eta)
 
 
-def projections(names: Sequence[str], seed: int = 0) -> dict[str, _Projection]:
+def projections(names: Sequence[str], seed: int = 0, shape: tuple[int, ...] = SHAPE) -> dict[str, _Projection]:
     """Return rewards of the stand-in: projections of its images on random directions."""
-    directions = torch.randn(len(names), *SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    directions = torch.randn(len(names), *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
     return {name: _Projection(direction) for name, direction in zip(names, directions, strict=True)}
 
 
@@ -118,8 +119,8 @@ class _Projection:
         return (images * self.direction).sum((1, 2, 3))
 
 
-def stand_in(kernel: Kernel, evaluations: int) -> Denoiser:
-    """Return a denoiser of the given transitions that computes next to nothing."""
+def stand_in(kernel: Kernel, evaluations: int, shape: tuple[int, ...] = SHAPE) -> Denoiser:
+    """Return a denoiser of the given transitions and shape of latents that computes next to nothing."""
 
     def denoise(x: Tensor, level: int) -> Prediction:
         return Prediction(x.tanh(), x)
@@ -128,13 +129,13 @@ def stand_in(kernel: Kernel, evaluations: int) -> Denoiser:
         return latents.tanh() / 2 + 0.5
 
     def encode(images: Tensor) -> Tensor:
-        return torch.nn.functional.adaptive_avg_pool2d(2 * images - 1, SHAPE[1:])  # of any size
+        return torch.nn.functional.adaptive_avg_pool2d(2 * images - 1, (shape[1], shape[2]))  # of any size
 
     def reschedule(num_inference_steps: int, eta: float) -> Denoiser:
-        return stand_in(cosine_schedule(num_inference_steps, eta), evaluations)
+        return stand_in(cosine_schedule(num_inference_steps, eta), evaluations, shape)
 
     return Denoiser(
-        shape=SHAPE,
+        shape=shape,
         kernel=kernel,
         denoise=denoise,
         denoise_unguided=denoise,

@@ -76,6 +76,17 @@ class Evaluator:
         """Ask the rewards about clean latents (P, B, C, H, W) that are predicted from latents of a level, or final."""
         return self._assess(clean, level, "clean")
 
+    def ask(self, clean: Tensor, level: int) -> Tensor:
+        """Ask the rewards about clean latents (K, C, H, W), predicted from latents of a level, that serve everyone.
+
+        Returns:
+            Rewards (K, M). Every reward that some preference weighs is asked about each latent. The others are 0.
+        """
+        asked = (self.value.weights > 0).any(0).expand(len(clean), -1)
+        scores = self.problem.query(clean, level, asked)
+        self._settle_units(scores)
+        return scores
+
     def values(self, rewards: Tensor, clean: Tensor, level: int) -> Tensor:
         """Return the values (P, B) of rewards (P or 1, B, M) of clean latents (P or 1, B, C, H, W) of a level."""
         values = self.value(rewards)
@@ -94,11 +105,14 @@ class Evaluator:
         asked = torch.zeros(len(rows), weighed.shape[1], dtype=torch.int64, device=x.device)
         asked = asked.index_add_(0, index, weighed.long()) > 0
         scores, found = self.problem.query_previews(flat[rows], level, asked, kind)
-        if self.value.units is None:
-            self.value = self.value.in_units_of(scores)
+        self._settle_units(scores)
         rewards = scores[index].view(*x.shape[:2], -1)
         prediction = Prediction(found.x0[index].view_as(x), found.noise[index].view_as(x))
         return Assessment(self.values(rewards, prediction.x0, level), rewards, prediction)
+
+    def _settle_units(self, scores: Tensor) -> None:
+        if self.value.units is None:
+            self.value = self.value.in_units_of(scores)
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

@@ -71,9 +71,10 @@ def mean_rank(rewards: Tensor, weights: Tensor) -> Tensor:
         weights: (..., M).
     """
     others = max(rewards.shape[-2] - 1, 1)
-    rows, columns = rewards.unsqueeze(-2), rewards.unsqueeze(-3)
-    above, ties = (rows > columns).sum(-2), (rows == columns).sum(-2) - 1
-    return linear((above + 0.5 * ties).to(weights.dtype) / others, weights)
+    columns = rewards.mT.contiguous()
+    ordered = columns.sort(-1).values
+    worse, no_better = (torch.searchsorted(ordered, columns, right=right) for right in (False, True))
+    return linear((worse + no_better - 1).mT.to(weights.dtype) / (2 * others), weights)
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,3 +57,12 @@ def test_a_pool_of_one_is_the_base_model() -> None:
     assert (base.ledger.nfe, base.ledger.decodes) == (STEPS, 1)
     with pytest.raises(ValueError, match="pool is 0: give at least 1"):
         BestOfN(pool=0)
+
+
+def test_hot_draws_take_the_same_picture_for_all_and_a_large_penalty_the_unsteered_one() -> None:
+    options, preferences = {"num_inference_steps": STEPS, "pool": POOL}, lattice(2, 3)
+    hot, near = (run(BestOfN(**options, **more), preferences) for more in ({"temperature": 1e9}, {"penalty": 1e9}))
+    pool = pool_by_hand(BestOfN(**options))
+    drawn = int(NoiseSource("a lobster", 0, SHAPE).uniform(POOL, "choice").argmax())
+    for soup, member in ((hot, drawn), (near, 0)):
+        torch.testing.assert_close(soup.images, pool[member].expand_as(soup.images))

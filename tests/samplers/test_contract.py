@@ -22,8 +22,10 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import (
     BFS,
     DSG,
+    SES,
     SMC,
     SVDD,
+    TRS,
     VASR,
     Auto,
     BaseModel,
@@ -32,8 +34,10 @@ from srsoup_lightning.samplers import (
     FKSteering,
     Particles,
     Sampler,
+    SearchOverPaths,
     SRSoup,
     WeightedSum,
+    ZeroOrder,
 )
 from srsoup_lightning.samplers.result import Moment, Soup
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
@@ -49,6 +53,11 @@ SURROGATE = {"surrogate": Surrogate(previews=6, window=2), "selection": Selectio
 SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "base model": BaseModel,
     "best of n": partial(BestOfN, pool=7),
+    "soft best of n": partial(BestOfN, pool=7, temperature=0.5, penalty=0.2, scalarisation="tchebycheff"),
+    "zero order": partial(ZeroOrder, rounds=3, scalarisation="ranks"),
+    "trs": partial(TRS, warm_up=5, regions=3, batch=4, iterations=2, penalty=0.5),
+    "ses": partial(SES, popsize=4, elites=3, level=1, scalarisation="tchebycheff"),
+    "search over paths": partial(SearchOverPaths, noises=2),
     "weighted sum": partial(WeightedSum, candidates=4),
     "soup": partial(SRSoup, candidates=4, sharing=FixedSoup(1, 4)),
     "gated soup": partial(SRSoup, candidates=4, sharing=Gated(0.8)),
@@ -68,7 +77,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
     "base model": "on the final image",
     "code": "at denoising step 4",
-    "best of n": f"at denoising step {STEPS}",
+    "search over paths": "at denoising step 3",
+    **dict.fromkeys(("best of n", "soft best of n", "zero order", "trs", "ses"), f"at denoising step {STEPS}"),
     **dict.fromkeys(("dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
