@@ -8,8 +8,10 @@ from typing import Any
 
 from srsoup_lightning.samplers import (
     BFS,
+    SES,
     SMC,
     SVDD,
+    TRS,
     VASR,
     Auto,
     BestOfN,
@@ -18,10 +20,12 @@ from srsoup_lightning.samplers import (
     FKSteering,
     Pooled,
     Sampler,
+    SearchOverPaths,
     Selection,
     SRSoup,
     Surrogate,
     WeightedSum,
+    ZeroOrder,
 )
 
 STEPS = 20
@@ -53,7 +57,7 @@ class Contender:
     @property
     def scalarised(self) -> bool:
         """Whether the method takes the units of rewards."""
-        return isinstance(self.kind, type) and "units" in {field.name for field in fields(self.kind)}
+        return "units" in {field.name for field in fields(type(self.make(self.least)))}
 
     def make(self, size: int, **options: Any) -> Sampler:  # noqa: ANN401
         """The method with this size."""
@@ -68,6 +72,16 @@ def auto(candidates: int, **options: Any) -> Auto:  # noqa: ANN401
     """Auto with a pool and previews in the proportions of its defaults: 96 and 16 for 5 candidates."""
     previews, pool = Surrogate(previews=16 * candidates // 5), Selection(pool=96 * candidates // 5)
     return Auto(candidates=candidates, surrogate=previews, selection=pool, **options)
+
+
+def trs(batch: int, **options: Any) -> TRS:  # noqa: ANN401
+    """TRS with a warm-up and a batch in the proportions of its defaults, for a fourth of its iterations."""
+    return TRS(batch=batch, warm_up=max(4 * batch, 2), iterations=4, **options)
+
+
+def ses(popsize: int, **options: Any) -> SES:  # noqa: ANN401
+    """SES with half of a generation as elites, and the published size of the low band, 8 x 8."""
+    return SES(**{"popsize": popsize, "elites": max(popsize // 2, 2), "level": 1, **options})
 
 
 CONTENDERS: dict[str, Contender] = {
@@ -89,5 +103,11 @@ CONTENDERS: dict[str, Contender] = {
         VASR, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
     ),
     "SVDD": Contender(SVDD, "children", search=tuple({"temperature": each} for each in (0.03, 0.1, 0.3))),
+    "SearchOverPaths": Contender(
+        SearchOverPaths, "noises", search=({"paths": 4}, {"start": 0.2, "back": 0.2}, {"back": 0.1, "ahead": 0.2})
+    ),
+    "ZeroOrder": Contender(ZeroOrder, "rounds", search=({"cosine": 0.8}, {"cosine": 0.5}, {"neighbours": 4})),
+    "TRS": Contender(trs, "batch", least=1, search=({"length": 2.4}, {"regions": 4})),
+    "SES": Contender(ses, "popsize", search=({"level": 2}, {"level": 3})),
     "CoDe": Contender(CoDe, "children", search=tuple({"block": each} for each in (2, 3, 10))),
 }

@@ -37,8 +37,8 @@ def resample(log_weights: Tensor, uniform: Tensor, resampler: Resampler = "syste
     if resampler in ("ssp", "rounding"):
         expected = (count * weights).tolist()
         offspring = _ssp(expected, uniform.tolist()) if resampler == "ssp" else _largest_remainders(expected)
-        repeats = torch.tensor(offspring, dtype=torch.int64, device=weights.device)
-        return torch.arange(count, device=weights.device).repeat_interleave(repeats)
+        ancestors = [index for index, number in enumerate(offspring) for _ in range(number)]
+        return torch.tensor(ancestors, dtype=torch.int64, device=weights.device)
     positions = uniform.to(weights)
     if resampler == "systematic":
         positions = (torch.arange(count, device=weights.device) + positions[0]) / count
