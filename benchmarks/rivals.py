@@ -14,7 +14,7 @@ prompts. The units of rewards are constants of the model: they were measured the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +27,7 @@ from rich.console import Console
 
 from benchmarks.contenders import CONTENDERS, Contender, common
 from benchmarks.machine import describe
-from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward
+from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward, Sharpness
 from rewards.features import ImageNetFeatures
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import SampleWriter
@@ -46,6 +46,13 @@ PROMPTS = (
 SEARCH_PROMPTS = ("a fox", "a turtle", "a cow")
 DIVISIONS = {"two rewards": 5, "three rewards": 2}  # six preferences each
 REWARDS = {"two rewards": ("jpeg", "clip"), "three rewards": ("jpeg", "clip", "colour")}
+HELD_OUT = {"two rewards": "colour", "three rewards": "sharpness"}  # scored, and steered by no method
+MAKERS: dict[str, Callable[[], Reward]] = {
+    "jpeg": JPEGCompressibility,
+    "clip": lambda: CLIPScore("tiny-clip"),
+    "colour": Colorfulness,
+    "sharpness": Sharpness,
+}
 BUDGETS: dict[Cost, tuple[int, ...]] = {"nfe": (1_600, 3_200, 6_400), "queries": (300, 600, 1_200)}
 STAND_INS = 4  # rehearsals of a method that are averaged
 UNSTEERED = 32  # pictures of each prompt that the scale comes from
@@ -76,14 +83,14 @@ class Bench:
 
     def __init__(self, setting: str, root: Path, dtype: str) -> None:
         self.setting, self.root, self.loading = setting, root / setting.replace(" ", "_"), Loading(dtype=dtype)
-        self.preferences = Preferences.lattice(REWARDS[setting], DIVISIONS[setting])
+        points = Preferences.lattice(REWARDS[setting], DIVISIONS[setting]).weights.tolist()
+        self.preferences = Preferences([*REWARDS[setting], HELD_OUT[setting]], [[*point, 0.0] for point in points])
         self._denoiser: Denoiser | None = None
         self._costs: dict[str, tuple[float, float]] = {}
 
     def module(self, sampler: Sampler) -> SRSoupModule:
         """A module with the setting's rewards and preferences."""
-        makers = {"jpeg": JPEGCompressibility, "clip": lambda: CLIPScore("tiny-clip"), "colour": Colorfulness}
-        rewards: dict[str, Reward] = {name: makers[name]() for name in REWARDS[self.setting]}
+        rewards = {name: MAKERS[name]() for name in self.preferences.rewards}
         return SRSoupModule("tiny-animals", rewards, sampler, self.preferences, loading=self.loading)
 
     def predict(self, entry: Entry, prompts: list[str], seeds: list[int]) -> Path:
@@ -234,7 +241,7 @@ def units_of(bench: Bench, prompts: list[str]) -> dict[str, list[float]]:
     """Mean and standard deviation of the rewards of unsteered pictures, each averaged over prompts."""
     rows = list(RunDirectory(bench.base(prompts)).image_rows())
     units = {}
-    for name in bench.preferences.rewards:
+    for name in REWARDS[bench.setting]:
         scores = [torch.tensor([row.rewards[name] for row in rows if row.prompt == prompt]) for prompt in prompts]
         moments = torch.tensor([[float(each.mean()), float(each.std())] for each in scores]).mean(0)
         units[name] = [float(f"{number:.3g}") for number in moments.tolist()]
