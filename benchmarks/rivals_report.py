@@ -1,4 +1,4 @@
-"""Tables of the methods at equal cost, from the rows of ``benchmarks.rivals``: ``python -m benchmarks.rivals_report``."""
+"""Tables of the methods at equal cost, from the rows of the comparison: ``python -m benchmarks.rivals_report``."""
 
 from __future__ import annotations
 
