@@ -2,6 +2,7 @@
 
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
+from srsoup_lightning.samplers.beam import DSearch
 from srsoup_lightning.samplers.best_of_n import BestOfN
 from srsoup_lightning.samplers.guidance import DSG
 from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
@@ -29,6 +30,7 @@ __all__ = [
     "BaseModel",
     "BestOfN",
     "CoDe",
+    "DSearch",
     "Evaluator",
     "FKSteering",
     "FixedSoup",

@@ -29,6 +29,7 @@ from srsoup_lightning.samplers import (
     BaseModel,
     BestOfN,
     CoDe,
+    DSearch,
     FKSteering,
     Particles,
     Sampler,
@@ -63,12 +64,15 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "vasr": partial(VASR, particles=3),
     "svdd": partial(SVDD, children=3, temperature=0.5),
     "code": partial(CoDe, children=3, block=4),
+    "dsearch": partial(DSearch, beams=3, children=2, width=1.5, scalarisation="ranks"),
+    "dsearch with lookahead": partial(DSearch, beams=2, children=2, lookahead=2, beam_schedule="constant", penalty=0.5),
     "dsg": partial(DSG, rate=0.5, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
     "base model": "on the final image",
     "code": "at denoising step 4",
     "best of n": f"at denoising step {STEPS}",
+    "dsearch with lookahead": "at denoising step 4",
     **dict.fromkeys(("dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
