@@ -7,6 +7,7 @@ from srsoup_lightning.samplers.best_of_n import BestOfN
 from srsoup_lightning.samplers.guidance import DSG
 from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
 from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnStep, Soup
+from srsoup_lightning.samplers.rollover import RBF
 from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
 from srsoup_lightning.samplers.soup import Auto, SRSoup, WeightedSum
 from srsoup_lightning.samplers.unsteered import BaseModel
@@ -22,6 +23,7 @@ from srsoup_lightning.search.surrogate import Surrogate
 __all__ = [
     "BFS",
     "DSG",
+    "RBF",
     "SMC",
     "SVDD",
     "VASR",

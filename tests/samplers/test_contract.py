@@ -22,6 +22,7 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import (
     BFS,
     DSG,
+    RBF,
     SMC,
     SVDD,
     VASR,
@@ -66,6 +67,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "code": partial(CoDe, children=3, block=4),
     "dsearch": partial(DSearch, beams=3, children=2, width=1.5, scalarisation="ranks"),
     "dsearch with lookahead": partial(DSearch, beams=2, children=2, lookahead=2, beam_schedule="constant", penalty=0.5),
+    "rbf": partial(RBF, num_inference_steps=STEPS, budget=17, initial=4, scalarisation="tchebycheff", penalty=0.5),
     "dsg": partial(DSG, rate=0.5, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
@@ -73,7 +75,7 @@ UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the 
     "code": "at denoising step 4",
     "best of n": f"at denoising step {STEPS}",
     "dsearch with lookahead": "at denoising step 4",
-    **dict.fromkeys(("dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
+    **dict.fromkeys(("rbf", "dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
 
