@@ -31,6 +31,7 @@ from srsoup_lightning.samplers import (
     BestOfN,
     CoDe,
     DSearch,
+    EpsilonGreedy,
     FKSteering,
     Particles,
     Sampler,
@@ -68,6 +69,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "dsearch": partial(DSearch, beams=3, children=2, width=1.5, scalarisation="ranks"),
     "dsearch with lookahead": partial(DSearch, beams=2, children=2, lookahead=2, beam_schedule="constant", penalty=0.5),
     "rbf": partial(RBF, num_inference_steps=STEPS, budget=17, initial=4, scalarisation="tchebycheff", penalty=0.5),
+    "epsilon-greedy": partial(EpsilonGreedy, candidates=2, rounds=2, scalarisation="ranks", penalty=0.5),
     "dsg": partial(DSG, rate=0.5, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
