@@ -4,6 +4,7 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.beam import DSearch
 from srsoup_lightning.samplers.best_of_n import BestOfN
+from srsoup_lightning.samplers.demon import Demon
 from srsoup_lightning.samplers.epsilon_greedy import EpsilonGreedy
 from srsoup_lightning.samplers.guidance import DSG
 from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
@@ -34,6 +35,7 @@ __all__ = [
     "BestOfN",
     "CoDe",
     "DSearch",
+    "Demon",
     "EpsilonGreedy",
     "Evaluator",
     "FKSteering",

@@ -30,6 +30,7 @@ from srsoup_lightning.samplers import (
     BaseModel,
     BestOfN,
     CoDe,
+    Demon,
     DSearch,
     EpsilonGreedy,
     FKSteering,
@@ -70,6 +71,8 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "dsearch with lookahead": partial(DSearch, beams=2, children=2, lookahead=2, beam_schedule="constant", penalty=0.5),
     "rbf": partial(RBF, num_inference_steps=STEPS, budget=17, initial=4, scalarisation="tchebycheff", penalty=0.5),
     "epsilon-greedy": partial(EpsilonGreedy, candidates=2, rounds=2, scalarisation="ranks", penalty=0.5),
+    "tanh demon": partial(Demon, candidates=4),
+    "boltzmann demon": partial(Demon, candidates=4, kind="boltzmann", completion=2, scalarisation="tchebycheff"),
     "dsg": partial(DSG, rate=0.5, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
@@ -77,6 +80,7 @@ UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the 
     "code": "at denoising step 4",
     "best of n": f"at denoising step {STEPS}",
     "dsearch with lookahead": "at denoising step 4",
+    "boltzmann demon": "at denoising step 3",
     **dict.fromkeys(("rbf", "dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
