@@ -12,6 +12,7 @@ from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnSt
 from srsoup_lightning.samplers.rollover import RBF
 from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
 from srsoup_lightning.samplers.soup import Auto, SRSoup, WeightedSum
+from srsoup_lightning.samplers.tree import DTS
 from srsoup_lightning.samplers.unsteered import BaseModel
 from srsoup_lightning.samplers.value_decoding import SVDD, CoDe
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
@@ -25,6 +26,7 @@ from srsoup_lightning.search.surrogate import Surrogate
 __all__ = [
     "BFS",
     "DSG",
+    "DTS",
     "RBF",
     "SMC",
     "SVDD",

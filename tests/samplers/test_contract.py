@@ -22,6 +22,7 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import (
     BFS,
     DSG,
+    DTS,
     RBF,
     SMC,
     SVDD,
@@ -69,6 +70,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "code": partial(CoDe, children=3, block=4),
     "dsearch": partial(DSearch, beams=3, children=2, width=1.5, scalarisation="ranks"),
     "dsearch with lookahead": partial(DSearch, beams=2, children=2, lookahead=2, beam_schedule="constant", penalty=0.5),
+    "dts": partial(DTS, leaves=7, batch=3, scalarisation="ranks", penalty=0.5),
     "rbf": partial(RBF, num_inference_steps=STEPS, budget=17, initial=4, scalarisation="tchebycheff", penalty=0.5),
     "epsilon-greedy": partial(EpsilonGreedy, candidates=2, rounds=2, scalarisation="ranks", penalty=0.5),
     "tanh demon": partial(Demon, candidates=4),
@@ -78,7 +80,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
     "base model": "on the final image",
     "code": "at denoising step 4",
-    "best of n": f"at denoising step {STEPS}",
+    **dict.fromkeys(("best of n", "dts"), f"at denoising step {STEPS}"),
     "dsearch with lookahead": "at denoising step 4",
     "boltzmann demon": "at denoising step 3",
     **dict.fromkeys(("rbf", "dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
