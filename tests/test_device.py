@@ -26,6 +26,7 @@ from tests.processes import start
 from tests.rewards.conftest import save_tiny_clip
 
 FEW = {"num_inference_steps": 3, "candidates": 2, "pool": 2, "groups": 1, "group_size": 2}
+FEW |= {"children": 2, "leaves": 4, "rounds": 2, "initial": 2, "budget": 8}
 
 
 class Accelerator(CPUAccelerator):
