@@ -25,8 +25,9 @@ class RBF(Scalarised):
     the best preview up to now is taken at once. If none is, the step takes its best child, and the best value stays as
     it is. The last step with noise spends all that is left and takes its best child.
 
-    Costs for one preference are exact: ``budget`` queries of each reward with weight, and ``budget`` predictions where
-    the last step is without noise. Preferences share the pool and every child of a latent that they have in common.
+    Costs for one preference are exact: ``budget`` queries of each reward with weight, and ``budget + (c - 1) initial``
+    predictions where the last step is without noise. Preferences share the pool and every child of a latent that they
+    have in common.
 
     The paper turns a flow into a variance-preserving process. Its steps are those of ``loading.transition: ancestral``
     at eta 1, up to the scale of the latents. Diffusion models are such processes already.
@@ -34,6 +35,9 @@ class RBF(Scalarised):
     Args:
         budget: Number of previews for each preference, at least ``initial`` and one for each step.
         initial: Number of starts in the pool, at least 2.
+        completion: Number c of network evaluations, at least 1, that complete a start of the pool, and no more than T.
+            The paper has 1, the preview. A flow starts without signal, where ideal previews of all starts are alike. So
+            they tell neither which start is good nor what the units of the rewards are.
 
     Raises:
         ValueError: A number is outside its range, eta is 0, or the scalarisation is "ranks", which doesn't compare
@@ -42,6 +46,7 @@ class RBF(Scalarised):
 
     budget: int = 500
     initial: int = at_least(2, default=25)
+    completion: int = at_least(1, default=2)
 
     needs_noise: ClassVar[bool] = True
 
@@ -59,7 +64,7 @@ class RBF(Scalarised):
         searched = [step for step in range(kernel.steps) if kernel.sigma(step) > 0]
         pool = torch.stack([noise.start(member) for member in range(self.initial)])
         pool = pool.expand(len(evaluator), *pool.shape)
-        values, _, found = evaluator.preview(pool, 0)
+        values, _, found = evaluator.preview(pool, 0, self.completion)
         best, chosen = values.max(1, keepdim=True)
         start, *parts = (take(part, chosen)[:, 0] for part in (pool, *found))
         prediction: Prediction | None = Prediction(*parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import sqrt
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.flow import FlowAncestral
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.samplers import (
     DTS,
@@ -27,6 +29,8 @@ from srsoup_lightning.samplers import (
     WeightedSum,
 )
 from srsoup_lightning.samplers.walk import complete
+from tests.diffusion.test_flow import exact
+from tests.mixture import GaussianMixture
 from tests.samplers.toys import SHAPE, bind, lattice, linear, linears, normal, oracle, run
 
 STEPS = 6
@@ -128,12 +132,13 @@ def test_a_beam_search_costs_what_its_stages_say(final_alpha, lookahead, options
 
 
 @ENDS
-@pytest.mark.parametrize("budget", [4 + STEPS, 23, 60])
-def test_rollover_is_that_of_a_plain_loop(final_alpha: float, budget: int) -> None:
-    sampler = RBF(num_inference_steps=STEPS, budget=budget, initial=4)
+@pytest.mark.parametrize(("budget", "completion"), [(4 + STEPS, 1), (23, 1), (60, 2)])
+def test_rollover_is_that_of_a_plain_loop(final_alpha: float, budget: int, completion: int) -> None:
+    sampler = RBF(num_inference_steps=STEPS, budget=budget, initial=4, completion=completion)
     denoiser, seen = bind(sampler, final_alpha), []
     pool = torch.stack([NOISE.start(k) for k in range(4)])
-    scores = linear(0)(denoiser.decode_preview(denoiser.denoise(pool, 0).x0))
+    clean = complete(Problem(denoiser, oracle({}), 64), pool, 0, completion).clean
+    scores = linear(0)(denoiser.decode_preview(clean))
     best, steps, spent, early = float(scores.max()), searched(denoiser), 0, []
 
     def choose(step: int, score: Callable[[Tensor], Tensor]) -> Tensor:
@@ -151,7 +156,8 @@ def test_rollover_is_that_of_a_plain_loop(final_alpha: float, budget: int) -> No
 
     picture = plain(denoiser, pool[scores.argmax()][None], choose)
     soup = run(sampler, ONE, denoiser=denoiser, on_step=lambda moment: seen.append(moment.observation))
-    require(soup, picture, budget, budget - (0 if final_alpha == 1 else int(seen[-1].values["candidates"])))
+    free = 0 if final_alpha == 1 else int(seen[-1].values["candidates"])  # children at the end need no prediction
+    require(soup, picture, budget, budget + 4 * (completion - 1) - free)
     assert spent == budget - 4
     assert budget == 4 + STEPS or early
 
@@ -178,6 +184,18 @@ def test_epsilon_greedy_is_a_plain_loop(final_alpha: float, candidates: int, rou
     queries = searched(denoiser) * (1 + candidates * rounds)
     picture = plain(denoiser, NOISE.start()[None], choose)
     require(run(sampler, ONE, denoiser=denoiser), picture, queries, 1 + queries - last)
+
+
+def test_rollover_improves_a_flow_that_starts_without_signal() -> None:
+    times = tuple(1 - step / STEPS for step in range(STEPS + 1))
+    steered, base = RBF(num_inference_steps=STEPS, budget=60), BaseModel(num_inference_steps=STEPS)
+    mixture = GaussianMixture(0.5 * normal(2, *SHAPE), spread=0.5)
+    flow = replace(
+        bind(base), kernel=FlowAncestral(times, 1.0), denoise=lambda x, level: exact(mixture, x, times[level])
+    )
+    made = [[run(make, ONE, denoiser=flow, seed=seed).rewards for make in (steered, base)] for seed in range(8)]
+    gain = torch.stack([better - before for better, before in made])
+    assert gain.mean() > 4 * gain.std() / sqrt(8)
 
 
 def test_epsilon_greedy_that_does_not_move_is_the_base_model() -> None:
