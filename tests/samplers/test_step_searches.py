@@ -267,7 +267,7 @@ METHODS = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_preferences_that_are_served_together_get_what_they_get_alone(name: str) -> None:
-    preferences = lattice(2, 2)
+    preferences = Preferences(["a", "b"], [[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])
     together = run(METHODS[name], preferences)
     alone = [run(METHODS[name], Preferences(["a", "b"], [weights])) for weights in preferences.weights.tolist()]
     torch.testing.assert_close(together.images, torch.cat([soup.images for soup in alone]), rtol=0, atol=1e-5)
