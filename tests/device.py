@@ -43,7 +43,7 @@ class Functions(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: object, given: tuple = (), options: dict | None = None) -> Any:
         options = dict(options or {})
-        if function in (torch.tensor, torch.as_tensor) and is_far(options.get("device")):
+        if function in (torch.tensor, torch.as_tensor, torch.arange) and is_far(options.get("device")):
             device = options.pop("device")
             return function(*given, **options).to(device)
         if function in (Tensor.tolist, Tensor.numpy) and isinstance(given[0], Far):

@@ -28,6 +28,7 @@ from tests.rewards.conftest import save_tiny_clip
 FEW = {
     **{"num_inference_steps": 3, "candidates": 2, "pool": 2, "groups": 1, "group_size": 2},
     **{"warm_up": 2, "batch": 2, "iterations": 2, "popsize": 2, "elites": 2, "generations": 2, "level": 1},
+    **{"children": 2, "leaves": 4, "rounds": 2, "initial": 2, "budget": 8},
 }
 
 

@@ -2,15 +2,20 @@
 
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
+from srsoup_lightning.samplers.beam import DSearch
 from srsoup_lightning.samplers.best_of_n import BestOfN
+from srsoup_lightning.samplers.demon import Demon
+from srsoup_lightning.samplers.epsilon_greedy import EpsilonGreedy
 from srsoup_lightning.samplers.guidance import DSG
 from srsoup_lightning.samplers.noise_search import Archive, NoiseSearch, ZeroOrder
 from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
 from srsoup_lightning.samplers.paths import SearchOverPaths
 from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnStep, Soup
+from srsoup_lightning.samplers.rollover import RBF
 from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
 from srsoup_lightning.samplers.soup import Auto, SRSoup, WeightedSum
 from srsoup_lightning.samplers.spectral import SES
+from srsoup_lightning.samplers.tree import DTS
 from srsoup_lightning.samplers.trust_region import TRS
 from srsoup_lightning.samplers.unsteered import BaseModel
 from srsoup_lightning.samplers.value_decoding import SVDD, CoDe
@@ -25,6 +30,8 @@ from srsoup_lightning.search.surrogate import Surrogate
 __all__ = [
     "BFS",
     "DSG",
+    "DTS",
+    "RBF",
     "SES",
     "SMC",
     "SVDD",
@@ -36,6 +43,9 @@ __all__ = [
     "BaseModel",
     "BestOfN",
     "CoDe",
+    "DSearch",
+    "Demon",
+    "EpsilonGreedy",
     "Evaluator",
     "FKSteering",
     "FixedSoup",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import AnyPreview, Problem
 from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.result import Measures, OnStep
-from srsoup_lightning.samplers.walk import draw, walk
+from srsoup_lightning.samplers.walk import complete, draw, walk
 from srsoup_lightning.search.candidates import distinct
 from srsoup_lightning.search.scalarise import Scalarisation, Units, Value
 
@@ -65,12 +65,30 @@ class Evaluator:
         """Return the predictions at latents x (..., C, H, W) of level 0 ... T - 1."""
         flat = x.reshape(-1, *self.problem.shape)
         rows, index = distinct(flat)
-        found = self.problem.denoise(flat[rows], level)
-        return Prediction(found.x0[index].view_as(x), found.noise[index].view_as(x))
+        return _spread(self.problem.denoise(flat[rows], level), index, x)
 
-    def preview(self, x: Tensor, level: int) -> Assessment:
-        """Predict the clean latents of latents x (P, B, C, H, W) of a level, and ask the rewards about them."""
-        return self._assess(x, level, "guided")
+    def only(self, members: Tensor) -> Evaluator:
+        """Return the evaluator of some of the preferences, by indices (P',), with the units that are known by now."""
+        value = replace(self.value, weights=self.value.weights[members])
+        return Evaluator(self.problem, value, self.penalty, self.reference)
+
+    def preview(self, x: Tensor, level: int, evaluations: int = 1) -> Assessment:
+        """Predict the clean latents of latents x (P, B, C, H, W) of a level, and ask the rewards about them.
+
+        Args:
+            x: Latents.
+            level: Their level, 0 ... T.
+            evaluations: Number of predictions for each latent, see :func:`~srsoup_lightning.samplers.walk.complete`.
+
+        Returns:
+            Answers about the clean latents, with the predictions at x.
+        """
+        if evaluations == 1:
+            return self._assess(x, level, "guided")
+        flat = x.reshape(-1, *self.problem.shape)
+        rows, index = distinct(flat)
+        clean, last, first = complete(self.problem, flat[rows], level, evaluations)
+        return self.judge(clean[index].view_as(x), last)._replace(prediction=_spread(first, index, x))
 
     def judge(self, clean: Tensor, level: int) -> Assessment:
         """Ask the rewards about clean latents (P, B, C, H, W) that are predicted from latents of a level, or final."""
@@ -107,12 +125,17 @@ class Evaluator:
         scores, found = self.problem.query_previews(flat[rows], level, asked, kind)
         self._settle_units(scores)
         rewards = scores[index].view(*x.shape[:2], -1)
-        prediction = Prediction(found.x0[index].view_as(x), found.noise[index].view_as(x))
+        prediction = _spread(found, index, x)
         return Assessment(self.values(rewards, prediction.x0, level), rewards, prediction)
 
     def _settle_units(self, scores: Tensor) -> None:
         if self.value.units is None:
             self.value = self.value.in_units_of(scores)
+
+
+def _spread(found: Prediction, index: Tensor, x: Tensor) -> Prediction:
+    """Predictions at latents x (..., C, H, W), from those at distinct latents and the index (B,) of each latent."""
+    return Prediction(found.x0[index].view_as(x), found.noise[index].view_as(x))
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,3 +77,38 @@ def draw(
     if transition.sigma == 0:
         return transition.mean
     return transition.draw(torch.stack([noise.step(step, member) for member in members]))
+
+
+class Completion(NamedTuple):
+    """Clean latents that latents x of a level were completed to.
+
+    Attributes:
+        clean: Clean latents, (B, C, H, W).
+        level: Level of the latents that they are predicted from, the last one that the network saw.
+        first: Prediction at x, (B, C, H, W) each.
+    """
+
+    clean: Tensor
+    level: int
+    first: Prediction
+
+
+def complete(problem: Problem, x: Tensor, level: int, evaluations: int) -> Completion:
+    """Complete latents to clean latents by deterministic steps over evenly spaced levels.
+
+    With one evaluation, the clean latents are the Tweedie estimate. With as many as there are steps left, they are
+    those of the deterministic sampler. Latents of the cleanest level are clean already, and cost nothing.
+
+    Args:
+        problem: Denoising process.
+        x: Latents (B, C, H, W) of a level.
+        level: Their level, 0 ... T.
+        evaluations: Number of predictions for each latent, at least 1, and no more than there are steps left.
+    """
+    left = problem.kernel.steps - level
+    count = min(evaluations, left)
+    levels = [level + left * k // count for k in range(1, count)]
+    first = prediction = problem.preview(x, level)
+    for there in levels:
+        prediction = problem.denoise(problem.kernel.jump(there, prediction), there)
+    return Completion(prediction.x0, levels[-1] if levels else level, first)

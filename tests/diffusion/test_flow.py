@@ -21,7 +21,7 @@ from srsoup_lightning.diffusion.flow import (
     flow_kernel,
     flow_prediction,
 )
-from srsoup_lightning.diffusion.transition import Prediction
+from srsoup_lightning.diffusion.transition import DDIM, Prediction
 from tests.diffusion.conftest import doubles
 from tests.mixture import GaussianMixture
 
@@ -103,6 +103,20 @@ def test_ancestral_at_full_eta_is_the_posterior_of_the_flow(times: tuple[float, 
         torch.testing.assert_close(mean, expected, rtol=1e-5, atol=1e-5)
         assert sigma == pytest.approx(precision**-0.5, rel=1e-5)
     assert kernel.sigma(kernel.steps - 1) == 0
+
+
+@given(TIMES)
+def test_ancestral_at_full_eta_is_the_variance_preserving_process_at_equal_signal_to_noise(times) -> None:
+    """Scaled to unit length, its steps are those of DDIM at eta 1. RBF's "VP conversion" is this transition."""
+    lengths = [sqrt((1 - s) ** 2 + s**2) for s in times]
+    alphas = [((1 - s) / length) ** 2 for s, length in zip(times, lengths, strict=True)]
+    flow, diffusion = FlowAncestral(times, 1.0), DDIM(tuple(alphas), 1.0)
+    x, prediction = doubles(2, 4, 3, 3), Prediction(doubles(2, 4, 3, 3, seed=1), doubles(2, 4, 3, 3, seed=2))
+    for step in range(flow.steps):
+        mean, sigma = diffusion.transition(step, x / lengths[step], prediction)
+        found = flow.transition(step, x, prediction)
+        torch.testing.assert_close(found.mean, lengths[step + 1] * mean)
+        assert found.sigma == pytest.approx(lengths[step + 1] * sigma, abs=1e-7)
 
 
 def marginals(kernel: Flow, mixture: GaussianMixture) -> Iterator[tuple[float, Tensor]]:

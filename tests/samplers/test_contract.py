@@ -22,6 +22,8 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import (
     BFS,
     DSG,
+    DTS,
+    RBF,
     SES,
     SMC,
     SVDD,
@@ -31,6 +33,9 @@ from srsoup_lightning.samplers import (
     BaseModel,
     BestOfN,
     CoDe,
+    Demon,
+    DSearch,
+    EpsilonGreedy,
     FKSteering,
     Particles,
     Sampler,
@@ -72,13 +77,22 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "vasr": partial(VASR, particles=3),
     "svdd": partial(SVDD, children=3, temperature=0.5),
     "code": partial(CoDe, children=3, block=4),
+    "dsearch": partial(DSearch, beams=3, children=2, width=1.5, scalarisation="ranks"),
+    "dsearch with lookahead": partial(DSearch, beams=2, children=2, lookahead=2, beam_schedule="constant", penalty=0.5),
+    "dts": partial(DTS, leaves=7, batch=3, scalarisation="ranks", penalty=0.5),
+    "rbf": partial(RBF, num_inference_steps=STEPS, budget=17, initial=4, scalarisation="tchebycheff", penalty=0.5),
+    "epsilon-greedy": partial(EpsilonGreedy, candidates=2, rounds=2, scalarisation="ranks", penalty=0.5),
+    "tanh demon": partial(Demon, candidates=4),
+    "boltzmann demon": partial(Demon, candidates=4, kind="boltzmann", completion=2, scalarisation="tchebycheff"),
     "dsg": partial(DSG, rate=0.5, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
     "base model": "on the final image",
     "code": "at denoising step 4",
     "search over paths": "at denoising step 3",
-    **dict.fromkeys(("best of n", "soft best of n", "zero order", "trs", "ses"), f"at denoising step {STEPS}"),
+    **dict.fromkeys(("best of n", "soft best of n", "zero order", "trs", "ses", "dts"), f"at denoising step {STEPS}"),
+    "dsearch with lookahead": "at denoising step 4",
+    **dict.fromkeys(("rbf", "boltzmann demon"), "at denoising step 3"),
     **dict.fromkeys(("dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
