@@ -8,6 +8,8 @@ from typing import Any
 
 from srsoup_lightning.samplers import (
     BFS,
+    DTS,
+    RBF,
     SES,
     SMC,
     SVDD,
@@ -16,6 +18,9 @@ from srsoup_lightning.samplers import (
     Auto,
     BestOfN,
     CoDe,
+    Demon,
+    DSearch,
+    EpsilonGreedy,
     FixedSoup,
     FKSteering,
     Pooled,
@@ -46,6 +51,8 @@ class Contender:
         least: Smallest size.
         options: Settings of its authors, where they are not the defaults.
         search: Other settings that the small search tries.
+        standardises: Whether the method standardises rewards by itself, and refuses their units.
+        exact: Whether its cost does not depend on the latents.
     """
 
     kind: Callable[..., Sampler]
@@ -53,11 +60,13 @@ class Contender:
     least: int = 2
     options: Mapping[str, Any] = ()  # type: ignore[assignment] # no options, and nobody can change them
     search: tuple[Mapping[str, Any], ...] = ()
+    standardises: bool = False
+    exact: bool = False
 
     @property
-    def scalarised(self) -> bool:
+    def takes_units(self) -> bool:
         """Whether the method takes the units of rewards."""
-        return "units" in {field.name for field in fields(type(self.make(self.least)))}
+        return not self.standardises and "units" in {field.name for field in fields(type(self.make(self.least)))}
 
     def make(self, size: int, **options: Any) -> Sampler:  # noqa: ANN401
         """The method with this size."""
@@ -79,17 +88,31 @@ def trs(batch: int, **options: Any) -> TRS:  # noqa: ANN401
     return TRS(batch=batch, warm_up=max(4 * batch, 2), iterations=4, **options)
 
 
+def dsearch(children: int, **options: Any) -> DSearch:  # noqa: ANN401
+    """DSearch with the width that keeps the number of children the same in every step."""
+    return DSearch(**{"children": children, "width": 1.0, **options})
+
+
+def epsilon_greedy(candidates: int, **options: Any) -> EpsilonGreedy:  # noqa: ANN401
+    """EpsilonGreedy with two rounds, since the published 20 are dearer than any other method."""
+    return EpsilonGreedy(**{"candidates": candidates, "rounds": 2, **options})
+
+
 def ses(popsize: int, **options: Any) -> SES:  # noqa: ANN401
     """SES with half of a generation as elites, and the published size of the low band, 8 x 8."""
     return SES(**{"popsize": popsize, "elites": max(popsize // 2, 2), "level": 1, **options})
 
 
 CONTENDERS: dict[str, Contender] = {
-    "Auto": Contender(auto, "candidates", search=({"preview": "unguided"},)),
-    "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}, search=({"preview": "unguided"},)),
-    "SRSoup": Contender(SRSoup, "candidates", options={"sharing": FixedSoup(0, 8)}, search=({"preview": "unguided"},)),
-    "WeightedSum": Contender(WeightedSum, "candidates", search=({"preview": "unguided"},)),
-    "BestOfN": Contender(BestOfN, "pool"),
+    "Auto": Contender(auto, "candidates", exact=True, search=({"preview": "unguided"},)),
+    "Pooled": Contender(
+        SRSoup, "candidates", exact=True, options={"sharing": Pooled()}, search=({"preview": "unguided"},)
+    ),
+    "SRSoup": Contender(
+        SRSoup, "candidates", exact=True, options={"sharing": FixedSoup(0, 8)}, search=({"preview": "unguided"},)
+    ),
+    "WeightedSum": Contender(WeightedSum, "candidates", exact=True, search=({"preview": "unguided"},)),
+    "BestOfN": Contender(BestOfN, "pool", exact=True),
     "FKSteering": Contender(
         FKSteering, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
     ),
@@ -103,6 +126,18 @@ CONTENDERS: dict[str, Contender] = {
         VASR, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
     ),
     "SVDD": Contender(SVDD, "children", search=tuple({"temperature": each} for each in (0.03, 0.1, 0.3))),
+    "DSearch": Contender(dsearch, "children", least=1, search=({"search_schedule": "all"}, {"beams": 2})),
+    "DTS": Contender(
+        DTS,
+        "leaves",
+        least=4,
+        search=({"exploration": 0.3}, {"exponent": 0.7}, {"inverse_temperature": 3.0}),
+    ),
+    "RBF": Contender(RBF, "budget", least=45, search=({"initial": 10}, {"completion": 1})),
+    "EpsilonGreedy": Contender(epsilon_greedy, "candidates", least=1, search=({"epsilon": 0.0}, {"strength": 0.5})),
+    "Demon": Contender(
+        Demon, "candidates", search=({"temperature": 0.3}, {"temperature": 3.0}), standardises=True, exact=True
+    ),
     "SearchOverPaths": Contender(
         SearchOverPaths, "noises", search=({"paths": 4}, {"start": 0.2, "back": 0.2}, {"back": 0.1, "ahead": 0.2})
     ),

@@ -1,14 +1,14 @@
 """Every method at equal cost: ``python -m benchmarks.rivals``, and ``benchmarks.rivals_report`` for the tables.
 
-A budget is a number of network evaluations, or of queries, for a soup of six preferences. Each method gets the largest
-size (number of candidates, of particles, of pictures …) whose rehearsal stays within it. A method that is too dear for
-a budget has no row there. What preferences share depends on the latents. So rehearsals are averaged over a few
-stand-ins, and the rows tell what was really spent. Runs are run directories: one that was stopped goes on, and budgets
-that come to the same size share one. :func:`srsoup_lightning.report.compare.compared` measures them in units of the
-unsteered pictures of each prompt.
+A budget is a number of network evaluations, or of queries, for a soup of six preferences. Each method gets the size
+(number of candidates, of particles, of pictures …) that spends it: by rehearsal where that is exact, and elsewhere by
+pilot soups of another prompt, since what preferences share depends on the latents. The rows tell what was really spent.
+A method that is too dear for a budget has no row there. Runs are run directories: one that was stopped goes on, and
+budgets that come to the same size share one. :func:`srsoup_lightning.report.compare.compared` measures them in units of
+the unsteered pictures of each prompt.
 
 Each method runs with its authors' settings, and with those that ``--search true`` found best among a few on other
-prompts. The units of rewards are constants of the model: they were measured there too.
+prompts. Methods of one number have the units of the unsteered pictures, averaged over the prompts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Literal
 
 import lightning as L
@@ -31,7 +30,8 @@ from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward, Sharpn
 from rewards.features import ImageNetFeatures
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import SampleWriter
-from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.problem import Problem
 from srsoup_lightning.report.compare import compared
 from srsoup_lightning.report.comparison import Comparison
 from srsoup_lightning.runs.directory import RunDirectory
@@ -53,8 +53,10 @@ MAKERS: dict[str, Callable[[], Reward]] = {
     "colour": Colorfulness,
     "sharpness": Sharpness,
 }
-BUDGETS: dict[Cost, tuple[int, ...]] = {"nfe": (1_700, 3_400, 6_800), "queries": (300, 600, 1_200)}
-STAND_INS = 4  # rehearsals of a method that are averaged
+BUDGETS: dict[Cost, tuple[int, ...]] = {"nfe": (1_700, 3_400, 6_800), "queries": (400, 800, 1_600)}
+PILOT, PILOTS = "a fox", 3  # prompt of the pilot soups, and how many of them a size may take
+SHARED = 0.75  # first guess of the cost of preferences that share, in shares of their cost apart
+SLACK = 0.1  # share of a budget that a pilot soup may miss
 UNSTEERED = 32  # pictures of each prompt that the scale comes from
 RESULTS = Path("benchmarks/results/rivals")
 
@@ -85,8 +87,7 @@ class Bench:
         self.setting, self.root, self.loading = setting, root / setting.replace(" ", "_"), Loading(dtype=dtype)
         points = Preferences.lattice(REWARDS[setting], DIVISIONS[setting]).weights.tolist()
         self.preferences = Preferences([*REWARDS[setting], HELD_OUT[setting]], [[*point, 0.0] for point in points])
-        self._denoiser: Denoiser | None = None
-        self._costs: dict[str, tuple[float, float]] = {}
+        self._module: SRSoupModule | None = None
 
     def module(self, sampler: Sampler) -> SRSoupModule:
         """A module with the setting's rewards and preferences."""
@@ -105,49 +106,85 @@ class Bench:
         """Unsteered pictures of each prompt."""
         return self.predict(Entry("base", BaseModel(**common())), prompts, list(range(1_000, 1_000 + UNSTEERED)))
 
-    def cost(self, sampler: Sampler, cost: Cost) -> float:
-        """Expected cost of a soup."""
-        if self._denoiser is None:
-            module = self.module(BaseModel(**common()))
-            module.configure_model()
-            self._denoiser = module.problem("a cat").denoiser
-        if (known := repr(sampler)) not in self._costs:
-            ledgers = [count(sampler, self.preferences, model=self._denoiser, seed=seed) for seed in range(STAND_INS)]
-            found = fmean(ledger.nfe for ledger in ledgers), fmean(ledger.total_queries for ledger in ledgers)
-            self._costs[known] = found
-        return self._costs[known][0 if cost == "nfe" else 1]
+    def units(self, prompts: list[str]) -> dict[str, list[float]]:
+        """Mean and standard deviation of the rewards of unsteered pictures, each averaged over prompts."""
+        rows, units = list(RunDirectory(self.base(prompts)).image_rows()), {}
+        for name in REWARDS[self.setting]:
+            scores = [torch.tensor([row.rewards[name] for row in rows if row.prompt == prompt]) for prompt in prompts]
+            moments = torch.tensor([[float(each.mean()), float(each.std())] for each in scores]).mean(0)
+            units[name] = [float(f"{number:.3g}") for number in moments.tolist()]
+        return units
+
+    def planned(self, sampler: Sampler, cost: Cost, exact: bool) -> float:
+        """Cost of a soup: exact where preferences share nothing that depends on the latents.
+
+        Elsewhere it is a guess, a part of what the preferences would cost apart.
+        """
+        model, alone = self.problem().denoiser, self.preferences.without_held_out()
+        if exact:
+            return _amount(count(sampler, self.preferences, model=model), cost)
+        each = [Preferences(alone.rewards, [point]) for point in alone.weights.tolist()]
+        return SHARED * sum(_amount(count(sampler, points, model=model), cost) for points in each)
+
+    def spent(self, sampler: Sampler, cost: Cost) -> int:
+        """Cost of a pilot soup, which is kept."""
+        path = self.root / "pilots.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if (name := repr(sampler)) not in known:
+            with torch.inference_mode():
+                soup = sampler.run(self.problem(), self.preferences, PILOT, 0)
+            known[name] = {each: _amount(soup.ledger, each) for each in BUDGETS}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(known, indent=1))
+        return known[name][cost]
+
+    def problem(self) -> Problem:
+        """The problem of the pilot soups, with a model that is loaded once."""
+        if self._module is None:
+            self._module = self.module(BaseModel(**common()))
+            self._module.configure_model()
+        return self._module.problem(PILOT)
 
     def fitted(self, contender: Contender, options: Mapping[str, object], cost: Cost, budget: int) -> Sampler | None:
-        """The method with the largest size within a budget. None where its smallest size is beyond it."""
-        within, beyond = contender.least, contender.least
+        """The method with the size that spends a budget. None where its smallest size is beyond it."""
+        size, exact = contender.least, contender.exact
 
         def affordable(size: int) -> bool:
-            return self.cost(contender.make(size, **options), cost) <= budget
+            return self.planned(contender.make(size, **options), cost, exact) <= budget
 
-        if not affordable(within):
+        if not affordable(size):
             return None
-        while affordable(beyond := 2 * beyond):
-            within = beyond
-            if beyond > budget:  # its cost does not grow with its size
+        step = size
+        while step:  # doubled up to the budget, then halved
+            within = affordable(size + step)
+            size, step = (size + step, 2 * step) if within and step >= size else (size + within * step, step // 2)
+        if exact:
+            return contender.make(size, **options)
+        tried: dict[int, float] = {}
+        while len(tried) < PILOTS and size not in tried:
+            tried[size] = share = self.spent(contender.make(size, **options), cost) / budget
+            if abs(share - 1) <= SLACK:
                 break
-        while beyond - within > 1:
-            middle = (within + beyond) // 2
-            within, beyond = (middle, beyond) if affordable(middle) else (within, middle)
-        return contender.make(within, **options)
+            size = max(round(size / share), contender.least)
+        best = min(tried, key=lambda size: abs(tried[size] - 1))
+        return contender.make(best, **options) if tried[best] <= 1 + 2 * SLACK else None
 
     def entries(self, cost: Cost, budget: int, names: list[str], chosen: Mapping[str, dict]) -> Iterator[Entry]:
         """All methods at a budget, with their authors' settings and with the chosen ones where they differ."""
-        units = chosen["units"]
         for name in names:
             contender = CONTENDERS[name]
-            given = {"units": {key: units[key] for key in REWARDS[self.setting]}} if contender.scalarised else {}
-            variants = {"": {}, ", tuned": chosen["options"].get(name, {})}
+            given = {"units": self.units(list(PROMPTS))} if contender.takes_units else {}
+            variants = {"": {}, ", tuned": chosen.get(name, {}).get("options", {})}
             for variant, options in variants.items():
                 if variant and not options:
                     continue
                 sampler = self.fitted(contender, {**given, **options}, cost, budget)
                 if sampler is not None:
                     yield Entry(f"{name}{variant}, {contender.size_of(sampler)}", sampler)
+
+
+def _amount(ledger: Ledger, cost: Cost) -> int:
+    return ledger.nfe if cost == "nfe" else ledger.total_queries
 
 
 def measure(bench: Bench, entries: list[Entry], prompts: list[str], seeds: list[int]) -> Comparison:
@@ -213,39 +250,23 @@ def write_rows(path: Path, comparison: Comparison, entries: list[Entry], about: 
 def search_settings(path: Path, workdir: Path, methods: list[str], dtype: str) -> None:
     """Choose the best of each method's few settings, by hypervolume at the smallest budget of evaluations."""
     bench, prompts, budget = Bench("two rewards", workdir, dtype), list(SEARCH_PROMPTS), BUDGETS["nfe"][0]
-    known = json.loads(path.read_text()) if path.exists() else {"options": {}, "tried": {}}
-    known["units"] = units_of(Bench("three rewards", workdir, dtype), prompts)
-    units = {key: known["units"][key] for key in REWARDS["two rewards"]}
     for name in methods:
+        known = json.loads(path.read_text()) if path.exists() else {}
         contender = CONTENDERS[name]
-        given = {"units": units} if contender.scalarised else {}
+        given = {"units": bench.units(prompts)} if contender.takes_units else {}
         entries, tried = [], []
         for options in ({}, *contender.search):
             if (sampler := bench.fitted(contender, given | options, "nfe", budget)) is not None:
-                entries.append(Entry(f"{name}, {json.dumps(options)}".replace("/", " per "), sampler))
+                entries.append(Entry(f"{name}, {json.dumps(options)}", sampler))
                 tried.append(options)
-        if len(entries) < 2:
+        if name in known or len(entries) < 2:
             continue
         rows = measure(bench, entries, prompts, [0]).rows()
         found = [row["mean"] for row in rows if row["measure"] == "hypervolume" and row["run"] != "base"]
         best = max(range(len(found)), key=found.__getitem__)
-        known["options"][name] = tried[best]
-        known["tried"][name] = [
-            {"options": each, "hypervolume": value} for each, value in zip(tried, found, strict=True)
-        ]
+        table = [{"options": each, "hypervolume": value} for each, value in zip(tried, found, strict=True)]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(known, indent=1) + "\n")
-
-
-def units_of(bench: Bench, prompts: list[str]) -> dict[str, list[float]]:
-    """Mean and standard deviation of the rewards of unsteered pictures, each averaged over prompts."""
-    rows = list(RunDirectory(bench.base(prompts)).image_rows())
-    units = {}
-    for name in REWARDS[bench.setting]:
-        scores = [torch.tensor([row.rewards[name] for row in rows if row.prompt == prompt]) for prompt in prompts]
-        moments = torch.tensor([[float(each.mean()), float(each.std())] for each in scores]).mean(0)
-        units[name] = [float(f"{number:.3g}") for number in moments.tolist()]
-    return units
+        path.write_text(json.dumps({**known, name: {"options": tried[best], "tried": table}}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ class SRSoupModule(FinetuningHooks):
         Raises:
             RewardError, NoGradientError, ValueError: One can't be asked, has no gradient, or is not named rightly.
         """
-        self.sampler.check(self.preferences.weighted)
+        self.sampler.check(self.preferences)
         self.oracle.check()
         if self.tuning is not None and self.tuning.objective.needs_gradient:
             self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,8 +41,8 @@ class Sampler(Process, abc.ABC):
         if self.needs_noise and self.eta == 0:
             raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
 
-    def check(self, rewards: Sequence[str]) -> None:
-        """Check the options against the names of the rewards, before anything is loaded.
+    def check(self, preferences: Preferences) -> None:
+        """Check that the options name rewards of these preferences alone, and all those that they need.
 
         Raises:
             ValueError: An option names another reward, or lacks one.
@@ -69,7 +68,9 @@ class Sampler(Process, abc.ABC):
             RewardError: A reward failed.
             LimitError: The soup is abandoned, because the next operation would exceed a limit.
             NoGradientError: The method needs gradients that a reward does not have.
+            ValueError: An option of the method names another reward than `preferences`.
         """
+        self.check(preferences)
         if self.needs_gradient:
             problem.oracle.require_gradients(type(self).__name__, preferences.weighted)
         steering = preferences.without_held_out()

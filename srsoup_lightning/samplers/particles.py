@@ -44,7 +44,8 @@ class Particles(Scalarised):
 
     Args:
         particles: Number K of particles, at least 2.
-        scorings: Number R of scorings, at least 1, spread evenly up to the end. None scores every step.
+        scorings: Number R of scorings, at least 1, spread evenly up to the end. None scores every step but the first,
+            whose previews are those of pure noise.
         inverse_temperature: lambda, at least 0, for a value of one unit.
         tempering: "constant", "increasing" or "infinite", see :class:`~srsoup_lightning.search.potentials.Potential`.
         potential: "current", "difference", "max" or "sum", see there.
@@ -126,8 +127,10 @@ class Particles(Scalarised):
 
     def scored(self, steps: int) -> set[int]:
         """Return the steps, of so many, whose previews are scored. Besides, the final latents are."""
-        count = steps if self.scorings is None else self.scorings
-        return {max(round(steps * k / count) - 1, 0) for k in range(1, count)} - {steps - 1}
+        if self.scorings is None:
+            return set(range(1, steps - 1))
+        ends = (round(steps * k / self.scorings) for k in range(1, self.scorings))
+        return {max(end - 1, 0) for end in ends} - {steps - 1}
 
 
 def _measures(

@@ -174,10 +174,14 @@ class Scalarised(Sampler, abc.ABC):
             if len(given) != 2 or not all(map(isfinite, given)) or given[1] <= 0:
                 raise ValueError(f"units of {name!r} are {list(given)}: give [mean, standard deviation above 0]")
 
-    def check(self, rewards: Sequence[str]) -> None:
+    def check(self, preferences: Preferences) -> None:
         """See :meth:`Sampler.check`."""
-        if self.units is not None and set(self.units) != set(rewards):
-            raise ValueError(f"units are given for {sorted(self.units)}: the rewards are {sorted(rewards)}")
+        if self.units is None:
+            return
+        if unknown := sorted(set(self.units) - set(preferences.rewards)):
+            raise ValueError(f"units name {unknown}: the rewards are {list(preferences.rewards)}")
+        if missing := sorted(set(preferences.weighted) - set(self.units)):
+            raise ValueError(f"units leave out {missing}: give [mean, standard deviation] for each reward with weight")
 
     @abc.abstractmethod
     def search(self, evaluator: Evaluator, noise: NoiseSource, on_step: OnStep) -> Tensor:
@@ -191,7 +195,6 @@ class Scalarised(Sampler, abc.ABC):
 
     def sample(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
         """See :meth:`Sampler.sample`."""
-        self.check(preferences.rewards)
         units = None
         if self.units is not None:
             table = torch.tensor([list(self.units[name]) for name in preferences.rewards], dtype=torch.float32)

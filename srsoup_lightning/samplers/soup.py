@@ -85,15 +85,17 @@ class SRSoup(Sampler):
     def _counts(self) -> list[int]:
         return [self.candidates] if isinstance(self.candidates, int) else list(self.candidates)
 
-    def check(self, rewards: Sequence[str]) -> None:
+    def check(self, preferences: Preferences) -> None:
         """See :meth:`Sampler.check`."""
-        self.settings(rewards)
+        named = set(self.shaping) if isinstance(self.shaping, dict) else set()
+        if unknown := sorted(named - set(preferences.rewards)):
+            raise ValueError(f"shaping names {unknown}: the rewards are {list(preferences.rewards)}")
 
     def settings(self, rewards: Sequence[str]) -> SearchSettings:
         """Resolve the options for rewards of these names; None takes what suits the sharing policy.
 
         Raises:
-            ValueError: The shaping names another reward, or the correction is unknown.
+            ValueError: The correction is unknown.
         """
         counts, steps, own = self._counts, self.num_inference_steps, self.sharing.own_noise
         correction = self.correction or ("none" if own else "exact")
@@ -110,9 +112,6 @@ class SRSoup(Sampler):
 
     def _shapings(self, rewards: Sequence[str], default: Shaping) -> list[Shaping]:
         if isinstance(self.shaping, dict):
-            unknown = sorted(set(self.shaping) - set(rewards)) if rewards else []
-            if unknown:
-                raise ValueError(f"shaping names {unknown}: the rewards are {list(rewards)}")
             return [self.shaping.get(reward, default) for reward in rewards]
         if self.shaping is None:
             return [default] * len(rewards)

@@ -93,7 +93,7 @@ UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the 
     **dict.fromkeys(("best of n", "soft best of n", "zero order", "trs", "ses", "dts"), f"at denoising step {STEPS}"),
     "dsearch with lookahead": "at denoising step 4",
     **dict.fromkeys(("rbf", "boltzmann demon"), "at denoising step 3"),
-    **dict.fromkeys(("dsg", "particles", "smc", "bfs", "vasr"), "at denoising step 0"),
+    **dict.fromkeys(("dsg", "particles", "bfs"), "at denoising step 0"),
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
 

@@ -205,8 +205,10 @@ def test_given_units_decide_the_trade_off_and_wrong_ones_are_named() -> None:
         torch.testing.assert_close(mixed.images, alone.images)
     with pytest.raises(ValueError, match=r"units of 'a' are \[0, 0\]: give \[mean, standard deviation above 0\]"):
         SVDD(units={"a": [0, 0]})
-    with pytest.raises(ValueError, match=r"units are given for \['a'\]: the rewards are \['a', 'b'\]"):
+    with pytest.raises(ValueError, match=r"units leave out \['b'\]: give \[mean, standard deviation\]"):
         run(SVDD(units={"a": [0, 1]}), points)
+    with pytest.raises(ValueError, match=r"units name \['c'\]: the rewards are \['a', 'b'\]"):
+        run(SVDD(units={"a": [0, 1], "b": [0, 1], "c": [0, 1]}), points)
 
 
 def test_a_plan_knows_the_cost() -> None:
