@@ -31,6 +31,7 @@ from rewards.features import ImageNetFeatures
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.pareto.diversity import Embedding, thumbnails
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.report.compare import compared
 from srsoup_lightning.report.comparison import Comparison
@@ -187,14 +188,16 @@ def _amount(ledger: Ledger, cost: Cost) -> int:
     return ledger.nfe if cost == "nfe" else ledger.total_queries
 
 
-def measure(bench: Bench, entries: list[Entry], prompts: list[str], seeds: list[int]) -> Comparison:
+def measure(
+    bench: Bench, entries: list[Entry], prompts: list[str], seeds: list[int], embedding: Embedding = thumbnails
+) -> Comparison:
     """Run the entries and compare them; the first run of the comparison is the unsteered one."""
     base = bench.base(prompts)
     roots = []
     for entry in entries:
         roots.append(f"{entry.name}={bench.predict(entry, prompts, seeds)}")
         Console().print(f"{bench.setting}: {entry.name}", markup=False, highlight=False)
-    return compared([f"base={base}", *roots], baseline="base", embedding=ImageNetFeatures())
+    return compared([f"base={base}", *roots], baseline="base", embedding=embedding)
 
 
 def main(
@@ -230,7 +233,7 @@ def main(
         for cost in costs:
             for budget in (BUDGETS[cost][index] for index in budgets):
                 entries = list(bench.entries(cost, budget, methods, chosen))
-                comparison = measure(bench, entries, list(PROMPTS), seeds)
+                comparison = measure(bench, entries, list(PROMPTS), seeds, ImageNetFeatures())
                 about = {"setting": setting, "cost": cost, "budget": budget, "seeds": seeds, "dtype": dtype}
                 write_rows(out / f"{setting.replace(' ', '_')}-{cost}-{budget}.json", comparison, entries, about)
 

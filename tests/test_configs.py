@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import MISSING, fields
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from pydoc import locate
@@ -12,14 +14,21 @@ import pytest
 import torch
 import yaml
 
+from srsoup_lightning import samplers
 from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.commands import COMMANDS
 from srsoup_lightning.cli.main import main
 from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.samplers import Particles, SRSoup
+from srsoup_lightning.samplers.scalarised import Scalarised
 from srsoup_lightning.search.shaping import Shaping
 from tests.config_twins import FITS, save, settings_of, twin_of
 
-QUICK = ["--data.prompts", "[a lobster]", "--model.sampler.num_inference_steps", "4", "--model.sampler.candidates", "2"]
+SMALL = {
+    **{"num_inference_steps": 4, "candidates": 2, "pool": 4, "particles": 2, "children": 2, "leaves": 4, "rounds": 2},
+    **{"initial": 2, "budget": 8, "noises": 2, "warm_up": 2, "batch": 2, "iterations": 2, "popsize": 2, "elites": 2},
+    **{"level": 1, "completion": 2},
+}
 FEW = {"selection": {"pool": 4}, "surrogate": {"previews": 4}}
 
 
@@ -27,15 +36,18 @@ def quick(name: str) -> list[str]:
     """Options that make one soup of a config in a few seconds, with every part that it has."""
     sampler = settings_of(name)["model"]["sampler"]
     given, kind = sampler["init_args"], locate(sampler["class_path"])
-    steps = QUICK if "candidates" in {field.name for field in fields(kind)} else QUICK[:-2]
+    small = {field.name: SMALL[field.name] for field in fields(kind) if field.name in SMALL}
     preset = {field.name for field in fields(kind) if field.default_factory is not MISSING}
-    few = {part: (given.get(part) or {}) | FEW[part] for part in FEW if part in preset | set(given)}
-    return [*steps, *(word for part in few for word in (f"--model.sampler.{part}", yaml.safe_dump(few[part])))]
+    few = small | {part: (given.get(part) or {}) | FEW[part] for part in FEW if part in preset | set(given)}
+    options = (word for part in few for word in (f"--model.sampler.{part}", yaml.safe_dump(few[part])))
+    return ["--data.prompts", "[a lobster]", *options]
 
 
 SEARCHES = [name for name in CONFIGS.names() if name not in FITS]
 BUILTIN = [name for name in SEARCHES if settings_of(name)["model"]["pipeline"] == "tiny-animals"]
-PUBLISHED = [name for name in SEARCHES if name not in BUILTIN]
+KINDS = {name: locate(settings_of(name)["model"]["sampler"]["class_path"]) for name in SEARCHES}
+PUBLISHED = [name for name in SEARCHES if name not in BUILTIN and issubclass(KINDS[name], SRSoup)]
+RIVALS = [name for name in SEARCHES if name not in BUILTIN and name not in PUBLISHED]
 
 
 @pytest.mark.long
@@ -108,10 +120,32 @@ def test_of_the_jpeg_experiment_the_best_five_above_the_target_count() -> None:
     assert weights.flatten().nonzero().flatten().tolist() == [25, 26, 27, 28, 29]
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_rival_s_config_differs_from_the_demo_s_in_the_sampler_alone() -> None:
+    """So runs of two of them can be compared. And each rival has one for tiny-animals and one for a published model."""
+    demo = settings_of("animals")
+    kinds = [kind for kind in map(partial(getattr, samplers), samplers.__all__) if isinstance(kind, type)]
+    scalarised = {kind for kind in kinds if issubclass(kind, Scalarised) and not inspect.isabstract(kind)}
+    black_box = {kind for kind in scalarised if not kind.needs_gradient}
+    rivals = [name for name in BUILTIN if KINDS[name] in black_box]
+    assert {KINDS[name] for name in rivals} == {KINDS[name] for name in RIVALS} == black_box - {Particles}
+    for name in rivals:
+        settings = settings_of(name)
+        settings["model"]["sampler"] = demo["model"]["sampler"]
+        assert settings.pop("trainer") == {"default_root_dir": f"runs/{name}"}
+        assert settings == {key: value for key, value in demo.items() if key != "trainer"}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_options_of_a_config_are_those_of_its_sampler(name: str) -> None:
+    given = settings_of(name)["model"]["sampler"]["init_args"]
+    made = KINDS[name](**{key: value for key, value in given.items() if not isinstance(value, dict) or key == "units"})
+    assert all(getattr(made, key) == value for key, value in given.items() if not isinstance(value, dict))
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *(pytest.param(name, marks=pytest.mark.slow) for name in RIVALS)])
 def test_a_published_config_s_tiny_twin_runs(name: str, twins: dict[str, str], tmp_path: Path) -> None:
     config = str(save(twin_of(name, twins), tmp_path))
-    assert main(["predict", "--config", config, *QUICK, "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
+    assert main(["predict", "--config", config, *quick(name), "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
     rows = list(RunDirectory(tmp_path / "run").image_rows())
     assert len(rows) == (13 if "three" in name else 6)
     assert set(rows[0].rewards) == set(settings_of(name)["model"]["rewards"])
