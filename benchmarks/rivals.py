@@ -86,8 +86,7 @@ class Bench:
 
     def __init__(self, setting: str, root: Path, dtype: str) -> None:
         self.setting, self.root, self.loading = setting, root / setting.replace(" ", "_"), Loading(dtype=dtype)
-        points = Preferences.lattice(REWARDS[setting], DIVISIONS[setting]).weights.tolist()
-        self.preferences = Preferences([*REWARDS[setting], HELD_OUT[setting]], [[*point, 0.0] for point in points])
+        self.preferences = Preferences.lattice(REWARDS[setting], DIVISIONS[setting], [HELD_OUT[setting]])
         self._module: SRSoupModule | None = None
 
     def module(self, sampler: Sampler) -> SRSoupModule:
@@ -227,7 +226,8 @@ def main(
     if search:
         search_settings(out / "chosen.json", workdir / "search", methods, dtype)
         return
-    chosen = json.loads((out / "chosen.json").read_text())
+    path = out / "chosen.json"
+    chosen = json.loads(path.read_text()) if path.exists() else {}
     for setting in settings:
         bench = Bench(setting, workdir, dtype)
         for cost in costs:

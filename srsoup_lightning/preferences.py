@@ -84,7 +84,7 @@ class Preferences:
         return f"Preferences({list(self.rewards)}, {dict(zip(self.names, self.weights.tolist(), strict=True))})"
 
     @classmethod
-    def lattice(cls, rewards: Sequence[str], divisions: int) -> Preferences:
+    def lattice(cls, rewards: Sequence[str], divisions: int, held_out: Sequence[str] = ()) -> Preferences:
         """Return every point whose weights are multiples of 1/divisions, the anchor of the first reward first.
 
         These are ``binom(divisions + M - 1, M - 1)`` points (Das & Dennis 1998): 6 for two rewards and 5 divisions, 15
@@ -93,6 +93,8 @@ class Preferences:
         Args:
             rewards: Names of the rewards.
             divisions: Number of steps from one anchor to the next, at least 1.
+            held_out: Names of further rewards, without weight in any point. No method asks them, and final pictures
+                have their scores.
 
         Raises:
             ValueError: There are fewer than 1 divisions.
@@ -100,7 +102,9 @@ class Preferences:
         if divisions < 1:
             raise ValueError(f"divisions is {divisions}: a lattice needs at least 1")
         points = [[part / divisions for part in parts] for parts in _compositions(divisions, len(rewards))]
-        return cls(rewards, points)
+        alone, zeros = cls(rewards, points), [0.0] * len(held_out)
+        named = {name: [*point, *zeros] for name, point in zip(alone.names, points, strict=True)}
+        return cls([*rewards, *held_out], named) if held_out else alone
 
     def trajectories(self, anchors: bool) -> tuple[Tensor, list[int]]:
         """Return the preferences of the trajectories that run.

@@ -89,3 +89,13 @@ def test_a_lattice_of_nothing_is_refused() -> None:
         Preferences.lattice(AB, 0)
     with pytest.raises(ValueError, match="name at least"):
         Preferences.lattice([], 3)
+
+
+def test_a_lattice_can_have_rewards_that_are_held_out() -> None:
+    alone, beside = Preferences.lattice(AB, 2), Preferences.lattice(AB, 2, held_out=["c"])
+    assert (beside.rewards, beside.names, beside.weighted) == (("a", "b", "c"), alone.names, ["a", "b"])
+    assert beside.weights.tolist() == [[*row, 0.0] for row in alone.weights.tolist()]
+    kept = beside.without_held_out()
+    assert (kept.rewards, kept.names) == (alone.rewards, alone.names)
+    assert torch.equal(kept.weights, alone.weights)
+    assert alone.without_held_out() is alone
