@@ -102,6 +102,15 @@ def test_complete_soups_are_kept_and_nothing_else(
     assert before == {table: table.stat().st_mtime_ns for table in before}
 
 
+def test_tables_are_united_where_a_process_has_pictures_without_their_costs(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        RunDirectory(tmp_path, rank=rank).write(make_soup(seed=rank))
+    RunDirectory(tmp_path, rank=1).ledger.unlink()
+    RunDirectory(tmp_path).unite()
+    assert {row.seed for row in RunDirectory(tmp_path).image_rows()} == {0}
+    assert not list(tmp_path.glob("*.[0-9].jsonl"))
+
+
 def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     for seed in range(3):
@@ -228,6 +237,30 @@ def test_rows_and_files_that_do_not_fit_leave_no_trace(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="No space left"):
         write_atomically(table, b"new")
     assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_names_that_are_not_flushed_are_an_error_unless_the_disk_never_flushes_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for write in (
+        lambda: write_atomically(tmp_path / "a", b"a"),
+        lambda: append_rows(tmp_path / "b.jsonl", [{"b": 1}]),
+    ):
+        if code == errno.EIO:
+            with pytest.raises(OSError, match=os.strerror(code)):
+                write()
+        else:
+            write()
+    assert [row for _, row in read_rows(tmp_path / "b.jsonl")] == ([] if code == errno.EIO else [{"b": 1}])
 
 
 def test_a_disk_that_fills_up_keeps_the_finished_soups_and_a_clock_that_is_set_back_changes_nothing(
