@@ -199,6 +199,7 @@ def test_bad_input_is_refused_before_anything_is_scored(
         ({"retries": -1}, ValueError, "retries is -1"),
         ({"timeout": 0.0}, ValueError, "timeout is 0.0"),
         ({"prompts": "nowhere.txt"}, FileNotFoundError, "no prompts file"),
+        ({"images": "nowhere"}, FileNotFoundError, "no folder 'nowhere': give"),
         ({"rewards": {"red": Channel(0)}, "overwrite": False}, ValueError, "has scores of length, not of red"),
     ],
 )

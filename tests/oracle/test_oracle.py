@@ -272,6 +272,21 @@ def test_final_pictures_are_scored_uncounted_and_not_again_if_they_were_candidat
     assert soup.ledger.queries == soup.ledger.hits == {"a": 0}
 
 
+def test_what_a_reward_keeps_from_a_score_can_take_part_in_a_gradient() -> None:
+    kept: list[Tensor] = []
+
+    def keeping(images: Tensor, prompts: list[str]) -> Tensor:
+        if not kept:
+            kept.append(torch.full_like(images, 2.0))
+        return (kept[0] * images).mean((1, 2, 3))
+
+    asking, images = oracle_of(keeping), pictures([0.5]).requires_grad_()
+    with torch.inference_mode():
+        assert asking.score("a", question(pictures([0.5]))).tolist() == [1.0]
+    asking.differentiable_score("a", question(images)).sum().backward()
+    torch.testing.assert_close(images.grad, torch.full_like(images, 2 / images.numel()))
+
+
 BAD = [
     ({"failing": "zero"}, "failing is 'zero': choose one of raise, worst"),
     ({"retries": -1}, "retries is -1"),

@@ -328,6 +328,15 @@ def test_runs_with_a_difference_are_refused(tmp_path: Path, monkeypatch: pytest.
         assert "\n" not in str(caught.value)
 
 
+def test_a_run_that_is_not_there_is_named_and_the_one_here_does_not_stand_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make_run(tmp_path / "run", steered(2)))
+    for given in ("nowhere", "name=nowhere"):
+        with pytest.raises(FileNotFoundError, match="no run 'nowhere': give"):
+            compared([given])
+
+
 @pytest.mark.parametrize(
     ("options", "rewards", "message"),
     [

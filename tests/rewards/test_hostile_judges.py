@@ -92,6 +92,11 @@ def test_bodies_that_are_no_scores(body: bytes, message: str) -> None:
         assert len(judge.requests) == 1
 
 
+def test_an_answer_may_be_as_long_as_its_limit() -> None:
+    with rogue(answer(GOOD.ljust(65_664))) as judge:
+        torch.testing.assert_close(asking(judge.url).score(IMAGES, PROMPTS), torch.tensor([1.5, -2.0]))
+
+
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 STALLED = "no complete answer within 0.3 s: see its log, raise timeout"

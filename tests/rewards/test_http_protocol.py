@@ -101,6 +101,12 @@ def test_requests_beyond_reason(content: bytes, message: str) -> None:
         read_request(content, Limits(images=4, pixels=100))
 
 
+@pytest.mark.parametrize(("width", "message"), [(4096, "a broken PNG file"), (4097, "16781312 pixels in a request")])
+def test_without_other_limits_a_picture_may_have_4096_x_4096_pixels(width: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_request(body([claiming(width, 4096)]), Limits())
+
+
 @pytest.mark.parametrize(
     ("scores", "message"),
     [(torch.tensor([1.0, math.nan]), "JSON"), (torch.zeros(2, 1), r"\(2, 1\)"), (torch.zeros(1), "1")],

@@ -180,6 +180,12 @@ def test_arguments_that_make_no_sense(options: dict, message: str) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_every_port_may_be_asked() -> None:
+    assert HTTPReward("http://127.0.0.1:65535/", "colour").url == "http://127.0.0.1:65535"
+    with pytest.raises(ValueError, match="give the judge's address"):
+        HTTPReward("http://127.0.0.1:65536", "colour")
+
+
 def test_certificates_are_looked_at_first(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file; give a PEM"):
         HTTPReward("https://judge.example", "colour", ca_file=tmp_path / "none.pem")

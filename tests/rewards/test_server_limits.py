@@ -28,6 +28,12 @@ def test_a_client_that_waits_as_long_as_told_is_let_in() -> None:
     assert now > 1050
 
 
+@pytest.mark.parametrize("a_minute", [1, 5])
+def test_a_rate_of_less_than_one_in_ten_seconds_lets_none_come_early(a_minute: int) -> None:
+    meter = RateLimit(a_minute)
+    assert [meter.wait("a", now) for now in (0.0, 0.9 * 60 / a_minute)] == [0.0, pytest.approx(6 / a_minute)]
+
+
 def test_askers_don_t_pay_for_each_other() -> None:
     meter = RateLimit(6)
     assert [meter.wait(asker, 0.0) > 0 for asker in ("a", "b", "a", "b", "c")] == [False, False, True, True, False]

@@ -136,6 +136,9 @@ def test_a_changed_picture_is_made_again_and_no_other_takes_its_place(made: Path
     first.write_bytes(bytes(flipped))
     run(copy)
     assert first.read_bytes() == expected
+    first.unlink()
+    run(copy)
+    assert first.read_bytes() == expected
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK * BLOCKS, BLOCK * BLOCKS + 1, 3 * BLOCK * BLOCKS])

@@ -52,6 +52,13 @@ def test_prompts_come_out_as_they_were_put_in(prompts: list[str], kind: str, mar
         assert read_prompts(file) == prompts
 
 
+def test_cells_may_be_long_and_the_limit_of_other_readers_of_tables_stays(tmp_path: Path) -> None:
+    before, prompt = csv.field_size_limit(), "a cat " * 50_000 + "and a dog"
+    (tmp_path / "long.csv").write_text(f"prompt\n{prompt}\n")
+    assert read_prompts(tmp_path / "long.csv") == [prompt]
+    assert csv.field_size_limit() == before < len(prompt)
+
+
 BENCHMARKS = {
     "parti.tsv": 'Prompt\tCategory\tChallenge\tNote\na bowl\tArtifacts\tBasic\t\na 5" nail, "new"\tWorld\tBasic\t\n',
     "cells.csv": 'name,prompt\none,"a cat\non a mat"\ntwo,"a ""dog"""\n',

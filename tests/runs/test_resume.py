@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from srsoup_lightning import SRSoupModule
 from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.runs.directory import RunDirectory
-from srsoup_lightning.runs.files import append_rows, read_rows, write_atomically
+from srsoup_lightning.runs.files import append_rows, make_folder, read_rows, write_atomically
 from tests.callbacks.test_callbacks import predict
 from tests.processes import arguments, make_all, start
 from tests.report.runs import read_rows as json_rows
@@ -70,6 +70,7 @@ SOUPS = 4
     samples=st.floats(0, 1), ledger=st.floats(0, 1), lost=st.sets(st.integers(0, 2 * SOUPS - 1), max_size=2),
     processes=st.integers(1, 3),
 )  # fmt: skip
+@example(samples=1.0, ledger=1.0, lost={0}, processes=1)
 def test_complete_soups_are_kept_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, samples: float, ledger: float, lost: set[int], processes: int
 ) -> None:
@@ -100,6 +101,15 @@ def test_complete_soups_are_kept_and_nothing_else(
     before = {table: table.stat().st_mtime_ns for table in (first.samples, first.ledger)}
     first.recover()
     assert before == {table: table.stat().st_mtime_ns for table in before}
+
+
+def test_tables_are_united_where_a_process_has_pictures_without_their_costs(tmp_path: Path) -> None:
+    for rank in (0, 1):
+        RunDirectory(tmp_path, rank=rank).write(make_soup(seed=rank))
+    RunDirectory(tmp_path, rank=1).ledger.unlink()
+    RunDirectory(tmp_path).unite()
+    assert {row.seed for row in RunDirectory(tmp_path).image_rows()} == {0}
+    assert not list(tmp_path.glob("*.[0-9].jsonl"))
 
 
 def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
@@ -228,6 +238,41 @@ def test_rows_and_files_that_do_not_fit_leave_no_trace(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="No space left"):
         write_atomically(table, b"new")
     assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_folder_may_be_made_by_two_at_once_and_what_is_written_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, before = Path.mkdir, len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(Path, "mkdir", lambda path, **options: (real(path), real(path, **options)))
+    make_folder(tmp_path / "a" / "b")
+    write_atomically(tmp_path / "a" / "b" / "c", b"c")
+    append_rows(tmp_path / "a" / "b" / "d.jsonl", [{"d": 1}])
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_names_that_are_not_flushed_are_an_error_unless_the_disk_never_flushes_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for write in (
+        lambda: write_atomically(tmp_path / "a", b"a"),
+        lambda: append_rows(tmp_path / "b.jsonl", [{"b": 1}]),
+    ):
+        if code == errno.EIO:
+            with pytest.raises(OSError, match=os.strerror(code)):
+                write()
+        else:
+            write()
+    assert [row for _, row in read_rows(tmp_path / "b.jsonl")] == ([] if code == errno.EIO else [{"b": 1}])
 
 
 def test_a_disk_that_fills_up_keeps_the_finished_soups_and_a_clock_that_is_set_back_changes_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -100,6 +101,16 @@ def run_console(arguments: list[str]) -> None:
     cli.console()
 
 
+def wait_beside(arguments: list[str]) -> None:
+    """Wait in C as one process of a run, whose other process ids follow the folder of the sign."""
+    folder, *others = arguments
+    os.dup2(os.open(f"{folder}/errors", os.O_CREAT | os.O_WRONLY), sys.stderr.fileno())
+    termination.GRACE = SHORT
+    termination.SigtermHandler([int(other) for other in others], lambda: None)
+    Path(folder, "sign").write_text(str(os.getpid()))
+    wait_in_c()
+
+
 def pid_of_sign(folder: Path) -> int:
     deadline = time.monotonic() + 60
     while not ((sign := folder / "sign").is_file() and sign.read_text()):
@@ -155,6 +166,20 @@ def test_sigterm_to_one_process_ends_all(tmp_path: Path, victim: str, strategy: 
     else:
         forked.join(5)
         assert forked.exitcode == termination.TERMINATED
+
+
+def test_the_signal_is_passed_on_past_processes_that_have_ended(tmp_path: Path) -> None:
+    ended, other = (subprocess.Popen([sys.executable, "-c", code]) for code in ("", "import time; time.sleep(60)"))
+    ended.wait()
+    silent = start([str(tmp_path), str(ended.pid), str(other.pid)], wait_beside)
+    try:
+        os.kill(pid_of_sign(tmp_path), signal.SIGTERM)
+        assert other.wait(5) == -signal.SIGTERM
+        silent.join(5)
+        assert silent.exitcode == termination.TERMINATED
+    finally:
+        other.kill()
+        silent.kill()
 
 
 def test_threads_of_a_judge_do_not_hold_the_exit(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ def other_facts(run: Path) -> None:
     (run / "run.json").write_text(json.dumps(identity | {"facts": {}}))
 
 
+def spoil_facts(run: Path) -> None:
+    (run / "adapter").mkdir()
+    (run / "adapter" / "adapter.json").write_text("{}")
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a flipped bit": (flip_a_bit, "is not the picture of its row, by its checksum"),
     "another preference's picture": (
@@ -66,6 +71,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a torn row": (lambda run: (run / "ledger.jsonl").write_text('{"prompt": \n{}\n'), "line 1 is damaged"),
     "impossible costs": (lambda run: change_first_row(run / "ledger.jsonl", nfe=-1), "has nfe -1: costs are 0 or more"),
     "impossible spending": (lambda run: (run / "spending.json").write_text('{"spent": {"a": -1}}'), "a is -1"),
+    "impossible facts of a training": (spoil_facts, "adapter.json is damaged"),
+    "impossible LoRAs": (lambda run: (run / "adapters.json").write_text("[{}]"), "adapters.json is damaged"),
     "no options": (lambda run: (run / "config.yaml").write_text(""), "it has no options"),
 }
 
