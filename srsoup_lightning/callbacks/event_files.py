@@ -117,7 +117,7 @@ def log_front(
     """
     names, soups = PreferenceNames(preferences), len(run.costs)
     with _renewed(board, FRONT) as front:
-        if len(preferences.rewards) > 1:
+        if len(run.rewards) > 1:
             _add_figure(front, run, soups)
     for session in hparams_of(run, box):
         name = names[list(session.preference.values())]

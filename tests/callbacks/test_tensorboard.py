@@ -31,7 +31,7 @@ from srsoup_lightning.oracle import OraclePolicy, RewardError
 from srsoup_lightning.pareto import hypervolume
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.naming import prompt_slug
-from srsoup_lightning.samplers import Soup, WeightedSum
+from srsoup_lightning.samplers import BFS, Soup, WeightedSum
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 from tests.processes import start
 
@@ -136,6 +136,23 @@ def test_costs_add_up_soup_by_soup_and_a_sheet_shows_every_picture_of_a_soup(ori
             pixels = (image * 255).round().byte().permute(1, 2, 0).numpy().repeat(16, 0).repeat(16, 1)
             windows = np.lib.stride_tricks.sliding_window_view(sheet, pixels.shape)[:, 6::134, 0]
             assert any(np.array_equal(window, pixels) for window in windows.reshape(-1, *pixels.shape))
+
+
+def test_the_measures_of_particles_are_curves_by_preference_with_the_units_of_the_rewards(tmp_path: Path) -> None:
+    rewards, moments = {"red": Channel(0), "blue": Channel(2)}, []
+    points = Preferences.lattice(["red"], 1, held_out=["blue"])
+    module = SRSoupModule(MixtureBackbone(), rewards, BFS(num_inference_steps=4, particles=3, scorings=2), points)
+    module.step_callbacks.append(moments.append)
+    predict(module, tmp_path, [ParetoLogger(curves=0)])
+    (curves,) = (tmp_path / "tensorboard" / "denoising").iterdir()
+    logged = Events(curves).scalars()
+    assert not [tag for tag in logged if "blue" in tag and "queries" not in tag]
+    for measure in ("best value", "effective sample size", "surviving lineages"):
+        soups = [moments[first : first + 4] for first in range(0, len(moments), 4)]
+        for step in (2, 4):
+            found = [float(soup[step - 1].observation.values[measure]) for soup in soups]
+            assert logged[f"{measure}/red1"][step] == pytest.approx(fmean(found), rel=1e-5)
+    assert set(logged["units/unit of red"]) == {2, 4}
 
 
 @pytest.mark.parametrize(("sheets", "steps"), [(0, []), (1, [1]), (2, [1, 3]), (3, [1, 3]), (4, [1, 2, 3, 4])])
