@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rewards.checks import read_text, refuse_constant
 from srsoup_lightning.costs.ledger import Ledger
-from srsoup_lightning.runs.files import make_folder, write_atomically
+from srsoup_lightning.runs.files import write_atomically
 from srsoup_lightning.runs.rows import ledger_from_json
 
 WEIGHTS, FACTS = "pytorch_lora_weights.safetensors", "adapter.json"
@@ -86,7 +86,6 @@ def write_adapter(
     """
     from safetensors.torch import save
 
-    make_folder(folder)
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
     write_atomically(folder / WEIGHTS, _with_sorted_header(save(tensors, dict(metadata))))
     write_atomically(folder / FACTS, json.dumps(asdict(facts), indent=2).encode() + b"\n")
