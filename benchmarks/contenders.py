@@ -52,7 +52,6 @@ class Contender:
         options: Settings of its authors, where they are not the defaults.
         search: Other settings that the small search tries.
         standardises: Whether the method standardises rewards by itself, and refuses their units.
-        exact: Whether its cost does not depend on the latents.
     """
 
     kind: Callable[..., Sampler]
@@ -61,7 +60,6 @@ class Contender:
     options: Mapping[str, Any] = ()  # type: ignore[assignment] # no options, and nobody can change them
     search: tuple[Mapping[str, Any], ...] = ()
     standardises: bool = False
-    exact: bool = False
 
     @property
     def takes_units(self) -> bool:
@@ -104,15 +102,11 @@ def ses(popsize: int, **options: Any) -> SES:  # noqa: ANN401
 
 
 CONTENDERS: dict[str, Contender] = {
-    "Auto": Contender(auto, "candidates", exact=True, search=({"preview": "unguided"},)),
-    "Pooled": Contender(
-        SRSoup, "candidates", exact=True, options={"sharing": Pooled()}, search=({"preview": "unguided"},)
-    ),
-    "SRSoup": Contender(
-        SRSoup, "candidates", exact=True, options={"sharing": FixedSoup(0, 8)}, search=({"preview": "unguided"},)
-    ),
-    "WeightedSum": Contender(WeightedSum, "candidates", exact=True, search=({"preview": "unguided"},)),
-    "BestOfN": Contender(BestOfN, "pool", exact=True),
+    "Auto": Contender(auto, "candidates", search=({"preview": "unguided"},)),
+    "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}, search=({"preview": "unguided"},)),
+    "SRSoup": Contender(SRSoup, "candidates", options={"sharing": FixedSoup(0, 8)}, search=({"preview": "unguided"},)),
+    "WeightedSum": Contender(WeightedSum, "candidates", search=({"preview": "unguided"},)),
+    "BestOfN": Contender(BestOfN, "pool"),
     "FKSteering": Contender(
         FKSteering, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
     ),
@@ -135,9 +129,7 @@ CONTENDERS: dict[str, Contender] = {
     ),
     "RBF": Contender(RBF, "budget", least=45, search=({"initial": 10}, {"completion": 1})),
     "EpsilonGreedy": Contender(epsilon_greedy, "candidates", least=1, search=({"epsilon": 0.0}, {"strength": 0.5})),
-    "Demon": Contender(
-        Demon, "candidates", search=({"temperature": 0.3}, {"temperature": 3.0}), standardises=True, exact=True
-    ),
+    "Demon": Contender(Demon, "candidates", search=({"temperature": 0.3}, {"temperature": 3.0}), standardises=True),
     "SearchOverPaths": Contender(
         SearchOverPaths, "noises", search=({"paths": 4}, {"start": 0.2, "back": 0.2}, {"back": 0.1, "ahead": 0.2})
     ),

@@ -1,8 +1,8 @@
 """Every method at equal cost: ``python -m benchmarks.rivals``, and ``benchmarks.rivals_report`` for the tables.
 
 A budget is a number of network evaluations, or of queries, for a soup of six preferences. Each method gets the size
-(number of candidates, of particles, of pictures …) that spends it: by rehearsal where that is exact, and elsewhere by
-pilot soups of another prompt, since what preferences share depends on the latents. The rows tell what was really spent.
+(number of candidates, of particles, of pictures …) that spends it: by rehearsal, and by pilot soups of another prompt
+where the cost varies, since what preferences share depends on the latents. The rows tell what was really spent.
 A method that is too dear for a budget has no row there. Runs are run directories: one that was stopped goes on, and
 budgets that come to the same size share one. :func:`srsoup_lightning.report.compare.compared` measures them in units of
 the unsteered pictures of each prompt.
@@ -115,16 +115,10 @@ class Bench:
             units[name] = [float(f"{number:.3g}") for number in moments.tolist()]
         return units
 
-    def planned(self, sampler: Sampler, cost: Cost, exact: bool) -> float:
-        """Cost of a soup: exact where preferences share nothing that depends on the latents.
-
-        Elsewhere it is a guess, a part of what the preferences would cost apart.
-        """
-        model, alone = self.problem().denoiser, self.preferences.without_held_out()
-        if exact:
-            return _amount(count(sampler, self.preferences, model=model), cost)
-        each = [Preferences(alone.rewards, [point]) for point in alone.weights.tolist()]
-        return SHARED * sum(_amount(count(sampler, points, model=model), cost) for points in each)
+    def planned(self, sampler: Sampler, cost: Cost) -> float:
+        """Cost of a soup; where it varies, a guess: a part of what the preferences would cost apart."""
+        highest = _amount(count(sampler, self.preferences, model=self.problem().denoiser), cost)
+        return SHARED * highest if sampler.cost_varies else highest
 
     def spent(self, sampler: Sampler, cost: Cost) -> int:
         """Cost of a pilot soup, which is kept."""
@@ -147,10 +141,10 @@ class Bench:
 
     def fitted(self, contender: Contender, options: Mapping[str, object], cost: Cost, budget: int) -> Sampler | None:
         """The method with the size that spends a budget. None where its smallest size is beyond it."""
-        size, exact = contender.least, contender.exact
+        size = contender.least
 
         def affordable(size: int) -> bool:
-            return self.planned(contender.make(size, **options), cost, exact) <= budget
+            return self.planned(contender.make(size, **options), cost) <= budget
 
         if not affordable(size):
             return None
@@ -158,8 +152,8 @@ class Bench:
         while step:  # doubled up to the budget, then halved
             within = affordable(size + step)
             size, step = (size + step, 2 * step) if within and step >= size else (size + within * step, step // 2)
-        if exact:
-            return contender.make(size, **options)
+        if not (sampler := contender.make(size, **options)).cost_varies:
+            return sampler
         tried: dict[int, float] = {}
         while len(tried) < PILOTS and size not in tried:
             tried[size] = share = self.spent(contender.make(size, **options), cost) / budget

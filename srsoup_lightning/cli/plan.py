@@ -115,27 +115,30 @@ class Work(NamedTuple):
         number: Number of parts.
         each: Costs of a part. Several ledgers that differ show that the costs depend on the latents.
         run: Costs of all parts.
+        at_most: Whether the costs are the highest that a part can come to.
     """
 
     unit: str
     number: int
     each: Sequence[Ledger]
     run: Ledger
+    at_most: bool = False
 
 
 def _soups(model: SRSoupModule, data: PromptDataModule, denoiser: Denoiser | None) -> Work:
     soups = len(data.prompts) * len(data.seeds)
     each = [count(model.sampler, model.preferences, model=denoiser, seed=seed) for seed in (0, 1)]
-    return Work("soup", soups, each, added([each[0]] * soups))
+    varies = model.sampler.cost_varies and len(model.preferences) > 1
+    return Work("soup", soups, each, added([each[0]] * soups), varies)
 
 
 def _counts(work: Work, caption: str | None) -> Table:
-    """Return a table of the counts of a part and of the run, with "about" where they depend on the latents."""
+    """Return a table of the counts of a part and of the run, with "about" or "at most" where they depend on latents."""
     table = Table(title=f"{work.number} {work.unit}s", caption=caption)
     for heading in ("", f"a {work.unit}", "the run"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, counts in _rows(work.each).items():
-        about = "" if len(set(counts)) == 1 else "about "
+        about = "at most " if work.at_most else "" if len(set(counts)) == 1 else "about "
         (run,) = _rows([work.run])[name]
         table.add_row(name, f"{about}{counts[0]:,}", f"{about}{run:,}")
     return table

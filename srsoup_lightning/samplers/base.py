@@ -31,6 +31,9 @@ class Sampler(Process, abc.ABC):
     needs_gradient: ClassVar[bool] = False
     """Whether the method needs gradients of the rewards."""
 
+    cost_varies: ClassVar[bool] = False
+    """Whether preferences share work wherever their latents agree. A soup then costs at most what they cost apart."""
+
     @property
     def least_side(self) -> int:
         """Least height and width of the latents that the method works on."""

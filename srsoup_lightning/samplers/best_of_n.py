@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ class BestOfN(Scalarised):
     Raises:
         ValueError: A number is outside its range.
     """
+
+    cost_varies: ClassVar[bool] = False
 
     pool: int = at_least(1, default=96)
     temperature: float = at_least(0, default=0.0)

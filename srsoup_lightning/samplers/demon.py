@@ -50,6 +50,7 @@ class Demon(Scalarised):
     completion: int = at_least(1, default=1)
 
     needs_noise: ClassVar[bool] = True
+    cost_varies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,6 +38,7 @@ class DSG(Scalarised):
     interval: int = at_least(1, default=1)
 
     needs_noise: ClassVar[bool] = True
+    cost_varies: ClassVar[bool] = False
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

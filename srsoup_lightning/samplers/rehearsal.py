@@ -15,7 +15,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.costs.limits import budget_of
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
@@ -42,7 +42,8 @@ def rehearse(
 
     Final images are included in the latter. The counts are exact where the sharing policy depends on nothing but steps
     and preferences. Where it depends on latents, those of the stand-in take the place of the model's, and another
-    `seed` gives other counts.
+    `seed` gives other counts. Where the cost of a method varies, the counts are those of all preferences apart, which
+    it can't exceed.
 
     Args:
         sampler: Method.
@@ -58,6 +59,13 @@ def rehearse(
         denoiser = stand_in(kernel, 2 if sampler.guidance_scale > 1 else 1, shape)
     else:
         denoiser = stand_in(model.kernel, model.evaluations, shape)
+    if sampler.cost_varies and len(preferences) > 1:
+        parts = [
+            Preferences(preferences.rewards, {name: weights.tolist()})
+            for name, weights in zip(preferences.names, preferences.weights, strict=True)
+        ]
+        ledgers, images = zip(*(rehearse(sampler, part, model=model, seed=seed) for part in parts), strict=True)
+        return added(ledgers), {name: sum(each[name] for each in images) for name in images[0]}
     limits = {budget_of(name): math.inf for name in preferences.rewards}
     oracle = RewardOracle(projections(preferences.rewards, seed, shape), limits=limits)
     soup = sampler.run(Problem(denoiser, oracle, BatchSize.of(sampler.max_batch)), preferences, "plan", seed)
@@ -66,6 +74,8 @@ def rehearse(
 
 class Forecast:
     """Expected costs of a run's soups: counted by a rehearsal once, and timed by the mean of the finished soups.
+
+    Where the cost of a method varies, the expected one is the highest that it can come to.
 
     Args:
         sampler: Method.

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -162,6 +162,8 @@ class Scalarised(Sampler, abc.ABC):
     Raises:
         ValueError: The scalarisation is unknown, a unit is not above 0, or see :class:`Sampler`.
     """
+
+    cost_varies: ClassVar[bool] = True
 
     scalarisation: Scalarisation = "linear"
     units: Mapping[str, Sequence[float]] | None = None

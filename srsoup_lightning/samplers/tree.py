@@ -55,6 +55,7 @@ class DTS(Scalarised):
     exponent: float = at_least(0.1, default=0.5)
 
     needs_noise: ClassVar[bool] = True
+    cost_varies: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

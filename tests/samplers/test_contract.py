@@ -15,7 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from srsoup_lightning import Preferences, samplers
+from srsoup_lightning import Limits, Preferences, samplers
+from srsoup_lightning.costs.account import Account
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.costs.limits import LimitError
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.problem import Problem
@@ -44,6 +47,7 @@ from srsoup_lightning.samplers import (
     WeightedSum,
     ZeroOrder,
 )
+from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.samplers.result import Moment, Soup
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
 from srsoup_lightning.search.pooling import Pooled
@@ -188,6 +192,38 @@ def test_the_ledger_says_what_was_really_called(make: Callable, max_batch: int, 
     assert soup.ledger.seconds > 0
     assert soup.ledger.device == "cpu"
     assert tally.largest <= max_batch
+
+
+def test_a_plan_is_exact_for_one_preference_and_never_exceeded_where_costs_vary(make: Callable) -> None:
+    sampler = make()
+    alone, several = (
+        (run(sampler, points).ledger, count(sampler, points, model=bind(sampler)))
+        for points in (lattice(1, 1), lattice(2, 3))
+    )
+    spent, planned = alone
+    assert spent.queries == planned.queries
+    assert spent.nfe == pytest.approx(planned.nfe, rel=0.15 if isinstance(sampler, DTS) else 0)  # a tree of its values
+    spent, planned = several
+    if sampler.cost_varies:
+        assert all(spent.queries[name] <= planned.queries[name] for name in NAMES[:2])
+        assert spent.nfe <= planned.nfe
+
+
+def test_a_limit_ends_a_soup_before_it_is_exceeded(make: Callable) -> None:
+    """Without room for half of what it would take, however little a plan had expected."""
+    sampler, whole = make(max_batch=3), run(make(max_batch=3), lattice(2, 2)).ledger
+    halves = [Limits(max_nfe=whole.nfe // 2)]
+    halves += [Limits(max_queries=whole.total_queries // 2)] if whole.total_queries else []
+    for limits in halves:
+        tally = Tally()
+        problem = Problem(tally.denoiser(bind(sampler)), oracle(tally.rewards(linears(2))), 3)
+        with (
+            pytest.raises(LimitError, match="were needed"),
+            problem.meter.limited(limits, Account({}), Ledger.of(NAMES[:2]), {}),
+        ):
+            sampler.run(problem, lattice(2, 2), "a lobster", 0)
+        assert tally.counts["denoise"] <= (limits.max_nfe or whole.nfe)
+        assert tally.counts["a"] + tally.counts["b"] <= (limits.max_queries or whole.total_queries)
 
 
 def test_a_soup_depends_on_its_prompt_and_seed_alone(make: Callable) -> None:
