@@ -88,6 +88,7 @@ class Bench:
         self.setting, self.root, self.loading = setting, root / setting.replace(" ", "_"), Loading(dtype=dtype)
         self.preferences = Preferences.lattice(REWARDS[setting], DIVISIONS[setting], [HELD_OUT[setting]])
         self._module: SRSoupModule | None = None
+        self._base: dict[tuple[str, ...], Path] = {}
 
     def module(self, sampler: Sampler) -> SRSoupModule:
         """A module with the setting's rewards and preferences."""
@@ -104,7 +105,10 @@ class Bench:
 
     def base(self, prompts: list[str]) -> Path:
         """Unsteered pictures of each prompt."""
-        return self.predict(Entry("base", BaseModel(**common())), prompts, list(range(1_000, 1_000 + UNSTEERED)))
+        if (known := tuple(prompts)) not in self._base:
+            seeds = list(range(1_000, 1_000 + UNSTEERED))
+            self._base[known] = self.predict(Entry("base", BaseModel(**common())), prompts, seeds)
+        return self._base[known]
 
     def units(self, prompts: list[str]) -> dict[str, list[float]]:
         """Mean and standard deviation of the rewards of unsteered pictures, each averaged over prompts."""
