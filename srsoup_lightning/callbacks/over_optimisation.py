@@ -16,6 +16,7 @@ from torch import nn
 
 from srsoup_lightning.callbacks.compared import Compared, Measures, ScoredPicture, measures_of, sheet_of, worst_held_out
 from srsoup_lightning.callbacks.tensorboard import first_board
+from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.finetune.divergence import divergence_from_base
 from srsoup_lightning.finetune.finetuning import Finetuning
@@ -47,7 +48,8 @@ class OverOptimisation(Callback):
       sampler whose eta is 0 has none.
     - ``sheet/<prompt>``: pictures in TensorBoard, the base model above, the tuned model below.
 
-    All of this is also a row of ``validation.jsonl`` in the Trainer's ``default_root_dir``. A warning says once when
+    All of this is also a row of ``validation.jsonl`` in the Trainer's ``default_root_dir``, beside the costs of the
+    training so far and those of this validation. A warning says once when
     the target rises while a held-out reward falls by more than one standard deviation.
 
     The base model makes its pictures once. With K denoising steps, a later picture costs up to 2 K network evaluations
@@ -72,6 +74,7 @@ class OverOptimisation(Callback):
         self._name = "thumbnails" if features is None else type(features).__name__
         self._base: dict[SoupRequest, ScoredPicture] = {}
         self._pictures: list[Compared] = []
+        self._ledgers: list[Ledger] = []
         self._warned = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -82,7 +85,7 @@ class OverOptimisation(Callback):
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start a validation."""
-        self._pictures = []
+        self._pictures, self._ledgers = [], []
 
     def on_validation_batch_end(
         self,
@@ -107,6 +110,7 @@ class OverOptimisation(Callback):
             divergence = divergence_from_base(problem, policy, batch.seed)
         number = batch_idx * trainer.world_size + trainer.global_rank
         tuned = self._scored(outputs, module.device)
+        self._ledgers += [outputs.ledger, problem.ledger]
         self._pictures.append(Compared(number, *batch, self._base[batch], tuned, divergence))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -115,6 +119,7 @@ class OverOptimisation(Callback):
         if fit is None:
             return
         shares, spent = fit.finetuning.processes.gather(self._pictures), fit.finetuning.spent()
+        validation = added([each for share in fit.finetuning.processes.gather(self._ledgers) for each in share])
         pictures = sorted((each for share in shares for each in share), key=lambda each: each.number)
         measures = measures_of(pictures, fit.module.preferences.rewards)
         pl_module.log_dict(self._values(measures), sync_dist=True)
@@ -123,6 +128,7 @@ class OverOptimisation(Callback):
             row = {"round": fit.round, "step": trainer.global_step, "pictures": len(pictures), "features": self._name}
             row |= {"queries": spent.total_queries, "nfe": spent.nfe, "gradients": spent.gradients}
             row |= {"seconds": spent.seconds} | measures._asdict()
+            row |= {f"validation_{cost}": getattr(validation, cost) for cost in ("nfe", "decodes", "seconds")}
             write_row(RunDirectory(trainer.default_root_dir).validation, row)
             self._draw_sheets(trainer, pictures, fit.module.preferences.rewards)
 

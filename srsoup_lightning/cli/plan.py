@@ -87,7 +87,8 @@ class SoupTrainer(L.Trainer):
             problem = model.problem(
                 datamodule.prompts[0], process=None if model.tuning is None else model.tuning.objective
             )
-            rates, denoiser = probe(problem), problem.denoiser
+            gradients = model.tuning is not None or model.sampler.needs_gradient
+            rates, denoiser = probe(problem, gradients), problem.denoiser
         work = _soups(model, datamodule, denoiser) if model.tuning is None else self._rounds(model, denoiser)
         console = Console()
         console.print(_counts(work, caption=None if probe_models else AT_MOST))
@@ -160,9 +161,9 @@ def _times(work: Work, devices: int, rates: Rates | None, seconds: float | None)
         lines.append(f"at the measured {1e3 * seconds:.3g} ms a network evaluation, all else in it: {time}")
     if rates is not None:
         queries = ", ".join(f"{1e3 * each:.3g} ms a query of {name}" for name, each in rates.queries.items())
-        lines.append(
-            f"probe: {1e3 * rates.evaluation:.3g} ms an evaluation, {1e3 * rates.decode:.3g} a decode, {queries}"
-        )
+        network = f"{1e3 * rates.evaluation:.3g} ms an evaluation"
+        network += f", {1e3 * rates.gradient:.3g} a gradient" if rates.gradient else ""
+        lines.append(f"probe: {network}, {1e3 * rates.decode:.3g} a decode, {queries}")
         lines.append(f"at these rates, one after the other: {_both(rates.seconds(each), work, devices)}")
         lines.append(f"memory at its highest: {rates.peak / MIB:,.0f} MiB")
     return lines

@@ -27,6 +27,7 @@ from srsoup_lightning.samplers.base import Sampler
 
 SHAPE = (3, 4, 4)  # of the stand-in's latents, which are larger for a method that needs it
 REPEATS = 3  # of each call that is timed
+FEW = 4  # latents whose gradients are timed at once
 Result = TypeVar("Result")
 
 
@@ -167,21 +168,29 @@ class Rates:
         decode: Seconds for one decode.
         queries: Seconds for one query, by reward.
         peak: Peak memory in bytes.
+        gradient: Seconds for the gradient of one prediction of a latent, beside the prediction itself. 0 where no
+            gradients are needed.
     """
 
     evaluation: float
     decode: float
     queries: dict[str, float]
     peak: int
+    gradient: float = 0.0
 
     def seconds(self, ledger: Ledger) -> float:
         """Return the seconds of a soup with these counts, if no operations overlap."""
         asked = sum(self.queries[name] * number for name, number in ledger.queries.items())
-        return self.evaluation * ledger.nfe + self.decode * ledger.decodes + asked
+        return self.evaluation * ledger.nfe + self.decode * ledger.decodes + self.gradient * ledger.gradients + asked
 
 
-def probe(problem: Problem) -> Rates:
-    """Time a loaded model and its rewards on a full batch of noise, after a first call that warms up."""
+def probe(problem: Problem, gradients: bool = False) -> Rates:
+    """Time a loaded model and its rewards on a full batch of noise, after a first call that warms up.
+
+    Args:
+        problem: Model and rewards.
+        gradients: Whether to time gradients too, for a few latents at once.
+    """
     denoiser, batch, device = problem.denoiser, problem.batch.rows, problem.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -196,7 +205,21 @@ def probe(problem: Problem) -> Rates:
             name: _timed(partial(reward.score, images, prompts), device)[0] / batch
             for name, reward in problem.oracle.rewards.items()
         }
-    return Rates(evaluation / batch / denoiser.evaluations, decode / batch, queries, _peak_memory(device))
+    gradient = _gradient_seconds(denoiser, noise[:FEW], device) if gradients else 0.0
+    return Rates(evaluation / batch / denoiser.evaluations, decode / batch, queries, _peak_memory(device), gradient)
+
+
+def _gradient_seconds(denoiser: Denoiser, x: Tensor, device: torch.device) -> float:
+    """Seconds that a gradient of the prediction takes for a latent, beside the prediction."""
+
+    def predict() -> Tensor:
+        return denoiser.denoise(x, 0).x0.sum()
+
+    x = x.clone().requires_grad_()
+    with torch.enable_grad():
+        forward, _ = _timed(predict, device)
+        both, _ = _timed(lambda: torch.autograd.grad(predict(), x), device)
+    return max(both - forward, 0.0) / len(x)
 
 
 def _timed(call: Callable[[], Result], device: torch.device) -> tuple[float, Result]:

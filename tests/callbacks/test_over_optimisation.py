@@ -100,6 +100,9 @@ def test_a_validation_is_compared_with_pictures_of_a_model_without_adapter(fitte
         for name, value in expected.items():
             assert row[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
         assert row["pictures"] == 4
+        drawn = 4 * 2 if row["round"] == 1 else 4  # the base model's pictures once, and a trajectory for the divergence
+        assert row["validation_nfe"] == 2 * (drawn * 3 + 4 * 2 * 3)
+        assert row["validation_seconds"] > 0
         assert row["kl"] > 0
     assert fitted.rows[0]["distance_to_base"] > 1e-3
     assert len({row["kl"] for row in fitted.rows}) == ROUNDS

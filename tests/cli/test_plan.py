@@ -77,6 +77,7 @@ def test_a_probe_times_all_and_some_counts_are_about(module: SRSoupModule, capsy
     rates = probe(module.problem("a lobster"))
     assert set(rates.queries) == {"red", "blue"}
     assert all(each > 0 for each in (rates.evaluation, rates.decode, rates.peak, *rates.queries.values()))
+    assert rates.gradient == 0 < probe(module.problem("a lobster"), gradients=True).gradient
     rates = Rates(evaluation=0.5, decode=2.0, queries={"a": 1.0, "b": 10.0}, peak=0)
     assert rates.seconds(Ledger(queries={"a": 3, "b": 2}, nfe=4, decodes=5)) == 0.5 * 4 + 2.0 * 5 + 3 + 20
 
