@@ -239,6 +239,29 @@ def test_a_lora_of_others_is_the_start_of_a_fit(tmp_path: Path, whole: Path) -> 
     assert {weight.dtype for weight in module.parameters() if weight.requires_grad} == {torch.float32}
 
 
+def test_a_kohya_file_is_the_start_of_a_fit_with_its_alpha(tmp_path: Path, whole: Path) -> None:
+    """Its names have underscores for dots, down and up for A and B, and an alpha for each layer."""
+    from safetensors.torch import save_file
+
+    weights, alpha = load_file(whole / "adapter" / WEIGHTS), 3.0
+    kohya, products = {}, {}
+    for key in [key for key in weights if key.endswith("lora_A.weight")]:
+        layer, down, up = key.removesuffix(".lora_A.weight"), weights[key], weights[key.replace("lora_A", "lora_B")]
+        name = f"lora_{layer.replace('.', '_')}"
+        parts = {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(alpha)}
+        kohya |= {f"{name}.{part}": weight.contiguous() for part, weight in parts.items()}
+        products[layer.removeprefix("unet.")] = alpha / len(down) * up @ down
+    save_file(kohya, tmp_path / "kohya.safetensors")
+    module = make_fit(lora=LoRA(start=str(tmp_path / "kohya.safetensors")), updates=1)
+    module._trainer = trainer_of(tmp_path, 1)
+    module._trainer.state.fn = "fit"
+    module.configure_model()
+    layers = dict(module.backbone.network.named_modules())
+    for layer, product in products.items():
+        (change,) = (layers[layer].get_delta_weight(name) for name in layers[layer].active_adapters)
+        torch.testing.assert_close(change, product)
+
+
 def damaged(whole: Path, folder: Path, value: float) -> str:
     from safetensors.torch import save_file
 
