@@ -121,8 +121,12 @@ class Bench:
 
     def planned(self, sampler: Sampler, cost: Cost) -> float:
         """Cost of a soup; where it varies, a guess: a part of what the preferences would cost apart."""
-        highest = _amount(count(sampler, self.preferences, model=self.problem().denoiser), cost)
+        highest = _amount(self.at_most(sampler), cost)
         return SHARED * highest if sampler.cost_varies else highest
+
+    def at_most(self, sampler: Sampler) -> Ledger:
+        """The plan of a soup."""
+        return count(sampler, self.preferences, model=self.problem().denoiser)
 
     def spent(self, sampler: Sampler, cost: Cost) -> int:
         """Cost of a pilot soup, which is kept."""
@@ -233,6 +237,7 @@ def main(
                 entries = list(bench.entries(cost, budget, methods, chosen))
                 comparison = measure(bench, entries, list(PROMPTS), seeds, ImageNetFeatures())
                 about = {"setting": setting, "cost": cost, "budget": budget, "seeds": seeds, "dtype": dtype}
+                about["nfe_at_most"] = {entry.name: bench.at_most(entry.sampler).nfe for entry in entries}
                 write_rows(out / f"{setting.replace(' ', '_')}-{cost}-{budget}.json", comparison, entries, about)
 
 
