@@ -13,7 +13,7 @@ from benchmarks.rivals import HELD_OUT, RESULTS
 
 OURS = ("Auto", "Pooled", "SRSoup")
 COSTS = {"nfe": "network evaluations", "queries": "queries"}
-HEAD = ("method", "hypervolume", "utility", "queries", "network evaluations", "diversity", "seconds")
+HEAD = ("method", "hypervolume", "utility", "queries", "network evaluations", "of the plan", "diversity", "seconds")
 
 
 def main(results: Path = RESULTS) -> None:
@@ -48,7 +48,9 @@ def section(content: Mapping[str, Any]) -> str:
     for name, found in measures(content).items():
         cells = [name, *(_interval(found[each]) for each in ("hypervolume", "utility"))]
         cells += [f"{found[each]['mean']:,.0f}" for each in ("queries", "nfe")]
+        planned = content["nfe_at_most"].get(name)
         cells += [
+            f"{found['nfe']['mean'] / planned:.2f}" if planned else "",
             _interval(found["diversity"]),
             f"{found['seconds']['mean']:.1f}",
             f"{found[f'mean_{held_out}']['mean']:.1f}",
