@@ -1,9 +1,18 @@
 """Steer text-to-image diffusion models by black-box rewards while they sample, for every preference at once."""
 
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srsoup_lightning.version import __version__
+
+_found = find_spec("rewards")
+if _found and not any(Path(folder, "checks.py").is_file() for folder in _found.submodule_search_locations or ()):
+    raise ImportError(
+        f"{_found.origin} is imported in place of the package rewards of srsoup-lightning: rename it, for instance "
+        "my_rewards"
+    )
 
 if TYPE_CHECKING:
     from srsoup_lightning.costs.limits import Limits

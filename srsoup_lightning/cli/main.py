@@ -11,6 +11,8 @@ import threading
 from argparse import ArgumentError
 from collections.abc import Sequence
 from io import TextIOWrapper
+from itertools import pairwise
+from pathlib import Path
 
 from rich.console import Console
 
@@ -66,6 +68,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def console() -> None:
     """Run the command line of this process, and end the process, whatever its threads do then."""
     _in_utf8()
+    _find_own_code(sys.argv[1:])
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -87,6 +90,17 @@ def _in_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _find_own_code(arguments: Sequence[str]) -> None:
+    """Let import paths name the modules of the current folder, and those beside the configs.
+
+    These folders come last, so that no file in them takes the place of an installed package.
+    """
+    given = [value for option, value in pairwise(arguments) if option == "--config"]
+    given += [argument.removeprefix("--config=") for argument in arguments if argument.startswith("--config=")]
+    folders = [Path.cwd(), *(Path(config).resolve().parent for config in given if Path(config).is_file())]
+    sys.path += [str(folder) for folder in dict.fromkeys(folders) if str(folder) not in sys.path]
 
 
 def _exited(stop: SystemExit, arguments: list[str]) -> int:
