@@ -21,6 +21,7 @@ from srsoup_lightning.samplers import (
     Demon,
     DSearch,
     EpsilonGreedy,
+    Fast,
     FixedSoup,
     FKSteering,
     Pooled,
@@ -103,7 +104,8 @@ def ses(popsize: int, **options: Any) -> SES:  # noqa: ANN401
 
 CONTENDERS: dict[str, Contender] = {
     "Auto": Contender(auto, "candidates", search=({"preview": "unguided"},)),
-    "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}, search=({"preview": "unguided"},)),
+    "Fast": Contender(Fast, "candidates"),
+    "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(SRSoup, "candidates", options={"sharing": FixedSoup(0, 8)}, search=({"preview": "unguided"},)),
     "WeightedSum": Contender(WeightedSum, "candidates", search=({"preview": "unguided"},)),
     "BestOfN": Contender(BestOfN, "pool"),

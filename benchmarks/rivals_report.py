@@ -11,7 +11,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.rivals import HELD_OUT, RESULTS
 
-OURS = ("Auto", "Pooled", "SRSoup")
+OURS = ("Auto", "Fast", "Pooled", "SRSoup")
 COSTS = {"nfe": "network evaluations", "queries": "queries"}
 HEAD = ("method", "hypervolume", "utility", "queries", "network evaluations", "of the plan", "diversity", "seconds")
 

@@ -13,7 +13,7 @@ from srsoup_lightning.samplers.paths import SearchOverPaths
 from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnStep, Soup
 from srsoup_lightning.samplers.rollover import RBF
 from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
-from srsoup_lightning.samplers.soup import Auto, SRSoup, WeightedSum
+from srsoup_lightning.samplers.soup import Auto, Fast, SRSoup, WeightedSum
 from srsoup_lightning.samplers.spectral import SES
 from srsoup_lightning.samplers.tree import DTS
 from srsoup_lightning.samplers.trust_region import TRS
@@ -48,6 +48,7 @@ __all__ = [
     "EpsilonGreedy",
     "Evaluator",
     "FKSteering",
+    "Fast",
     "FixedSoup",
     "Gated",
     "Measures",

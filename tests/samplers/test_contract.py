@@ -39,6 +39,7 @@ from srsoup_lightning.samplers import (
     Demon,
     DSearch,
     EpsilonGreedy,
+    Fast,
     FKSteering,
     Particles,
     Sampler,
@@ -73,6 +74,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "adaptive soup": partial(SRSoup, candidates=4, sharing=AdaptiveAnchors(0.8)),
     "pooled soup": partial(SRSoup, candidates=[4, 2], sharing=Pooled(), shaping="pool"),
     "auto": partial(Auto, candidates=[4, 2], **SURROGATE),
+    "fast": partial(Fast, candidates=4),
     "antithetic soup": partial(SRSoup, candidates=4, sharing=FixedSoup(1, 4), antithetic=True, shaping="ranks"),
     "particles": partial(Particles, particles=3, potential="sum", resampler="rounding", choice="draw"),
     "fk steering": partial(FKSteering, particles=3, scorings=3),
@@ -187,7 +189,7 @@ def test_the_ledger_says_what_was_really_called(make: Callable, max_batch: int, 
     final = len(soup.images.unique(dim=0))  # scored once more, which is no query
     assert soup.ledger.queries == {name: tally.counts[name] - final for name in NAMES[:2]}
     assert soup.ledger.total_queries == sum(soup.ledger.queries.values())
-    assert soup.ledger.nfe == evaluations * tally.counts["denoise"]
+    assert soup.ledger.nfe == evaluations * tally.counts["denoise"] + tally.counts["denoise_unguided"]
     assert soup.ledger.decodes == tally.counts["decode"] + tally.counts["decode_preview"]
     assert soup.ledger.seconds > 0
     assert soup.ledger.device == "cpu"
