@@ -29,7 +29,7 @@ from srsoup_lightning.report.hparams import Value, hparams_of
 from srsoup_lightning.report.sheet import soup_sheet
 from srsoup_lightning.report.units import Box
 from srsoup_lightning.runs.directory import cost_row_of
-from srsoup_lightning.runs.naming import prompt_slug
+from srsoup_lightning.runs.naming import prompt_label
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import CostRow, total
 from srsoup_lightning.samplers.result import Moment, Soup
@@ -64,7 +64,7 @@ class SoupLog:
     def start(self, request: SoupRequest) -> None:
         """Start the curves of a soup, if it is among the first."""
         if self.done < self.curves:
-            self._of_soup = _renewed(self.board, STEPS, prompt_slug(request.prompt), str(request.seed))
+            self._of_soup = _renewed(self.board, STEPS, prompt_label(request.prompt), str(request.seed))
 
     def add_step(self, moment: Moment) -> None:
         """Log a denoising step."""

@@ -30,7 +30,7 @@ from srsoup_lightning.callbacks import ParetoLogger, SampleWriter
 from srsoup_lightning.oracle import OraclePolicy, RewardError
 from srsoup_lightning.pareto import hypervolume
 from srsoup_lightning.runs.directory import RunDirectory
-from srsoup_lightning.runs.naming import prompt_slug
+from srsoup_lightning.runs.naming import prompt_label
 from srsoup_lightning.samplers import BFS, Soup, WeightedSum
 from tests.conftest import Broken, Channel, MixtureBackbone, make_module, quiet_trainer
 from tests.processes import start
@@ -183,7 +183,7 @@ def test_curves_are_of_what_rewards_answered_at_each_step(tmp_path: Path) -> Non
     told: list[tuple[int, int, int]] = []
     module.step_callbacks.append(lambda m: told.append((m.step, m.ledger.nfe, m.ledger.queries["red"])))
     predict(module, tmp_path, [ParetoLogger(curves=3)])
-    folders = [Path(prompt_slug(prompt), str(seed)) for prompt in PROMPTS for seed in (0, 1)]
+    folders = [Path(prompt_label(prompt), str(seed)) for prompt in PROMPTS for seed in (0, 1)]
     found = [Events(tmp_path / "tensorboard" / "denoising" / folder).scalars() for folder in folders[:3]]
     assert not (tmp_path / "tensorboard" / "denoising" / folders[3]).exists()
     expected = [_expected_curves(rewards, soup) for soup in range(4)]
@@ -209,7 +209,7 @@ def _expected_curves(rewards: Mapping[str, Noted], soup: int) -> dict[str, dict[
 
 
 def test_closeness_falls_from_one_between_lowest_and_highest(original: Logged) -> None:
-    curves = Events(original.board / "denoising" / prompt_slug(PROMPTS[0]) / "0").scalars()
+    curves = Events(original.board / "denoising" / prompt_label(PROMPTS[0]) / "0").scalars()
     for step, near in enumerate(original.closeness[:5], 1):
         pairs = [float(near[p, q]) for p in range(6) for q in range(p)]
         for tag, value in (("mean of all pairs", fmean(pairs)), ("lowest", min(pairs)), ("highest", max(pairs))):
@@ -284,7 +284,7 @@ def test_a_resumed_run_counts_on(original: Logged, tmp_path: Path) -> None:
         assert list(Events(folder / "front").images("front")) == [4]
         red = fmean(float(soup.rewards[0, 0]) for soup in original.soups)
         assert Events(folder / "front" / "red1-blue0").scalars()["reward/red"] == {4: pytest.approx(red)}
-        for name in (f"{prompt_slug(PROMPTS[0])}/0", "mean from soup 3 on", f"{prompt_slug(PROMPTS[1])}/0"):
+        for name in (f"{prompt_label(PROMPTS[0])}/0", "mean from soup 3 on", f"{prompt_label(PROMPTS[1])}/0"):
             curve = Events(folder / "denoising" / name).scalars()["red of candidates/red1-blue0"]
             assert list(curve) == [1, 2, 3, 4, 5]
 
@@ -297,7 +297,7 @@ def test_a_soup_made_again_counts_once_and_overwriting_leaves_no_old_chart(origi
     assert [list(values) for values in Events(root / "tensorboard").scalars().values()] == [[1, 2, 3, 4]] * 5
     soups = predict(make_quick(), root, [SampleWriter(overwrite=True), ParetoLogger()], ["a cow"])
     check_costs(root / "tensorboard", soups)
-    assert not (root / "tensorboard" / "denoising" / prompt_slug(PROMPTS[0])).exists()
+    assert not (root / "tensorboard" / "denoising" / prompt_label(PROMPTS[0])).exists()
 
 
 def test_soups_of_other_processes_count_in_the_end(tmp_path: Path) -> None:
