@@ -121,8 +121,10 @@ CONTENDERS: dict[str, Contender] = {
     "VASR": Contender(
         VASR, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
     ),
-    "SVDD": Contender(SVDD, "children", search=tuple({"temperature": each} for each in (0.03, 0.1, 0.3))),
-    "DSearch": Contender(dsearch, "children", least=1, search=({"search_schedule": "all"}, {"beams": 2})),
+    "SVDD": Contender(SVDD, "children", search=({"preview": "unguided"}, {"temperature": 0.1}, {"temperature": 0.3})),
+    "DSearch": Contender(
+        dsearch, "children", least=1, search=({"preview": "unguided"}, {"search_schedule": "all"}, {"beams": 2})
+    ),
     "DTS": Contender(
         DTS,
         "leaves",
@@ -130,13 +132,22 @@ CONTENDERS: dict[str, Contender] = {
         search=({"exploration": 0.3}, {"exponent": 0.7}, {"inverse_temperature": 3.0}),
     ),
     "RBF": Contender(RBF, "budget", least=45, search=({"initial": 10}, {"completion": 1})),
-    "EpsilonGreedy": Contender(epsilon_greedy, "candidates", least=1, search=({"epsilon": 0.0}, {"strength": 0.5})),
-    "Demon": Contender(Demon, "candidates", search=({"temperature": 0.3}, {"temperature": 3.0}), standardises=True),
+    "EpsilonGreedy": Contender(
+        epsilon_greedy, "candidates", least=1, search=({"preview": "unguided"}, {"epsilon": 0.0}, {"strength": 0.5})
+    ),
+    "Demon": Contender(
+        Demon,
+        "candidates",
+        search=({"preview": "unguided"}, {"temperature": 0.3}, {"temperature": 3.0}),
+        standardises=True,
+    ),
     "SearchOverPaths": Contender(
-        SearchOverPaths, "noises", search=({"paths": 4}, {"start": 0.2, "back": 0.2}, {"back": 0.1, "ahead": 0.2})
+        SearchOverPaths,
+        "noises",
+        search=({"preview": "unguided"}, {"paths": 4}, {"start": 0.2}, {"back": 0.1, "ahead": 0.2}),
     ),
     "ZeroOrder": Contender(ZeroOrder, "rounds", search=({"cosine": 0.8}, {"cosine": 0.5}, {"neighbours": 4})),
     "TRS": Contender(trs, "batch", least=1, search=({"length": 2.4}, {"regions": 4})),
     "SES": Contender(ses, "popsize", search=({"level": 2}, {"level": 3})),
-    "CoDe": Contender(CoDe, "children", search=tuple({"block": each} for each in (2, 3, 10))),
+    "CoDe": Contender(CoDe, "children", search=({"preview": "unguided"}, {"block": 2}, {"block": 3})),
 }

@@ -12,7 +12,7 @@ from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Part
 from srsoup_lightning.samplers.paths import SearchOverPaths
 from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnStep, Soup
 from srsoup_lightning.samplers.rollover import RBF
-from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
+from srsoup_lightning.samplers.scalarised import Evaluator, Previewing, Scalarised
 from srsoup_lightning.samplers.soup import Auto, Fast, SRSoup, WeightedSum
 from srsoup_lightning.samplers.spectral import SES
 from srsoup_lightning.samplers.tree import DTS
@@ -59,6 +59,7 @@ __all__ = [
     "OnStep",
     "Particles",
     "Pooled",
+    "Previewing",
     "Problem",
     "SRSoup",
     "Sampler",

@@ -13,9 +13,9 @@ from torch import Tensor
 from rewards.checks import require_choice
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
-from srsoup_lightning.diffusion.transition import Prediction, Transition
+from srsoup_lightning.diffusion.transition import Transition
 from srsoup_lightning.samplers.result import Measures, OnStep
-from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised, take
+from srsoup_lightning.samplers.scalarised import Evaluator, Previewing, take
 from srsoup_lightning.samplers.walk import walk
 from srsoup_lightning.search.beams import ROUNDING, BeamSchedule, SearchSchedule, beams_left, searched_steps
 
@@ -34,7 +34,7 @@ class Stage(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DSearch(Scalarised):
+class DSearch(Previewing):
     """Dynamic search with a shrinking beam (Li et al. 2025, arXiv:2503.02039).
 
     O beams of one prompt and one preference start from latents of their own. At each step the best child of every beam
@@ -44,7 +44,8 @@ class DSearch(Scalarised):
 
     With the stages (b, n, b') of :meth:`stages`, costs for one preference are exact. Queries: ``b n`` of each reward
     with weight in each stage that is scored. Network evaluations: O predictions, and for each step i < T - 1
-    ``b n min(1 + lookahead, T - 1 - i)`` where the stage is scored, and b' where it isn't.
+    ``b n min(1 + lookahead, T - 1 - i)`` where the stage is scored, and b' where it isn't. With unguided previews these
+    are single evaluations, and each step makes a prediction for each of its beams besides.
 
     Args:
         beams: Number O of beams at the start, at least 1.
@@ -101,10 +102,10 @@ class DSearch(Scalarised):
             children, prediction = Transition(mean.unsqueeze(2), sigma).draw(z).flatten(1, 2), None
             if not stage.scored:
                 return children, None
-            values, _, found = evaluator.preview(children, index + 1, 1 + self.lookahead)
+            values, _, found = evaluator.preview(children, index + 1, 1 + self.lookahead, self.preview)
             kept = _best_beams(values, stage)
             x, *parts = (take(part, kept) for part in (children, *found))
-            prediction = Prediction(*parts)
+            prediction = self.serving(*parts)
             best = {"best value": values.amax(1), "mean value": values.mean(1)}
             return x, evaluator.measures(best, kept // stage.children)
 

@@ -11,7 +11,7 @@ from rewards.checks import require_choice
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.samplers.result import Measures, OnStep
-from srsoup_lightning.samplers.scalarised import Assessment, Evaluator, Scalarised
+from srsoup_lightning.samplers.scalarised import Assessment, Evaluator, Previewing
 from srsoup_lightning.samplers.walk import walk
 from srsoup_lightning.search.gradient import project_to_shell, search_gradient
 from srsoup_lightning.search.shaping import standardise
@@ -20,7 +20,7 @@ DemonKind = Literal["tanh", "boltzmann"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demon(Scalarised):
+class Demon(Previewing):
     """Sampling demons (Yeh et al. 2024, arXiv:2410.05760), on the sampler's own steps.
 
     Each step with noise draws n noises ``z_k``, completes their children and asks about them. The noise of the step is
@@ -78,7 +78,7 @@ class Demon(Scalarised):
             if sigma == 0:
                 return mean, None
             z = noise.candidates(self.candidates, index)
-            found = evaluator.preview(mean.unsqueeze(1) + sigma * z, index + 1, self.completion)
+            found = evaluator.preview(mean.unsqueeze(1) + sigma * z, index + 1, self.completion, self.preview)
             recombined = project_to_shell(search_gradient(self.weigh(evaluator, found), z), z[:1])
             best = {"best value": found.values.amax(1), "mean value": found.values.mean(1)}
             return mean + sigma * recombined, evaluator.measures(best)

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
-from srsoup_lightning.diffusion.transition import Prediction, Transition
+from srsoup_lightning.diffusion.transition import Transition
 from srsoup_lightning.samplers.result import Measures, OnStep
-from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised, take
+from srsoup_lightning.samplers.scalarised import Evaluator, Previewing, take
 from srsoup_lightning.samplers.walk import walk
 from srsoup_lightning.search.perturbation import perturb
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpsilonGreedy(Scalarised):
+class EpsilonGreedy(Previewing):
     """Search of noise trajectories (Ramesh & Mardani 2025, arXiv:2506.03164): each step is a contextual bandit.
 
     The pivot z of a step begins as the unsteered noise. In each of K_r rounds, each of N candidates is fresh noise with
@@ -29,7 +29,8 @@ class EpsilonGreedy(Scalarised):
     Unlike the released code, the old pivot stays in the race, the length is kept, and children are previewed at their
     own level. With S steps with noise, costs for one preference are exact where the last step is without noise.
     Queries: ``S (1 + N K_r)`` of each reward with weight. Network evaluations: one prediction more than that. A last
-    step with noise needs no predictions for its children.
+    step with noise needs no predictions for its children. With unguided previews, these are single evaluations, and T
+    predictions come besides.
 
     Args:
         candidates: Number N of candidates of a round, at least 1.
@@ -70,7 +71,7 @@ class EpsilonGreedy(Scalarised):
             for number in range(self.rounds):
                 tried = self.draw(z[:, 0], noise, index, number)
                 tried = tried if pivot else torch.cat([z, tried], dim=1)
-                _, rewards, found = evaluator.preview(transition.draw(tried), index + 1)
+                _, rewards, found = evaluator.preview(transition.draw(tried), index + 1, kind=self.preview)
                 race = [tried, rewards, *found]
                 if pivot:
                     race = [torch.cat(parts, dim=1) for parts in zip(pivot, race, strict=True)]
@@ -78,7 +79,7 @@ class EpsilonGreedy(Scalarised):
                 best = values.argmax(1, keepdim=True)
                 z, *_ = pivot = [take(part, best) for part in race]
                 improved = improved + (best[:, 0] > 0)
-            prediction = Prediction(*(part[:, 0] for part in pivot[2:]))
+            prediction = self.serving(*(part[:, 0] for part in pivot[2:]))
             best_value = {"best value": values.amax(1), "rounds that improved": improved}
             return transition.draw(z)[:, 0], evaluator.measures(best_value)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.samplers.result import Measures, OnStep, shifted
-from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised, take
+from srsoup_lightning.samplers.scalarised import Evaluator, Previewing, take
 from srsoup_lightning.samplers.walk import draw, walk
 
 
@@ -24,7 +24,7 @@ class Round(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOverPaths(Scalarised):
+class SearchOverPaths(Previewing):
     """Search over paths (Ma et al. 2025, arXiv:2501.09732).
 
     N random starts, shared by all preferences, are denoised to a level. In each round every path is noised back with M'
@@ -115,7 +115,7 @@ class SearchOverPaths(Scalarised):
             x = transition.draw(noise.normal(count, "path", number, index)) if transition.sigma else transition.mean
             if index + 1 < levels.ahead:
                 return x, None
-            values = evaluator.preview(x, levels.ahead).values
+            values = evaluator.preview(x, levels.ahead, kind=self.preview).values
             # The order of the paths must not matter: preferences with the same ones share.
             best = values.topk(kept).indices.sort(1).values
             return take(x, best), evaluator.measures({"best value": values.amax(1), "mean value": values.mean(1)})

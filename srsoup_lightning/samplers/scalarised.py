@@ -6,7 +6,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from srsoup_lightning.samplers.result import Measures, OnStep
 from srsoup_lightning.samplers.walk import complete, draw, walk
 from srsoup_lightning.search.candidates import distinct
 from srsoup_lightning.search.scalarise import Scalarisation, Units, Value
+
+PreviewKind = Literal["guided", "unguided"]
 
 
 class Assessment(NamedTuple):
@@ -72,22 +74,23 @@ class Evaluator:
         value = replace(self.value, weights=self.value.weights[members])
         return Evaluator(self.problem, value, self.penalty, self.reference)
 
-    def preview(self, x: Tensor, level: int, evaluations: int = 1) -> Assessment:
+    def preview(self, x: Tensor, level: int, evaluations: int = 1, kind: PreviewKind = "guided") -> Assessment:
         """Predict the clean latents of latents x (P, B, C, H, W) of a level, and ask the rewards about them.
 
         Args:
             x: Latents.
             level: Their level, 0 ... T.
             evaluations: Number of predictions for each latent, see :func:`~srsoup_lightning.samplers.walk.complete`.
+            kind: Predictions are "guided" or "unguided".
 
         Returns:
             Answers about the clean latents, with the predictions at x.
         """
         if evaluations == 1:
-            return self._assess(x, level, "guided")
+            return self._assess(x, level, kind)
         flat = x.reshape(-1, *self.problem.shape)
         rows, index = distinct(flat)
-        clean, last, first = complete(self.problem, flat[rows], level, evaluations)
+        clean, last, first = complete(self.problem, flat[rows], level, evaluations, guided=kind == "guided")
         return self.judge(clean[index].view_as(x), last)._replace(prediction=_spread(first, index, x))
 
     def judge(self, clean: Tensor, level: int) -> Assessment:
@@ -204,6 +207,30 @@ class Scalarised(Sampler, abc.ABC):
         value = Value(preferences.weights.to(problem.device), self.scalarisation, units)
         reference = unsteered_previews(problem, noise) if self.penalty else None
         return self.search(Evaluator(problem, value, self.penalty, reference), noise, on_step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Previewing(Scalarised, abc.ABC):
+    """Base of methods that ask about the children of a latent by their previews.
+
+    Args:
+        preview: Picture of a child that rewards see: its "guided" estimate, or the "unguided" one without
+            classifier-free guidance, at half of the network evaluations. The prediction of a kept child serves its next
+            step where it is guided.
+
+    Raises:
+        ValueError: The kind of preview is unknown, or see :class:`Scalarised`.
+    """
+
+    preview: PreviewKind = "guided"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("preview", self.preview, PreviewKind)
+
+    def serving(self, x0: Tensor, noise: Tensor) -> Prediction | None:
+        """Return the prediction of a kept child for its next step. None where a preview does not serve for it."""
+        return Prediction(x0, noise) if self.preview == "guided" else None
 
 
 def unsteered_previews(problem: Problem, noise: NoiseSource) -> Tensor:

@@ -9,20 +9,20 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
-from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.samplers.result import Measures, OnStep
-from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised, take
+from srsoup_lightning.samplers.scalarised import Evaluator, Previewing, take
 from srsoup_lightning.samplers.walk import walk
 from srsoup_lightning.search.resampling import soft_choice
 
 
 @dataclass(frozen=True, kw_only=True)
-class SVDD(Scalarised):
+class SVDD(Previewing):
     """Soft value-based decoding by the posterior mean (Li et al. 2024, arXiv:2408.08252).
 
     Of n children of a step, one is kept with a probability in proportion to ``exp(v / alpha)``. Here v is the value of
     the child's preview. The network's answer for the preview of the kept child serves its next step too. Network
-    evaluations for one preference: ``1 + n (T - 1)`` predictions. Queries: ``n`` of each reward with weight for each
+    evaluations for one preference: ``1 + n (T - 1)`` predictions; with unguided previews and blocks of one step, T
+    predictions and ``n`` evaluations for each step with noise. Queries: ``n`` of each reward with weight for each
     scoring, after every step with noise, or after every block of steps.
 
     Args:
@@ -54,10 +54,10 @@ class SVDD(Scalarised):
             differ = differ or transition.sigma > 0
             if not differ or (index + 1 < steps and (index + 1) % self.block):
                 return x, None
-            values, _, found = evaluator.preview(x, index + 1)
+            values, _, found = evaluator.preview(x, index + 1, kind=self.preview)
             kept = soft_choice(values, self.temperature, noise.uniform(self.children, "choice", index))
             x, *parts = (take(part, kept.unsqueeze(1)).expand(shape) for part in (x, *found))
-            prediction, differ = Prediction(*parts), False
+            prediction, differ = self.serving(*parts), False
             return x, evaluator.measures({"best value": values.amax(1), "mean value": values.mean(1)})
 
         return walk(problem, noise.start().expand(shape), step, on_step)[:, 0]

@@ -93,7 +93,7 @@ class Completion(NamedTuple):
     first: Prediction
 
 
-def complete(problem: Problem, x: Tensor, level: int, evaluations: int) -> Completion:
+def complete(problem: Problem, x: Tensor, level: int, evaluations: int, guided: bool = True) -> Completion:
     """Complete latents to clean latents by deterministic steps over evenly spaced levels.
 
     With one evaluation, the clean latents are the Tweedie estimate. With as many as there are steps left, they are
@@ -104,11 +104,12 @@ def complete(problem: Problem, x: Tensor, level: int, evaluations: int) -> Compl
         x: Latents (B, C, H, W) of a level.
         level: Their level, 0 ... T.
         evaluations: Number of predictions for each latent, at least 1, and no more than there are steps left.
+        guided: Whether the predictions have classifier-free guidance.
     """
     left = problem.kernel.steps - level
     count = min(evaluations, left)
     levels = [level + left * k // count for k in range(1, count)]
-    first = prediction = problem.preview(x, level)
+    first = prediction = problem.preview(x, level, "guided" if guided else "unguided")
     for there in levels:
-        prediction = problem.denoise(problem.kernel.jump(there, prediction), there)
+        prediction = problem.denoise(problem.kernel.jump(there, prediction), there, guided)
     return Completion(prediction.x0, levels[-1] if levels else level, first)

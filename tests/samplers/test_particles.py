@@ -18,7 +18,7 @@ from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.search.potentials import Potential
 from srsoup_lightning.search.scalarise import Units, Value
 from tests.mixture import GaussianMixture
-from tests.samplers.toys import SHAPE, bind, lattice, linears, oracle, run
+from tests.samplers.toys import SHAPE, Tally, bind, lattice, linears, oracle, run
 
 PLAIN, TILT = (3, 1, 1), torch.tensor([0.8, -0.4, 0.4])
 ANY_NUMBER = 100_000
@@ -184,6 +184,17 @@ def test_preferences_share_what_they_have_in_common() -> None:
         )
         assert torch.equal(all_three.images, alone.images.expand_as(all_three.images))
         assert (all_three.ledger.queries, all_three.ledger.nfe) == (alone.ledger.queries, alone.ledger.nfe)
+
+
+def test_an_unguided_preview_costs_half_and_its_child_is_predicted_again() -> None:
+    """Here guidance changes nothing, so neither does the kind of preview: only the bill shows it."""
+    n, steps, tally = 4, 6, Tally()
+    guided, unguided = (SVDD(num_inference_steps=steps, children=n, preview=kind) for kind in ("guided", "unguided"))
+    denoiser = tally.denoiser(bind(unguided), evaluations=2)
+    with_, without = (run(sampler, lattice(1, 1), denoiser=denoiser) for sampler in (guided, unguided))
+    torch.testing.assert_close(without.images, with_.images)
+    assert (with_.ledger.nfe, without.ledger.nfe) == (2 * (1 + n * (steps - 1)), 2 * steps + n * (steps - 1))
+    assert tally.counts["denoise_unguided"] == n * (steps - 1)
 
 
 def test_a_strong_penalty_keeps_the_unsteered_picture_s_side() -> None:
