@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_configs import QUICK
+from tests.test_configs import quick
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.long
@@ -42,7 +42,7 @@ write_gallery(["runs/animals"], "page.html")
 
 def test_it_runs_from_an_empty_folder_and_its_packages_are_typed(site: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(site)}
-    command = [sys.executable, "-c", SCRIPT, "predict", "--config", "animals", *QUICK]
+    command = [sys.executable, "-c", SCRIPT, "predict", "--config", "animals", *quick("animals")]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].count(str(site)) == 2

@@ -248,7 +248,7 @@ def test_a_folder_may_be_made_by_two_at_once_and_what_is_written_is_closed(
     make_folder(tmp_path / "a" / "b")
     write_atomically(tmp_path / "a" / "b" / "c", b"c")
     append_rows(tmp_path / "a" / "b" / "d.jsonl", [{"d": 1}])
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])

@@ -31,7 +31,7 @@ from srsoup_lightning.samplers.noise_search import neighbours_of
 from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.samplers.spectral import moments
 from srsoup_lightning.search.bands import haar
-from tests.samplers.toys import NAMES, SHAPE, Tally, bind, lattice, linears, normal, oracle, run
+from tests.samplers.toys import NAMES, SHAPE, Tally, bind, lattice, linears, normal, oracle, rehearsed_together, run
 
 STEPS = 5
 SMALL: dict[str, Callable[..., Sampler]] = {
@@ -145,7 +145,7 @@ def test_costs_are_those_of_the_formula(sampler: NoiseSearch) -> None:
         2 * steps * number_of_pictures(sampler, 1),
         {"a": number_of_pictures(sampler, 1)},
     )
-    both = count(sampler, lattice(2, 3))
+    both = rehearsed_together(sampler, lattice(2, 3))
     assert both.queries["a"] == both.queries["b"] == both.nfe / (2 * steps) <= number_of_pictures(sampler, 4)
 
 

@@ -9,7 +9,7 @@ from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.samplers import SearchOverPaths
 from srsoup_lightning.samplers.rehearsal import count
 from tests.samplers.test_noise_search import ONE
-from tests.samplers.toys import SHAPE, bind, lattice, linears, run
+from tests.samplers.toys import SHAPE, bind, lattice, linears, rehearsed_together, run
 
 OPTIONS = [
     {},
@@ -42,7 +42,7 @@ def test_costs_are_those_of_the_formula(steps: int, options: dict) -> None:
     predictions = sampler.paths * rounds[0].here + children * made[0] + more
     ledger = count(sampler, ONE)
     assert (ledger.nfe, ledger.queries) == (2 * predictions, {"a": children * len(made)})
-    several = count(sampler, lattice(2, 3))
+    several = rehearsed_together(sampler, lattice(2, 3))
     assert several.nfe <= 2 * (predictions + 3 * more)
     assert several.queries["a"] <= children * (len(made) + 2 * (len(made) - 1))  # one of the four does not weigh it
 

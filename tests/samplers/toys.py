@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning import Preferences
+from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
 from srsoup_lightning.oracle import OraclePolicy, RewardOracle
 from srsoup_lightning.samplers import OnStep, Problem, Sampler, Soup
+from srsoup_lightning.samplers.rehearsal import cosine_schedule, projections, stand_in
 from tests.mixture import GaussianMixture
 
 SHAPE = (3, 4, 4)
@@ -85,6 +87,14 @@ def run(
     batch = BatchSize.of(sampler.max_batch)
     problem = Problem(denoiser or bind(sampler), oracle(rewards, on_cpu, policy), batch, prompt)
     return sampler.run(problem, preferences, prompt, seed, on_step)
+
+
+def rehearsed_together(sampler: Sampler, preferences: Preferences) -> Ledger:
+    """Costs on the stand-in of a rehearsal, where preferences share what they have in common."""
+    shape = (3, *[max(4, sampler.least_side)] * 2)
+    denoiser = stand_in(cosine_schedule(sampler.num_inference_steps, sampler.eta), 2, shape)
+    problem = Problem(denoiser, RewardOracle(projections(preferences.rewards, 0, shape)), 64)
+    return sampler.run(problem, preferences, "plan", 0).ledger
 
 
 def lattice(rewards: int, divisions: int) -> Preferences:
