@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow lint checkpoints benchmark clean
+.PHONY: setup demo test test-slow test-checkpoints lint checkpoints benchmark clean
 
 setup: $(VENV)/.ready
 
@@ -16,10 +16,13 @@ demo: setup
 	$(BIN)/srsoup predict --config animals --writer.overwrite true
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not checkpoints" -n auto --dist worksteal
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow -n auto
+
+test-checkpoints: setup
+	$(BIN)/python -m pytest -m checkpoints -n auto
 
 lint: setup
 	$(BIN)/ruff check .

@@ -56,7 +56,7 @@ def unsteered(pipeline: str, prompt: str) -> tuple[float, float]:
     return fmean(found), stdev(found)
 
 
-@pytest.mark.slow
+@pytest.mark.checkpoints
 @pytest.mark.parametrize("pipeline", ["tiny-animals", "tiny-animals-flow"])
 @pytest.mark.parametrize("kind", BLACK_BOX)
 def test_a_method_is_better_than_unsteered_pictures_beyond_chance(pipeline: str, kind: type[Sampler]) -> None:
