@@ -12,12 +12,12 @@ import torch
 
 from rewards import JPEGCompressibility
 from srsoup_lightning import Preferences, SRSoupModule, samplers
-from srsoup_lightning.samplers import Auto, BaseModel, Sampler, Selection, Soup, Surrogate
+from srsoup_lightning.samplers import Auto, BaseModel, Sampler, Selection, Soup, Surrogate, ZeroOrder
 
 PROMPTS = ("a lobster", "a zebra", "a frog", "a duck", "a cow")
 COMMON = {"num_inference_steps": 10, "guidance_scale": 5.0}
 SIZES = {
-    **{"candidates": 8, "pool": 16, "particles": 8, "scorings": 5, "children": 8, "leaves": 24, "rounds": 4},
+    **{"candidates": 8, "pool": 16, "particles": 16, "scorings": 5, "children": 8, "leaves": 24, "rounds": 4},
     **{"budget": 96, "initial": 16, "noises": 4, "warm_up": 8, "batch": 4, "iterations": 4, "popsize": 8, "elites": 3},
     **{"level": 1},
 }
@@ -33,6 +33,8 @@ BLACK_BOX = [
 def small(kind: type[Sampler]) -> Sampler:
     if kind is Auto:  # its default components are those of a long run
         return Auto(**COMMON, candidates=8, selection=Selection(pool=16), surrogate=Surrogate(previews=12))
+    if kind is ZeroOrder:  # eight neighbours of one start are hardly a search
+        return ZeroOrder(**COMMON, neighbours=4, rounds=6)
     return kind(**COMMON, **{field.name: SIZES[field.name] for field in fields(kind) if field.name in SIZES})
 
 
