@@ -42,7 +42,8 @@ def section(content: Mapping[str, Any]) -> str:
     seeds = len(content["seeds"])
     prompts = len(next(iter(content["hypervolume_by_prompt"].values())))
     title = f"## {content['setting']}, at most {content['budget']:,} {COSTS[content['cost']]} a soup"
-    about = f"{prompts} prompts with {seeds} seeds each, {content['dtype']}, {content['machine']}."
+    each = "one seed" if seeds == 1 else f"{seeds} seeds"
+    about = f"{prompts} prompts with {each} each, {content['dtype']}, {content['machine']}."
     head = [*HEAD, f"{held_out}, held out"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, found in measures(content).items():
