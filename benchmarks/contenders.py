@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from srsoup_lightning.samplers import (
@@ -58,18 +58,18 @@ class Contender:
     kind: Callable[..., Sampler]
     size: str
     least: int = 2
-    options: Mapping[str, Any] = ()  # type: ignore[assignment] # no options, and nobody can change them
+    options: Mapping[str, Any] = field(default_factory=dict)
     search: tuple[Mapping[str, Any], ...] = ()
     standardises: bool = False
 
     @property
     def takes_units(self) -> bool:
         """Whether the method takes the units of rewards."""
-        return not self.standardises and "units" in {field.name for field in fields(type(self.make(self.least)))}
+        return not self.standardises and "units" in {option.name for option in fields(type(self.make(self.least)))}
 
     def make(self, size: int, **options: Any) -> Sampler:  # noqa: ANN401
         """The method with this size."""
-        return self.kind(**common(**{**dict(self.options), **options, self.size: size}))
+        return self.kind(**common(**{**self.options, **options, self.size: size}))
 
     def size_of(self, sampler: Sampler) -> str:
         """The size of a method in words."""
