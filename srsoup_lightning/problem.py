@@ -15,7 +15,7 @@ from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
 from srsoup_lightning.diffusion.transition import Prediction
-from srsoup_lightning.oracle import Answers, Question, RewardOracle
+from srsoup_lightning.oracle import Answers, Question, RewardOracle, finite_gradient
 
 Preview = Literal["guided", "unguided", "reused"]
 AnyPreview = Preview | Literal["clean"]
@@ -226,17 +226,18 @@ class Problem:
         chosen = self.rewards if names is None else names
         return torch.stack([self.oracle.differentiable_score(name, question) for name in chosen], dim=1)
 
-    def gradient(self, value: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
-        """Return the gradient (B, C, H, W) of each latent's value (B,) with respect to the latents x, detached.
+    def gradient(self, value: Tensor, x: Tensor, of: str, retain_graph: bool = False, predictions: int = 1) -> Tensor:
+        """Return the gradient (B, ...) of each value (B,) with respect to the latents x (B, ...), detached.
 
         Args:
-            value: Values, each of which depends on its own latent alone.
+            value: Values, each of which depends on its own latents alone.
             x: Latents from :meth:`variable`.
+            of: Name of the value, for the RewardError of a gradient that is not finite.
             retain_graph: Keep the graph for another gradient.
+            predictions: Number of predictions on the way from x to a value. Each counts as a gradient evaluation.
         """
-        self.meter.count_gradients(len(x))
-        (found,) = torch.autograd.grad(value.sum(), x, retain_graph=retain_graph)
-        return found.detach()
+        self.meter.count_gradients(predictions * len(x))
+        return finite_gradient(torch.autograd.grad(value.sum(), x, retain_graph=retain_graph)[0], of)
 
     def _decoded(self, decode: Callable[[Tensor], Tensor], clean: Tensor) -> Tensor:
         self.ledger.decodes += len(clean)

@@ -140,11 +140,16 @@ class RewardOracle:
             (B,) float32.
 
         Raises:
-            RewardError: The reward raised, or returned anything but finite numbers.
+            RewardError: The reward raised, or returned anything but finite numbers with a gradient.
             LimitError: A budget or a limit leaves no room.
         """
         scores = self._counted[name](question).float()
         odd = scores[~scores.isfinite()]
         if len(odd):
             raise not_finite(name, odd[0].item(), question.when)
+        if question.images.requires_grad and not scores.requires_grad:
+            raise RewardError(
+                f"reward {name!r} says is_differentiable, and its scores have no gradient {question.when}: look in its "
+                "score() for no_grad, detach, round or integers"
+            )
         return scores

@@ -6,7 +6,7 @@ from srsoup_lightning.samplers.beam import DSearch
 from srsoup_lightning.samplers.best_of_n import BestOfN
 from srsoup_lightning.samplers.demon import Demon
 from srsoup_lightning.samplers.epsilon_greedy import EpsilonGreedy
-from srsoup_lightning.samplers.guidance import DSG
+from srsoup_lightning.samplers.guidance import DPS, DSG, MPGD, Guidance
 from srsoup_lightning.samplers.noise_search import Archive, NoiseSearch, ZeroOrder
 from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
 from srsoup_lightning.samplers.paths import SearchOverPaths
@@ -17,6 +17,7 @@ from srsoup_lightning.samplers.soup import Auto, Fast, SRSoup, WeightedSum
 from srsoup_lightning.samplers.spectral import SES
 from srsoup_lightning.samplers.tree import DTS
 from srsoup_lightning.samplers.trust_region import TRS
+from srsoup_lightning.samplers.universal_guidance import UniversalGuidance
 from srsoup_lightning.samplers.unsteered import BaseModel
 from srsoup_lightning.samplers.value_decoding import SVDD, CoDe
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
@@ -29,8 +30,10 @@ from srsoup_lightning.search.surrogate import Surrogate
 
 __all__ = [
     "BFS",
+    "DPS",
     "DSG",
     "DTS",
+    "MPGD",
     "RBF",
     "SES",
     "SMC",
@@ -51,6 +54,7 @@ __all__ = [
     "Fast",
     "FixedSoup",
     "Gated",
+    "Guidance",
     "Measures",
     "Moment",
     "Never",
@@ -71,6 +75,7 @@ __all__ = [
     "Soup",
     "StepState",
     "Surrogate",
+    "UniversalGuidance",
     "Value",
     "WeightedSum",
     "ZeroOrder",

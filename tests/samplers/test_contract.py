@@ -24,8 +24,10 @@ from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import (
     BFS,
+    DPS,
     DSG,
     DTS,
+    MPGD,
     RBF,
     SES,
     SMC,
@@ -45,6 +47,7 @@ from srsoup_lightning.samplers import (
     Sampler,
     SearchOverPaths,
     SRSoup,
+    UniversalGuidance,
     WeightedSum,
     ZeroOrder,
 )
@@ -96,6 +99,10 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "tanh demon": partial(Demon, candidates=4),
     "boltzmann demon": partial(Demon, candidates=4, kind="boltzmann", completion=2, scalarisation="tchebycheff"),
     "dsg": partial(DSG, rate=0.5, interval=2),
+    "dps": partial(DPS, conflicts="mgda"),
+    "freedom": partial(DPS, scale="guidance", recurrence=2, start=0.2),
+    "mpgd": partial(MPGD, conflicts="pcgrad"),
+    "universal guidance": partial(UniversalGuidance, backward_steps=2, recurrence=2, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
     "base model": "on the final image",
@@ -104,7 +111,7 @@ UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the 
     **dict.fromkeys(("best of n", "soft best of n", "zero order", "trs", "ses", "dts"), f"at denoising step {STEPS}"),
     "dsearch with lookahead": "at denoising step 4",
     **dict.fromkeys(("rbf", "boltzmann demon"), "at denoising step 3"),
-    **dict.fromkeys(("dsg", "particles", "bfs"), "at denoising step 0"),
+    **dict.fromkeys(("dsg", "dps", "mpgd", "universal guidance", "particles", "bfs"), "at denoising step 0"),
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
 
