@@ -4,9 +4,11 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.beam import DSearch
 from srsoup_lightning.samplers.best_of_n import BestOfN
+from srsoup_lightning.samplers.das import DAS
 from srsoup_lightning.samplers.demon import Demon
 from srsoup_lightning.samplers.epsilon_greedy import EpsilonGreedy
 from srsoup_lightning.samplers.guidance import DPS, DSG, MPGD, Guidance
+from srsoup_lightning.samplers.noise_optimisation import DNO, MIRA, NoiseOptimisation, ReNO
 from srsoup_lightning.samplers.noise_search import Archive, NoiseSearch, ZeroOrder
 from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
 from srsoup_lightning.samplers.paths import SearchOverPaths
@@ -30,9 +32,12 @@ from srsoup_lightning.search.surrogate import Surrogate
 
 __all__ = [
     "BFS",
+    "DAS",
+    "DNO",
     "DPS",
     "DSG",
     "DTS",
+    "MIRA",
     "MPGD",
     "RBF",
     "SES",
@@ -58,6 +63,7 @@ __all__ = [
     "Measures",
     "Moment",
     "Never",
+    "NoiseOptimisation",
     "NoiseSearch",
     "Observation",
     "OnStep",
@@ -65,6 +71,7 @@ __all__ = [
     "Pooled",
     "Previewing",
     "Problem",
+    "ReNO",
     "SRSoup",
     "Sampler",
     "Scalarised",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.scalarised import Evaluator
+from srsoup_lightning.samplers.scalarised import Assessment, Evaluator
 from srsoup_lightning.search.candidates import distinct
 from srsoup_lightning.search.directions import Conflicts, combine, unit_rms
 
@@ -87,6 +87,26 @@ def differentiate(
         for _ in problem.batch.chunks(work_on, (asked == pattern).all(1).nonzero().flatten()):
             pass
     return found
+
+
+def assess(
+    evaluator: Evaluator, method: str, x: Tensor, level: int, checkpointing: bool = False
+) -> tuple[Assessment, Tensor]:
+    """Assess latents x (P, B, C, H, W) of a level by their previews, with the gradients of their values.
+
+    Latents at one point share the gradients of the rewards. A penalty on the distance from the unsteered trajectory has
+    part in the values alone.
+
+    Returns:
+        Answers about the previews, and gradients (P, B, C, H, W).
+    """
+    flat = x.reshape(-1, *evaluator.problem.shape)
+    rows, index = distinct(flat)
+    asked = evaluator.asked(index)
+    found = differentiate(evaluator.problem, method, flat[rows], level, asked, checkpointing=checkpointing)
+    assessment = evaluator.answer(x, level, found.rewards, found.prediction, index)
+    gradients = found.gradients[index].unflatten(0, x.shape[:2])
+    return assessment, torch.einsum("pbm,pbm...->pb...", evaluator.value.slopes(assessment.rewards), gradients)
 
 
 @dataclass(frozen=True)

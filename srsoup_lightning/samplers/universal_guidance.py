@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from srsoup_lightning.diffusion.process import at_least
-from srsoup_lightning.diffusion.transition import Kernel, Prediction
+from srsoup_lightning.diffusion.transition import Kernel, Prediction, Shares
 from srsoup_lightning.samplers.gradients import Guide
 from srsoup_lightning.samplers.guidance import Guidance
+
+LEAST_SIGNAL = 0.01  # share in a latent, for forward guidance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +19,13 @@ class UniversalGuidance(Guidance):
     """Universal guidance (Bansal et al. 2023, arXiv:2302.07121).
 
     Forward guidance takes the gradient g of the preview's value through the network off the predicted noise: ``noise -
-    rate s g``, where s is the share of noise in the latent. Backward guidance then moves the preview by gradient steps
-    that see the decoder and the rewards alone, and corrects the noise to match. Both are followed by an ordinary step.
-    At a level without signal, forward guidance is left out.
+    rate s g``, where s is the share of noise in the latent. With `units` and a rate of 1, this is the score of the
+    model's distribution times ``exp(value)``, as far as the preview's value tells that of the picture. Without, g is
+    also scaled by the share of signal, so that the preview moves by ``rate s^2`` times a direction of root mean square
+    1. Forward guidance is left out where a latent has less than 1 % of signal: no preview can be read off its noise.
+
+    Backward guidance then moves the preview by gradient steps that see the decoder and the rewards alone, and corrects
+    the noise to match. Both are followed by an ordinary step.
 
     A guided round costs a prediction, a query of each reward with weight for forward guidance and for each backward
     step, and a gradient evaluation of each such reward for forward guidance alone.
@@ -47,16 +53,17 @@ class UniversalGuidance(Guidance):
 
     def guides(self, step: int, kernel: Kernel) -> bool:
         """See :meth:`Guidance.guides`."""
-        return (self.backward_steps > 0 or kernel.shares(step).signal > 0) and super().guides(step, kernel)
+        return (self.backward_steps > 0 or self._forward(kernel.shares(step))) and super().guides(step, kernel)
 
     def advance(self, guide: Guide, x: Tensor, step: int, z: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`Guidance.advance`."""
         kernel, seen = guide.evaluator.problem.kernel, list[Tensor]()
         shares = kernel.shares(step)
-        if self.rate and shares.signal:
+        if self._forward(shares):
             direction, prediction, values = guide.at(x, step)
             seen.append(values)
-            noise = prediction.noise - self.rate * shares.noise * direction
+            length = self.rate * shares.noise * (shares.signal if self.units is None else 1)
+            noise = prediction.noise - length * direction
             prediction = Prediction(kernel.clean(step, x, noise), noise)
         else:
             prediction = guide.evaluator.denoise(x, step)
@@ -67,3 +74,7 @@ class UniversalGuidance(Guidance):
             moved = moved + self.backward_rate * direction
         noise = prediction.noise - shares.signal / shares.noise * (moved - prediction.x0)
         return kernel.transition(step, x, Prediction(moved, noise)).draw(z), seen[0]
+
+    def _forward(self, shares: Shares) -> bool:
+        """Whether there is forward guidance at latents of this composition."""
+        return self.rate > 0 and shares.signal >= LEAST_SIGNAL

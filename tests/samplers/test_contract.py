@@ -24,9 +24,12 @@ from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import (
     BFS,
+    DAS,
+    DNO,
     DPS,
     DSG,
     DTS,
+    MIRA,
     MPGD,
     RBF,
     SES,
@@ -44,6 +47,7 @@ from srsoup_lightning.samplers import (
     Fast,
     FKSteering,
     Particles,
+    ReNO,
     Sampler,
     SearchOverPaths,
     SRSoup,
@@ -102,16 +106,25 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "dps": partial(DPS, conflicts="mgda"),
     "freedom": partial(DPS, scale="guidance", recurrence=2, start=0.2),
     "mpgd": partial(MPGD, conflicts="pcgrad"),
+    "das": partial(DAS, particles=3, penalty=0.5),
+    "das of adaptive temperature": partial(DAS, particles=3, tempering="adaptive", scalarisation="tchebycheff"),
+    "reno": partial(ReNO, iterations=3, rate=2.0, scalarisation="tchebycheff", checkpointing=False),
+    "dno": partial(DNO, iterations=2, rate=0.1, shuffles=2, penalty=0.2, checkpointing=False),
+    "mira": partial(MIRA, iterations=3, rate=0.1, sphere=True, checkpointing=False),
     "universal guidance": partial(UniversalGuidance, backward_steps=2, recurrence=2, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
     "base model": "on the final image",
     "code": "at denoising step 4",
     **dict.fromkeys(("search over paths", "unguided paths", "unguided dsearch"), "at denoising step 3"),
-    **dict.fromkeys(("best of n", "soft best of n", "zero order", "trs", "ses", "dts"), f"at denoising step {STEPS}"),
+    **dict.fromkeys(
+        ("best of n", "soft best of n", "zero order", "trs", "ses", "dts", "reno", "dno", "mira"),
+        f"at denoising step {STEPS}",
+    ),
     "dsearch with lookahead": "at denoising step 4",
     **dict.fromkeys(("rbf", "boltzmann demon"), "at denoising step 3"),
-    **dict.fromkeys(("dsg", "dps", "mpgd", "universal guidance", "particles", "bfs"), "at denoising step 0"),
+    **dict.fromkeys(("dsg", "dps", "mpgd", "universal guidance", "particles", "bfs", "das"), "at denoising step 0"),
+    "das of adaptive temperature": "at denoising step 0",
 }
 BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
 
