@@ -108,8 +108,8 @@ def test_the_error_falls_with_the_root_of_the_number_of_particles() -> None:
     assert 2.5 < errors[0] / errors[1] < 6.5  # 4 is expected
 
 
-def test_gradients_let_few_particles_do_and_adaptive_weights_stay_even() -> None:
-    """The same sums of weighted particles vary less from seed to seed, and no scoring has a small sample size."""
+def test_gradients_let_few_particles_do_and_an_adaptive_temperature_meets_its_size() -> None:
+    """Sums over weighted particles err less, and the first scoring has the effective sample size that was asked for."""
     mixture, errors = GaussianMixture(torch.zeros(1, *PLAIN), 0.6), []
     mean, variance = gaussian_output(mixture.bind(30, 1.0).kernel, torch.zeros(3, dtype=torch.float64), 0.6)
     for make in (SMC, DAS):
@@ -121,7 +121,7 @@ def test_gradients_let_few_particles_do_and_adaptive_weights_stay_even() -> None
     sampler = SMC(num_inference_steps=10, particles=16, inverse_temperature=50.0, tempering="adaptive")
     run(sampler, lattice(1, 1), on_step=seen.append)
     sizes = [float(moment.observation.values["effective sample size"]) for moment in seen if moment.observation]
-    assert min(sizes[:-1]) >= 0.5 * 16 - 1e-6
+    assert sizes[0] == pytest.approx(0.5 * 16, abs=1e-3)
     with pytest.raises(ValueError, match="give the potential difference and an ess_threshold below 1"):
         Particles(tempering="adaptive")
 
