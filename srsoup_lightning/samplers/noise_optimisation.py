@@ -186,13 +186,14 @@ class DNO(NoiseOptimisation):
 
     def penalty_of(self, unrolled: Unrolled, noises: Tensor) -> Callable[[int], Penalty]:
         """See :meth:`NoiseOptimisation.penalty_of`."""
-        size, draw = noises.numel(), unrolled.noise.uniform
+        uniform = unrolled.noise.uniform
 
-        def at(iteration: int) -> Penalty:
-            orders = [draw(size, "shuffle", iteration, number).argsort() for number in range(self.shuffles)]
-            return lambda noises, predicted: self.regularisation * improbability(noises, orders)
+        def orders(iteration: int, size: int) -> list[Tensor]:
+            return [uniform(size, "shuffle", iteration, number).argsort() for number in range(self.shuffles)]
 
-        return at
+        return lambda iteration: (
+            lambda noises, predicted: self.regularisation * improbability(noises, orders(iteration, noises[0].numel()))
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,6 +160,15 @@ def test_a_reward_without_gradient_is_refused_by_name_before_anything_is_compute
     assert not tally.counts
 
 
+@pytest.mark.parametrize("name", BY_GRADIENT)
+def test_gradients_do_not_depend_on_the_mode_of_the_trainer(name: str) -> None:
+    with torch.inference_mode():
+        inside = run(SAMPLERS[name](num_inference_steps=STEPS), lattice(2, 2))
+    outside = run(SAMPLERS[name](num_inference_steps=STEPS), lattice(2, 2))
+    torch.testing.assert_close((inside.images, inside.rewards), (outside.images, outside.rewards))
+    assert inside.ledger.gradients == outside.ledger.gradients > 0 or name == "mpgd"
+
+
 @pytest.fixture(params=SAMPLERS)
 def make(request: pytest.FixtureRequest) -> Callable[..., Sampler]:
     return lambda **options: SAMPLERS[request.param](num_inference_steps=STEPS, **options)
