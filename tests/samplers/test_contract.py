@@ -162,9 +162,11 @@ def test_a_reward_without_gradient_is_refused_by_name_before_anything_is_compute
 
 @pytest.mark.parametrize("name", BY_GRADIENT)
 def test_gradients_do_not_depend_on_the_mode_of_the_trainer(name: str) -> None:
+    sampler, rewards = SAMPLERS[name](num_inference_steps=STEPS), linears(2)
+    denoiser = bind(sampler)
     with torch.inference_mode():
-        inside = run(SAMPLERS[name](num_inference_steps=STEPS), lattice(2, 2))
-    outside = run(SAMPLERS[name](num_inference_steps=STEPS), lattice(2, 2))
+        inside = run(sampler, lattice(2, 2), rewards, denoiser=denoiser)
+    outside = run(sampler, lattice(2, 2), rewards, denoiser=denoiser)
     torch.testing.assert_close((inside.images, inside.rewards), (outside.images, outside.rewards))
     assert inside.ledger.gradients == outside.ledger.gradients > 0 or name == "mpgd"
 
