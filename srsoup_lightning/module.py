@@ -94,7 +94,7 @@ class SRSoupModule(FinetuningHooks):
         self.account, self.soup_limits = self.oracle.account, soup_limits
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
         self.tuning, self._adapted = training, False
-        self.forecast = Forecast(sampler, preferences)
+        self.forecast = Forecast(sampler, preferences, self.oracle.differentiable)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
         self.max_batch_callbacks: list[Callable[[int], None]] = []
         self._batch: BatchSize | None = None
@@ -142,7 +142,7 @@ class SRSoupModule(FinetuningHooks):
         else:
             self._choose_batch(self._loaded())
         self.account.begin()
-        self.forecast = Forecast(self.sampler, self.preferences)
+        self.forecast = Forecast(self.sampler, self.preferences, self.oracle.differentiable)
 
     def check(self) -> None:
         """Check that rewards can be asked, have the gradients that the methods need, and are those of the options.
@@ -154,8 +154,8 @@ class SRSoupModule(FinetuningHooks):
         self.oracle.check()
         if self.tuning is not None and self.tuning.objective.needs_gradient:
             self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)
-        if self.sampler.needs_gradient:
-            self.oracle.require_gradients(type(self.sampler).__name__, self.preferences.weighted)
+        missing = self.sampler.lacking(self.preferences, self.oracle.differentiable)
+        self.oracle.require_gradients(type(self.sampler).__name__, missing)
 
     def configure_model(self) -> None:
         """Load the pipeline, and add the adapter in the first fit. A callback may call it before :meth:`setup`."""

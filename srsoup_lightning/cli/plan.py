@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from pydoc import locate
 from typing import ClassVar, NamedTuple
 
 import lightning as L
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +25,8 @@ from srsoup_lightning.finetune.rehearsal import rehearse_round
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.rows import total
-from srsoup_lightning.samplers.rehearsal import Rates, count, probe
+from srsoup_lightning.samplers.probe import Rates, probe
+from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.terminal import literal, printable
 
 MIB, HOUR = 2**20, 3600.0
@@ -34,7 +37,20 @@ AT_MOST = (
 
 
 class Unloaded(Reward):
-    """Stand-in for a reward whose model is not loaded. A plan counts its queries without asking it."""
+    """Stand-in for a reward whose model is not loaded. A plan counts its queries without asking it.
+
+    Args:
+        differentiable: Whether the reward has gradients.
+    """
+
+    def __init__(self, differentiable: bool = False) -> None:
+        super().__init__()
+        self._differentiable = differentiable
+
+    @property
+    def is_differentiable(self) -> bool:  # type: ignore[override]
+        """Whether the reward has gradients."""
+        return self._differentiable
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
         """Raise an error: there is no model to score with.
@@ -73,6 +89,7 @@ class SoupTrainer(L.Trainer):
 
         Raises:
             FileNotFoundError: There are no soups in `like`.
+            NoGradientError: The sampler needs gradients that a reward does not have.
             ValueError: `spread_over` is below 1, or a fit has no last epoch.
         """
         if spread_over < 1:
@@ -87,7 +104,7 @@ class SoupTrainer(L.Trainer):
             problem = model.problem(
                 datamodule.prompts[0], process=None if model.tuning is None else model.tuning.objective
             )
-            gradients = model.tuning is not None or model.sampler.needs_gradient
+            gradients = model.tuning is not None or model.sampler.takes_gradients
             rates, denoiser = probe(problem, gradients), problem.denoiser
         work = _soups(model, datamodule, denoiser) if model.tuning is None else self._rounds(model, denoiser)
         console = Console()
@@ -128,7 +145,9 @@ class Work(NamedTuple):
 
 def _soups(model: SRSoupModule, data: PromptDataModule, denoiser: Denoiser | None) -> Work:
     soups = len(data.prompts) * len(data.seeds)
-    each = [count(model.sampler, model.preferences, model=denoiser, seed=seed) for seed in (0, 1)]
+    known = model.oracle.differentiable
+    model.oracle.require_gradients(type(model.sampler).__name__, model.sampler.lacking(model.preferences, known))
+    each = [count(model.sampler, model.preferences, model=denoiser, seed=n, differentiable=known) for n in (0, 1)]
     varies = model.sampler.cost_varies and len(model.preferences) > 1
     return Work("soup", soups, each, added([each[0]] * soups), varies)
 
@@ -197,4 +216,17 @@ class PlanCLI(TrainerCLI):
         """Load no rewards without a probe."""
         config = self.config.plan
         if not config.probe_models:
-            config.model.rewards = {name: {"class_path": UNLOADED} for name in config.model.rewards}
+            config.model.rewards = {
+                name: {"class_path": UNLOADED, "init_args": {"differentiable": declares_gradients(reward)}}
+                for name, reward in config.model.rewards.items()
+            }
+
+
+def declares_gradients(reward: Namespace) -> bool:
+    """Return whether the class of a reward in a config, or what it wraps, says that it has gradients."""
+    declared = getattr(locate(reward.class_path), "is_differentiable", False)
+    if not isinstance(declared, property):
+        return bool(declared)
+    given = vars(reward.init_args) if "init_args" in reward else {}
+    wrapped = [part for part in given.values() if isinstance(part, Namespace) and "class_path" in part]
+    return bool(given.get("is_differentiable")) or any(map(declares_gradients, wrapped))

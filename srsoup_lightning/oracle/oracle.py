@@ -120,13 +120,18 @@ class RewardOracle:
                 complete[rows, column] = with_worst(scores[rows, column], name, when)
         return complete
 
+    @property
+    def differentiable(self) -> frozenset[str]:
+        """Names of the rewards from which gradients flow to the pixels."""
+        return frozenset(name for name, reward in self.rewards.items() if reward.is_differentiable)
+
     def require_gradients(self, method: str, names: list[str]) -> None:
         """Check that gradients flow from rewards to pixels.
 
         Raises:
             NoGradientError: Some rewards have no gradient. The message names them.
         """
-        blocked = [name for name in names if not self.rewards[name].is_differentiable]
+        blocked = [name for name in names if name not in self.differentiable]
         if blocked:
             raise NoGradientError(
                 f"{method} needs gradients from rewards to pixels, which {', '.join(map(repr, blocked))} can't give: "

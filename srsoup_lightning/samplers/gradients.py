@@ -55,7 +55,7 @@ def differentiate(
         method: Name of the method, for errors.
         x: Latents (B, C, H, W) of a level.
         level: Their level, 0 ... T.
-        asked: Rewards that each latent is asked about, bool (B, M).
+        asked: Rewards that each latent is asked about, at least one, bool (B, M).
         through_network: Whether x is previewed by the network. If not, x is clean already.
         checkpointing: Whether activations are computed again for the gradient, see :meth:`Problem.graph`.
 

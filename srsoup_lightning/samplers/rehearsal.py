@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from math import cos, pi
 from statistics import fmean
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,18 +24,27 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
 
 SHAPE = (3, 4, 4)  # of the stand-in's latents, which are larger for a method that needs it
-REPEATS = 3  # of each call that is timed
-FEW = 4  # latents whose gradients are timed at once
-Result = TypeVar("Result")
 
 
-def count(sampler: Sampler, preferences: Preferences, *, model: Denoiser | None = None, seed: int = 0) -> Ledger:
+def count(
+    sampler: Sampler,
+    preferences: Preferences,
+    *,
+    model: Denoiser | None = None,
+    seed: int = 0,
+    differentiable: Collection[str] | None = None,
+) -> Ledger:
     """Count the costs of a soup without a model; see :func:`rehearse`."""
-    return rehearse(sampler, preferences, model=model, seed=seed)[0]
+    return rehearse(sampler, preferences, model=model, seed=seed, differentiable=differentiable)[0]
 
 
 def rehearse(
-    sampler: Sampler, preferences: Preferences, *, model: Denoiser | None = None, seed: int = 0
+    sampler: Sampler,
+    preferences: Preferences,
+    *,
+    model: Denoiser | None = None,
+    seed: int = 0,
+    differentiable: Collection[str] | None = None,
 ) -> tuple[Ledger, dict[str, float]]:
     """Count the costs of a soup, and the images that it sends to rewards, by the names of budgets.
 
@@ -53,6 +60,7 @@ def rehearse(
             step, which is one more than schedules have whose last step is without noise. It takes two evaluations for a
             guided prediction, which is one more than distilled models take.
         seed: Seed of the stand-in's rewards.
+        differentiable: Names of the rewards that have gradients. None is all.
     """
     shape = (SHAPE[0], *(max(side, sampler.least_side) for side in SHAPE[1:]))
     if model is None:
@@ -65,10 +73,14 @@ def rehearse(
             Preferences(preferences.rewards, {name: weights.tolist()})
             for name, weights in zip(preferences.names, preferences.weights, strict=True)
         ]
-        ledgers, images = zip(*(rehearse(sampler, part, model=model, seed=seed) for part in parts), strict=True)
+        again = partial(rehearse, sampler, model=model, seed=seed, differentiable=differentiable)
+        ledgers, images = zip(*map(again, parts), strict=True)
         return added(ledgers), {name: sum(each[name] for each in images) for name in images[0]}
     limits = {budget_of(name): math.inf for name in preferences.rewards}
-    oracle = RewardOracle(projections(preferences.rewards, seed, shape), limits=limits)
+    rewards = projections(preferences.rewards, seed, shape)
+    for name, reward in rewards.items():
+        reward.is_differentiable = differentiable is None or name in differentiable
+    oracle = RewardOracle(rewards, limits=limits)
     soup = sampler.run(Problem(denoiser, oracle, BatchSize.of(sampler.max_batch)), preferences, "plan", seed)
     return soup.ledger, oracle.account.spent()
 
@@ -81,17 +93,19 @@ class Forecast:
     Args:
         sampler: Method.
         preferences: Preferences to make pictures for.
+        differentiable: Names of the rewards that have gradients.
     """
 
-    def __init__(self, sampler: Sampler, preferences: Preferences) -> None:
-        self.sampler, self.preferences = sampler, preferences
+    def __init__(self, sampler: Sampler, preferences: Preferences, differentiable: Collection[str]) -> None:
+        self.sampler, self.preferences, self.differentiable = sampler, preferences, differentiable
         self._rehearsed: tuple[Ledger, dict[str, float]] | None = None
         self._seconds: list[float] = []
 
     def expected(self, denoiser: Denoiser) -> tuple[Ledger, dict[str, float]]:
         """Return the expected costs of a soup, and images sent to rewards, as :func:`rehearse` does."""
         if self._rehearsed is None:
-            self._rehearsed = rehearse(self.sampler, self.preferences, model=denoiser)
+            known = partial(rehearse, model=denoiser, differentiable=self.differentiable)
+            self._rehearsed = known(self.sampler, self.preferences)
         ledger, images = self._rehearsed
         return replace(ledger, seconds=fmean(self._seconds) if self._seconds else 0.0), images
 
@@ -157,88 +171,3 @@ def stand_in(kernel: Kernel, evaluations: int, shape: tuple[int, ...] = SHAPE) -
         evaluations=evaluations,
         device=torch.device("cpu"),
     )
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Measured time of each operation, and memory.
-
-    Attributes:
-        evaluation: Seconds for one network evaluation of a latent, in batches of the sampler's size.
-        decode: Seconds for one decode.
-        queries: Seconds for one query, by reward.
-        peak: Peak memory in bytes.
-        gradient: Seconds for the gradient of one prediction of a latent, beside the prediction itself. 0 where no
-            gradients are needed.
-    """
-
-    evaluation: float
-    decode: float
-    queries: dict[str, float]
-    peak: int
-    gradient: float = 0.0
-
-    def seconds(self, ledger: Ledger) -> float:
-        """Return the seconds of a soup with these counts, if no operations overlap."""
-        asked = sum(self.queries[name] * number for name, number in ledger.queries.items())
-        return self.evaluation * ledger.nfe + self.decode * ledger.decodes + self.gradient * ledger.gradients + asked
-
-
-def probe(problem: Problem, gradients: bool = False) -> Rates:
-    """Time a loaded model and its rewards on a full batch of noise, after a first call that warms up.
-
-    Args:
-        problem: Model and rewards.
-        gradients: Whether to time gradients too, for a few latents at once.
-    """
-    denoiser, batch, device = problem.denoiser, problem.batch.rows, problem.device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    noise = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(
-        device
-    )
-    with torch.no_grad():
-        evaluation, prediction = _timed(lambda: denoiser.denoise(noise, 0), device)
-        decode, images = _timed(lambda: denoiser.decode_preview(prediction.x0), device)
-        prompts = [problem.prompt] * batch
-        queries = {
-            name: _timed(partial(reward.score, images, prompts), device)[0] / batch
-            for name, reward in problem.oracle.rewards.items()
-        }
-    gradient = _gradient_seconds(denoiser, noise[:FEW], device) if gradients else 0.0
-    return Rates(evaluation / batch / denoiser.evaluations, decode / batch, queries, _peak_memory(device), gradient)
-
-
-def _gradient_seconds(denoiser: Denoiser, x: Tensor, device: torch.device) -> float:
-    """Seconds that a gradient of the prediction takes for a latent, beside the prediction."""
-
-    def predict() -> Tensor:
-        return denoiser.denoise(x, 0).x0.sum()
-
-    x = x.clone().requires_grad_()
-    with torch.enable_grad():
-        forward, _ = _timed(predict, device)
-        both, _ = _timed(lambda: torch.autograd.grad(predict(), x), device)
-    return max(both - forward, 0.0) / len(x)
-
-
-def _timed(call: Callable[[], Result], device: torch.device) -> tuple[float, Result]:
-    """Seconds of the shortest of some calls, and the result of a call."""
-    durations = []
-    for _ in range(1 + REPEATS):
-        start = time.perf_counter()
-        result = call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        durations.append(time.perf_counter() - start)
-    return min(durations[1:]), result
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Peak memory in bytes: of the device's allocator, or of the whole process where the device is the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # Windows does not have it
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,6 +10,7 @@ from torch import Tensor
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.problem import Preview, Problem
 from srsoup_lightning.samplers.result import Observation
+from srsoup_lightning.samplers.soup_gradients import TrueGradients
 from srsoup_lightning.search.candidates import Answers, Points, Sources, distinct, shaped_answers
 from srsoup_lightning.search.gradient import Correction, mix, project_to_shell
 from srsoup_lightning.search.scalarise import best_index
@@ -38,13 +39,22 @@ class Trajectories:
         problem: Denoising process and rewards.
         weights: Each trajectory's preference, (P, M), on the problem's device.
         noise: Source of all random numbers.
+        gradients: True gradients, for the rewards that have some. None searches for all.
 
     Attributes:
         learned: Gaussian process of each reward; empty without a surrogate.
     """
 
-    def __init__(self, settings: SearchSettings, problem: Problem, weights: Tensor, noise: NoiseSource) -> None:
+    def __init__(
+        self,
+        settings: SearchSettings,
+        problem: Problem,
+        weights: Tensor,
+        noise: NoiseSource,
+        gradients: TrueGradients | None = None,
+    ) -> None:
         self.settings, self.problem, self.weights, self.noise = settings, problem, weights, noise
+        self.gradients = gradients
         surrogate = settings.surrogate
         self.learned = [] if surrogate is None else [GaussianProcess(surrogate.window) for _ in settings.shapings]
 
@@ -69,21 +79,37 @@ class Trajectories:
             return means + sigma * self.noise.step(step), None
         counts, drawn, known = self._numbers(step)
         state = StepState(step, kernel.steps, means, prediction.x0[index], sigma, self.weights, known)
-        coefficients = self.weights.unsqueeze(1) * sharing.share(state)
-        points = Points(index, transition.mean, prediction.noise)
+        share, points = sharing.share(state), Points(index, transition.mean, prediction.noise)
+        coefficients = self.weights.unsqueeze(1) * share
+        if self.gradients is not None:
+            coefficients = coefficients * ~self.gradients.differentiable
+        direction, fallback, rewards = self._searched(state, coefficients, points, counts, drawn)
+        if self.gradients is not None:
+            steered, known = self.gradients.directions(x, state, share, self.noise.step(step))
+            direction, rewards = direction + steered, torch.where(known.isnan(), rewards, known)
+        return means + sigma * project_to_shell(direction, fallback), Observation(state, rewards)
+
+    def _searched(
+        self, state: StepState, coefficients: Tensor, points: Points, counts: Tensor, drawn: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Directions (P, C, H, W) of the search, draws that replace a zero direction, and mean rewards (P, M)."""
+        settings, sharing, step = self.settings, self.settings.sharing, state.step
+        if not coefficients.any():
+            nothing = torch.full_like(self.weights, torch.nan)
+            return torch.zeros_like(state.means), self.noise.step(step).unsqueeze(0), nothing
         sources = Sources.of(coefficients, counts, points, sharing.own_noise, settings.surrogate is not None)
         draws = self._draws(step, drawn)
         theirs = draws[sources.mask] if sharing.own_noise else draws
-        candidates = sources.means.unsqueeze(1) + sigma * theirs  # (S, N, C, H, W)
+        candidates = sources.means.unsqueeze(1) + state.sigma * theirs  # (S, N, C, H, W)
         asked = sources.asked(drawn)
         rows, previewed, reused = self._previewed(candidates, asked, sources)
         scores, found = self.problem.query_previews(rows, step + 1, asked.mT[previewed], settings.preview, reused)
         answers = self._answers(scores, found.x0, asked, previewed, candidates)
         shaped = shaped_answers(answers, settings.shapings, self.learned)
+        means, sigma = state.means, state.sigma
         direction = mix(sources.coefficients, shaped, theirs, means, sources.means, sigma, settings.correction)
         first_draw = draws[:, 0] if sharing.own_noise else draws[:1]
-        x = means + sigma * project_to_shell(direction, first_draw)
-        return x, self._observation(state, sources, answers, index)
+        return direction, first_draw, self._means(sources, answers, points.indices)
 
     def _numbers(self, step: int) -> tuple[Tensor, int, Tensor]:
         """Candidates asked about (P, M), candidates drawn, and candidates whose reward is known then, (P, M)."""
@@ -115,10 +141,9 @@ class Trajectories:
         rewards[previewed] = scores
         return Answers(rewards.mT, asked, None if self.settings.surrogate is None else clean.view_as(candidates))
 
-    def _observation(self, state: StepState, sources: Sources, answers: Answers, index: Tensor) -> Observation:
-        """Observations of the step, by trajectory."""
+    def _means(self, sources: Sources, answers: Answers, index: Tensor) -> Tensor:
+        """Mean reward of the candidates around each trajectory, (P, M)."""
         rewards = answers.rewards.new_full((len(sources.mask), answers.rewards.shape[1]), torch.nan)
         rewards[sources.mask] = answers.means()
-        if not self.settings.sharing.own_noise:  # then sources are points, and all trajectories there share candidates
-            rewards = rewards[index]
-        return Observation(state, rewards)
+        # Without own noise, sources are points, and all trajectories there share candidates.
+        return rewards if self.settings.sharing.own_noise else rewards[index]

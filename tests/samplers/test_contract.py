@@ -82,6 +82,10 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "pooled soup": partial(SRSoup, candidates=[4, 2], sharing=Pooled(), shaping="pool"),
     "auto": partial(Auto, candidates=[4, 2], **SURROGATE),
     "fast": partial(Fast, candidates=4),
+    "soup of gradients": partial(SRSoup, candidates=4, sharing=FixedSoup(1, 4), gradients=True),
+    "pooled soup of gradients": partial(
+        SRSoup, candidates=[4, 0, 4], sharing=Pooled(), gradients=True, conflicts="mgda"
+    ),
     "antithetic soup": partial(SRSoup, candidates=4, sharing=FixedSoup(1, 4), antithetic=True, shaping="ranks"),
     "particles": partial(Particles, particles=3, potential="sum", resampler="rounding", choice="draw"),
     "fk steering": partial(FKSteering, particles=3, scorings=3),
@@ -124,9 +128,10 @@ UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the 
     "dsearch with lookahead": "at denoising step 4",
     **dict.fromkeys(("rbf", "boltzmann demon"), "at denoising step 3"),
     **dict.fromkeys(("dsg", "dps", "mpgd", "universal guidance", "particles", "bfs", "das"), "at denoising step 0"),
+    **dict.fromkeys(("soup of gradients", "pooled soup of gradients"), "at denoising step 0"),
     "das of adaptive temperature": "at denoising step 0",
 }
-BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
+BY_GRADIENT = [name for name, make in SAMPLERS.items() if make().takes_gradients]
 
 
 @contextmanager
@@ -149,7 +154,7 @@ def test_every_sampler_has_a_row() -> None:
     assert {kind.__name__ for kind in concrete(Sampler)} <= set(samplers.__all__)
 
 
-@pytest.mark.parametrize("name", BY_GRADIENT)
+@pytest.mark.parametrize("name", [name for name in BY_GRADIENT if SAMPLERS[name]().needs_gradient])
 def test_a_reward_without_gradient_is_refused_by_name_before_anything_is_computed(name: str) -> None:
     sampler, tally = SAMPLERS[name](num_inference_steps=STEPS), Tally()
     asking = oracle(linears(2))
