@@ -25,7 +25,7 @@ class NoiseOptimisation(Scalarised, abc.ABC):
 
     A subclass says which noise is optimised, by which optimizer and with which penalty. All preferences begin with the
     same noise. The first picture is the unsteered one of the seed. Of all its pictures, a preference takes the one of
-    the highest value, without the penalty of its noise.
+    the highest value, without the penalty of its noise unless the subclass says otherwise.
 
     With `units`, the objective is the value in these units. Without, the unit of a reward is the length of its gradient
     at the first picture, so that all begin with the same pull. This costs one trajectory, and a query and T gradient
@@ -57,6 +57,8 @@ class NoiseOptimisation(Scalarised, abc.ABC):
     cost_varies: ClassVar[bool] = False
     every_step: ClassVar[bool]
     """Whether the noise of the steps is optimised too, and not that of the start alone."""
+    picks_by_penalty: ClassVar[bool] = False
+    """Whether the returned picture is the best one by value minus penalty, and not by value alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,16 +98,17 @@ class NoiseOptimisation(Scalarised, abc.ABC):
         best = torch.full((len(noises),), -torch.inf, dtype=torch.float32, device=problem.device)
         for iteration in range(self.iterations):
             last, here = iteration + 1 == self.iterations, noises.detach()
-            found = unrolled.pictures(here) if last else unrolled.ascents(here, penalty(iteration))
+            found = (unrolled.pictures if last else unrolled.ascents)(here, penalty(iteration))
             values = evaluator.values(found.rewards.unsqueeze(1), found.clean.unsqueeze(1), steps).squeeze(1)
-            better = values > best
-            best, clean[better] = torch.maximum(best, values), found.clean[better]
+            scores = values - found.penalties if self.picks_by_penalty else values
+            better = scores > best
+            best, clean[better] = torch.maximum(best, scores), found.clean[better]
             if found.ascent is not None:
                 with problem.graph(unrolled.method, ()):
                     self._step(optimizer, noises, found.ascent)
             measured = {
                 "value": values,
-                "best value": best,
+                "best": best,
                 "mean square of the noise": here.square().flatten(1).mean(1),
             }
             on_step(Moment(iteration + 1, self.iterations, problem.ledger, evaluator.measures(measured)))
@@ -202,7 +205,8 @@ class MIRA(NoiseOptimisation):
 
     The penalty is a surrogate for the divergence of the pictures from the unsteered one: the mean, over steps and
     numbers, of the squared difference between the noise that the network predicts along both trajectories. Its formula
-    comes from reviews of the paper, whose code is not public. The optimizer is AdamW, as for :class:`DNO`. The
+    comes from reviews of the paper, whose code is not public. The returned picture is the best one by value minus
+    penalty. The optimizer is AdamW, as for :class:`DNO`. The
     unsteered trajectory costs T predictions more, for all preferences together. Arguments, other costs and errors are
     those of :class:`NoiseOptimisation`.
 
@@ -213,6 +217,7 @@ class MIRA(NoiseOptimisation):
     beta: float = at_least(0, default=1.0)
 
     every_step: ClassVar[bool] = True
+    picks_by_penalty: ClassVar[bool] = True
 
     def optimizer(self, noises: Tensor) -> torch.optim.Optimizer:
         """See :meth:`NoiseOptimisation.optimizer`."""

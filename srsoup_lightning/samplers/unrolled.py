@@ -24,11 +24,13 @@ class Pictures(NamedTuple):
     Attributes:
         clean: Their final latents, (P, C, H, W).
         rewards: Their rewards (P, M), 0 where the preference has no weight.
+        penalties: Penalties of the noise, (P,).
         ascent: Gradients of value minus penalty with respect to the noise, (P, n, C, H, W). None where not asked for.
     """
 
     clean: Tensor
     rewards: Tensor
+    penalties: Tensor
     ascent: Tensor | None = None
 
 
@@ -71,12 +73,12 @@ class Unrolled:
             x = mean
         return x, torch.stack(predicted, dim=1)
 
-    def pictures(self, noises: Tensor) -> Pictures:
+    def pictures(self, noises: Tensor, penalty: Penalty) -> Pictures:
         """Draw pictures from noises (P, n, C, H, W) and ask the rewards with weight about them."""
         problem = self.evaluator.problem
-        clean, _ = self.draw(noises)
+        clean, predicted = self.draw(noises)
         rewards = problem.query(clean, problem.kernel.steps, self.evaluator.value.weights > 0)
-        return Pictures(clean, rewards)
+        return Pictures(clean, rewards, penalty(noises, predicted))
 
     def ascents(self, noises: Tensor, penalty: Penalty) -> Pictures:
         """Draw pictures from noises (P, n, C, H, W), with the gradients of their values minus penalties.
@@ -89,18 +91,20 @@ class Unrolled:
         """
         problem, weights = self.evaluator.problem, self.evaluator.value.weights
         clean, rewards, ascent = torch.empty_like(noises[:, 0]), torch.zeros_like(weights), torch.empty_like(noises)
+        penalties = torch.zeros_like(weights[:, 0])
 
         def work(rows: Tensor) -> None:
-            clean[rows], rewards[rows], ascent[rows] = self._ascents(noises[rows], rows, penalty)
+            found = self._ascents(noises[rows], rows, penalty)
+            clean[rows], rewards[rows], penalties[rows], ascent[rows] = found
 
         asked = weights > 0
         for pattern in asked.unique(dim=0):  # so that no reward is asked about a picture that it has no weight for
             for _ in problem.batch.chunks(work, (asked == pattern).all(1).nonzero().flatten()):
                 pass
-        return Pictures(clean, rewards, ascent)
+        return Pictures(clean, rewards, penalties, ascent)
 
-    def _ascents(self, noises: Tensor, rows: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor, Tensor]:
-        """Clean latents, rewards and gradients of preferences with weight for the same rewards."""
+    def _ascents(self, noises: Tensor, rows: Tensor, penalty: Penalty) -> tuple[Tensor, ...]:
+        """Clean latents, rewards, penalties and gradients of preferences with weight for the same rewards."""
         problem, steps = self.evaluator.problem, self.evaluator.problem.kernel.steps
         columns = self.evaluator.value.weights[rows[0]].nonzero().flatten()
         names = [problem.rewards[column] for column in columns.tolist()]
@@ -112,8 +116,9 @@ class Unrolled:
             evaluator = self._copy(rows)
             values = evaluator.values(rewards.unsqueeze(1), clean.unsqueeze(1), steps).squeeze(1)
             of = f"the value by {', '.join(names)}"
-            ascent = problem.gradient(values - penalty(here, predicted), here, of, predictions=steps)
-        return clean.detach(), rewards.detach(), ascent
+            penalties = penalty(here, predicted)
+            ascent = problem.gradient(values - penalties, here, of, predictions=steps)
+        return clean.detach(), rewards.detach(), penalties.detach(), ascent
 
     def _copy(self, rows: Tensor) -> Evaluator:
         """Evaluator of some preferences, whose tensors can be saved for a gradient: inference mode made the others."""

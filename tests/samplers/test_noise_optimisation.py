@@ -1,0 +1,176 @@
+"""Optimised noise against closed forms: of one Gaussian without fresh noise, a picture is affine in its start."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from srsoup_lightning import Preferences
+from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.problem import Problem
+from srsoup_lightning.samplers import DNO, MIRA, BaseModel, Evaluator, NoiseOptimisation, ReNO, Value
+from srsoup_lightning.samplers.unrolled import Unrolled, noises_of
+from srsoup_lightning.search.noise_likelihood import improbability, norm_penalty
+from srsoup_lightning.search.scalarise import Units
+from tests.mixture import GaussianMixture
+from tests.samplers.toys import SHAPE, bind, lattice, linears, normal, oracle, run
+
+STEPS, D = 3, math.prod(SHAPE)
+ONE, UNITS = Preferences(["a"], [[1.0]]), {"a": [0.0, 1.0]}
+TILT = normal(*SHAPE, seed=100) / 8  # gradient of linear reward "a" with respect to a clean latent
+START = NoiseSource("a lobster", 0, SHAPE).start()
+
+
+def affine(eta: float = 0.0):
+    """A Gaussian's process, the factor between start and picture without fresh noise, and the picture of start 0."""
+    denoiser = GaussianMixture(0.1 * normal(1, *SHAPE), 0.3).bind(STEPS, eta)
+    x = torch.stack([torch.zeros(SHAPE), torch.ones(SHAPE)])
+    for step in range(STEPS):
+        x = denoiser.kernel.deterministic().mean(step, x, denoiser.denoise(x, step))
+    return denoiser, float((x[1] - x[0]).mean()), x[0]
+
+
+@pytest.mark.parametrize("sphere", [False, True])
+def test_reno_is_a_plain_loop(sphere: bool) -> None:
+    """Its steps are those of torch's SGD along a gradient that is known, and the best iterate is returned."""
+    denoiser, slope, offset = affine()
+    options = {"iterations": 5, "rate": 2.0, "clip": 0.3, "momentum": 0.8, "regularisation": 0.02}
+    z = START.clone().requires_grad_()
+    optimizer = torch.optim.SGD([z], lr=2.0, momentum=0.8, nesterov=True)
+    for _ in range(4):
+        size = z.detach().norm()
+        gradient = slope * TILT - 0.02 * z.detach() * (1 - (D - 1) / size**2)
+        if sphere:
+            gradient = gradient - (gradient * z.detach()).sum() / size**2 * z.detach()
+        z.grad = -gradient * min(0.3 / gradient.norm(), 1.0)
+        optimizer.step()
+        if sphere:
+            z.data *= START.norm() / z.data.norm()
+    soup = run(ReNO(num_inference_steps=STEPS, sphere=sphere, units=UNITS, **options), ONE, denoiser=denoiser)
+    torch.testing.assert_close(soup.images[0], denoiser.decode(offset + slope * z.detach()), rtol=0, atol=1e-5)
+    assert (soup.ledger.nfe, soup.ledger.queries, soup.ledger.gradients) == (5 * STEPS, {"a": 5}, 4 * STEPS)
+
+
+def test_on_the_sphere_and_under_the_penalty_the_optimum_is_known() -> None:
+    """Along the reward's gradient: at the start's norm, or where the slope of the penalty is that of the value."""
+    denoiser, slope, offset = affine()
+    unit = TILT / TILT.norm()
+    pull = slope * float(TILT.norm()) / 0.02
+    radius = (pull + math.sqrt(pull**2 + 4 * (D - 1))) / 2  # of r - (d - 1) / r = pull
+    for sphere, size in ((True, float(START.norm())), (False, radius)):
+        sampler = ReNO(
+            num_inference_steps=STEPS, iterations=150, rate=10.0, clip=1e9, momentum=0.5, regularisation=0.02
+        )
+        sampler = type(sampler)(**vars(sampler) | {"sphere": sphere, "units": UNITS, "checkpointing": False})
+        found = run(sampler, ONE, denoiser=denoiser)
+        torch.testing.assert_close(found.images[0], denoiser.decode(offset + slope * size * unit), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("kind", ["linear", "tchebycheff"])
+def test_gradients_through_a_trajectory_are_central_differences(every_step: bool, kind: str) -> None:
+    """Of a mixture, with noise in each step, all preferences at once, a penalty, and checkpointing."""
+    denoiser = bind(BaseModel(num_inference_steps=4))
+    problem, noise = Problem(denoiser, oracle(linears(2)), 2), NoiseSource("a lobster", 0, SHAPE)
+    units = Units(torch.tensor([0.1, 0.2]), torch.tensor([0.5, 2.0]))
+    evaluator = Evaluator(problem, Value(lattice(2, 3).weights, kind, units), 0.3, 0.1 * normal(5, *SHAPE))
+
+    def penalty(noises: Tensor, predicted: Tensor) -> Tensor:
+        return 0.1 * norm_penalty(noises) + predicted.square().flatten(1).mean(1)
+
+    def objective(noises: Tensor) -> Tensor:
+        clean, predicted = unrolled.draw(noises)
+        rewards = problem.query(clean, 4)
+        return evaluator.values(rewards.unsqueeze(1), clean.unsqueeze(1), 4).squeeze(1) - penalty(noises, predicted)
+
+    unrolled = Unrolled(evaluator, noise, "a test", checkpointing=True)
+    first = noises_of(problem, noise, every_step)
+    assert len(first) == (4 if every_step else 1)  # the last step has no noise
+    noises = first + 0.1 * normal(4, *first.shape, seed=3)
+    made = unrolled.ascents(noises, penalty)
+    direction = normal(*noises.shape, seed=4)
+    up, down = (objective(noises + sign * 1e-2 * direction) for sign in (1, -1))
+    expected = (made.ascent * direction).flatten(1).sum(1)
+    torch.testing.assert_close((up - down) / 2e-2, expected, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(made[:3], unrolled.pictures(noises, penalty)[:3])
+
+
+def test_without_units_each_reward_pulls_with_a_gradient_of_length_one() -> None:
+    problem, noise = Problem(bind(BaseModel(num_inference_steps=4)), oracle(linears(2)), 64), NoiseSource("a", 0, SHAPE)
+    evaluator = Evaluator(problem, Value(torch.eye(2)))
+    unrolled, first = Unrolled(evaluator, noise, "a test", False), noises_of(problem, noise, True)
+    unrolled.settle_units(first)
+    made = unrolled.ascents(first.expand(2, *first.shape), lambda noises, predicted: noises.new_zeros(len(noises)))
+    torch.testing.assert_close(made.ascent.flatten(1).norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(evaluator.value(made.rewards.unsqueeze(1)).flatten(), torch.zeros(2), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        DNO(num_inference_steps=STEPS, iterations=6, rate=0.1),
+        MIRA(num_inference_steps=STEPS, iterations=6, rate=0.1, beta=0.1),
+        MIRA(num_inference_steps=STEPS, iterations=6, rate=0.1, sphere=True),
+    ],
+)
+def test_all_noises_are_optimised_and_the_bill_is_exact(sampler: NoiseOptimisation) -> None:
+    denoiser = bind(sampler)
+    soup, base = run(sampler, ONE, denoiser=denoiser), run(BaseModel(num_inference_steps=STEPS), ONE, denoiser=denoiser)
+    more = STEPS if isinstance(sampler, MIRA) else 0  # the unsteered trajectory
+    assert soup.ledger.nfe == 6 * STEPS + STEPS + more  # and that of the units
+    assert (soup.ledger.queries["a"], soup.ledger.gradients) == (7, 6 * STEPS)
+    assert float(soup.rewards) > float(base.rewards) + 0.5
+
+
+def test_mira_keeps_the_picture_and_dno_keeps_the_noise_ordinary() -> None:
+    base = run(BaseModel(num_inference_steps=STEPS), ONE).images
+    far, near = (
+        run(MIRA(num_inference_steps=STEPS, iterations=6, rate=0.1, beta=beta), ONE).images for beta in (0.0, 1e3)
+    )
+    assert (near - base).square().mean() < 0.3 * (far - base).square().mean()
+    sizes = []
+    for weight in (0.0, 10.0):
+        seen = []
+        run(
+            DNO(num_inference_steps=STEPS, iterations=25, rate=0.2, regularisation=weight, checkpointing=False),
+            ONE,
+            on_step=seen.append,
+        )
+        sizes.append(float(seen[-1].observation.values["mean square of the noise"]))
+    assert abs(sizes[1] - 1) < 0.5 * abs(sizes[0] - 1)
+
+
+def test_likely_noise_has_no_penalty_and_unlikely_noise_has() -> None:
+    noise, order = normal(3, 4, 3, 16, 16), torch.randperm(4 * 3 * 256, generator=torch.Generator().manual_seed(0))
+    ordinary = noise.clone().requires_grad_()
+    found = improbability(ordinary, [order])
+    (gradient,) = torch.autograd.grad(found.sum(), ordinary)
+    likely = found == 0
+    assert bool((found < 3).all() and likely.any())
+    assert not gradient[likely].any()
+    assert (improbability(noise + 0.3, [order]) > 10).all()
+    assert (improbability(1.3 * noise, [order]) > 10).all()
+    assert (improbability(noise[:, :1, :, :1, :1].expand_as(noise), [order]) > 10).all()  # the same few numbers
+    count, mean = 768, float((noise[0] + 0.3).flatten().view(768, 4).mean(0).square().sum())
+    alone = improbability(noise[:1] + 0.3, [])
+    assert float(alone) >= count * mean / 8 - math.log(2) - 1e-3
+    sizes = torch.linspace(0.5, 1.5, 11).view(-1, 1, 1, 1, 1) * noise[:1, :1] / noise[:1, :1].norm()
+    assert int(norm_penalty(sizes * math.sqrt(noise[0, 0].numel() - 1)).argmin()) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 0.0}, "rate is 0.0: give a number above 0"),
+        ({"clip": -1.0}, "clip is -1.0"),
+        ({"momentum": 1.0}, "momentum is 1.0: give a number above 0 and below 1"),
+        ({"scalarisation": "ranks"}, "scalarisation is ranks: ReNO needs a value with a gradient"),
+        ({"iterations": 0}, "iterations is 0: give at least 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReNO(**options)
