@@ -61,10 +61,8 @@ def test_on_the_sphere_and_under_the_penalty_the_optimum_is_known() -> None:
     pull = slope * float(TILT.norm()) / 0.02
     radius = (pull + math.sqrt(pull**2 + 4 * (D - 1))) / 2  # of r - (d - 1) / r = pull
     for sphere, size in ((True, float(START.norm())), (False, radius)):
-        sampler = ReNO(
-            num_inference_steps=STEPS, iterations=150, rate=10.0, clip=1e9, momentum=0.5, regularisation=0.02
-        )
-        sampler = type(sampler)(**vars(sampler) | {"sphere": sphere, "units": UNITS, "checkpointing": False})
+        options = {"rate": 3.0, "clip": 1e9, "momentum": 0.1, "regularisation": 0.02, "checkpointing": False}
+        sampler = ReNO(num_inference_steps=STEPS, iterations=300, sphere=sphere, units=UNITS, **options)
         found = run(sampler, ONE, denoiser=denoiser)
         torch.testing.assert_close(found.images[0], denoiser.decode(offset + slope * size * unit), rtol=0, atol=2e-3)
 
