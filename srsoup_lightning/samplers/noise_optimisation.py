@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
+from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.samplers.result import Moment, OnStep
 from srsoup_lightning.samplers.scalarised import Evaluator, Scalarised
 from srsoup_lightning.samplers.unrolled import Penalty, Unrolled, noises_of
@@ -40,6 +41,11 @@ class NoiseOptimisation(Scalarised, abc.ABC):
         clip: Largest norm of the gradient of a preference, above 0. A longer one is scaled down to it.
         sphere: Keep the norm of each noise, by a Riemannian step on its sphere: the gradient loses its part along the
             noise, and the result is scaled back. A penalty on norms then has no effect.
+        probes: Number q of pictures of disturbed noise that estimate the gradient of a reward without one, in each
+            iteration but the last, at least 0. 0 refuses such rewards. The gradient of the pictures themselves is
+            computed: this is the hybrid form of DNO. For one preference it costs ``q T`` predictions an iteration, and
+            q queries of each such reward.
+        disturbance: Standard deviation of the noise that disturbs it, above 0.
         checkpointing: Compute activations again for the gradient and do not keep them. So the memory hardly grows with
             the number of steps. This costs another evaluation for each gradient, which is not counted.
 
@@ -51,6 +57,8 @@ class NoiseOptimisation(Scalarised, abc.ABC):
     rate: float = 0.01
     clip: float = 1.0
     sphere: bool = False
+    probes: int = at_least(0, default=0)
+    disturbance: float = 0.01
     checkpointing: bool = field(default=True, metadata={"operational": True})
 
     needs_gradient: ClassVar[bool] = True
@@ -62,13 +70,17 @@ class NoiseOptimisation(Scalarised, abc.ABC):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("rate", "clip"):
+        for name in ("rate", "clip", "disturbance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: give a number above 0")
         if self.scalarisation == "ranks":
             raise ValueError(
                 f"scalarisation is ranks: {type(self).__name__} needs a value with a gradient, give linear"
             )
+
+    def lacking(self, preferences: Preferences, differentiable: Collection[str]) -> list[str]:
+        """See :meth:`Sampler.lacking`; probes take the place of gradients."""
+        return [] if self.probes else super().lacking(preferences, differentiable)
 
     @abc.abstractmethod
     def optimizer(self, noises: Tensor) -> torch.optim.Optimizer:
@@ -86,25 +98,29 @@ class NoiseOptimisation(Scalarised, abc.ABC):
     def search(self, evaluator: Evaluator, noise: NoiseSource, on_step: OnStep) -> Tensor:
         """See :meth:`Scalarised.search`."""
         problem, steps = evaluator.problem, evaluator.problem.kernel.steps
-        unrolled = Unrolled(evaluator, noise, type(self).__name__, self.checkpointing)
+        method = type(self).__name__
+        unrolled = Unrolled(evaluator, noise, method, self.checkpointing, self.probes, self.disturbance)
         first = noises_of(problem, noise, self.every_step)
         penalty = self.penalty_of(unrolled, first)
         if evaluator.value.units is None:
             unrolled.settle_units(first)
-        with problem.graph(unrolled.method, ()):
+        with problem.graph(method, ()):
             noises = problem.variable(first.expand(len(evaluator), *first.shape))
             optimizer = self.optimizer(noises)
         clean = torch.empty_like(noises[:, 0])
         best = torch.full((len(noises),), -torch.inf, dtype=torch.float32, device=problem.device)
         for iteration in range(self.iterations):
             last, here = iteration + 1 == self.iterations, noises.detach()
-            found = (unrolled.pictures if last else unrolled.ascents)(here, penalty(iteration))
+            if last:
+                found = unrolled.pictures(here, penalty(iteration))
+            else:
+                found = unrolled.ascents(here, penalty(iteration), iteration)
             values = evaluator.values(found.rewards.unsqueeze(1), found.clean.unsqueeze(1), steps).squeeze(1)
             scores = values - found.penalties if self.picks_by_penalty else values
             better = scores > best
             best, clean[better] = torch.maximum(best, scores), found.clean[better]
             if found.ascent is not None:
-                with problem.graph(unrolled.method, ()):
+                with problem.graph(method, ()):
                     self._step(optimizer, noises, found.ascent)
             measured = {
                 "value": values,

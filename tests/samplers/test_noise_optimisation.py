@@ -12,6 +12,7 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import DNO, MIRA, BaseModel, Evaluator, NoiseOptimisation, ReNO, Value
+from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.samplers.unrolled import Unrolled, noises_of
 from srsoup_lightning.search.noise_likelihood import improbability, norm_penalty
 from srsoup_lightning.search.scalarise import Units
@@ -121,6 +122,48 @@ def test_all_noises_are_optimised_and_the_bill_is_exact(sampler: NoiseOptimisati
     assert soup.ledger.nfe == 6 * STEPS + STEPS + more  # and that of the units
     assert (soup.ledger.queries["a"], soup.ledger.gradients) == (7, 6 * STEPS)
     assert float(soup.rewards) > float(base.rewards) + 0.5
+
+
+def black_box(count: int = 2, of: str = "b"):
+    asking = oracle(linears(count))
+    asking.rewards[of].is_differentiable = False
+    return asking
+
+
+def test_probes_stand_for_the_gradient_of_a_reward_without_one() -> None:
+    """With many of them, the gradient is nearly the true one; rewards with a gradient need none."""
+    noise, value = NoiseSource("a", 0, SHAPE), Value(torch.eye(2), units=Units(torch.zeros(2), torch.ones(2)))
+    denoiser, made = GaussianMixture(0.1 * normal(1, *SHAPE), 0.3).bind(STEPS, 1.0), []
+    for asking, probes in ((oracle(linears(2)), 0), (black_box(), 400)):
+        problem = Problem(denoiser, asking, 64)
+        unrolled = Unrolled(Evaluator(problem, value), noise, "a test", False, probes)
+        first = noises_of(problem, noise, True)
+        made.append(
+            unrolled.ascents(first.expand(2, *first.shape), lambda noises, predicted: noises.new_zeros(len(noises)))
+        )
+    true, estimated = (pictures.ascent.flatten(1) for pictures in made)
+    torch.testing.assert_close(estimated[0], true[0])
+    torch.testing.assert_close(made[0].rewards, made[1].rewards)
+    assert torch.nn.functional.cosine_similarity(true[1], estimated[1], dim=0) > 0.9
+    assert 0.8 < float(estimated[1].norm() / true[1].norm()) < 1.3
+
+
+@pytest.mark.parametrize(("make", "options"), [(DNO, {}), (MIRA, {"beta": 0.1}), (ReNO, {"clip": 2.0})])
+def test_black_box_rewards_are_optimised_by_probes_and_refused_without(make: type, options: dict) -> None:
+    sampler = make(num_inference_steps=STEPS, iterations=5, rate=0.3, probes=6, **options)
+    denoiser, points, gains = bind(sampler), Preferences(["a", "b"], [[0.0, 1.0]]), []
+    for seed in range(4):
+        problem = Problem(denoiser, black_box(), 64)
+        soup = sampler.run(problem, points, "a lobster", seed)
+        base = run(BaseModel(num_inference_steps=STEPS, eta=sampler.eta), points, denoiser=denoiser, seed=seed)
+        gains.append(float(soup.rewards[0, 1] - base.rewards[0, 1]))
+    assert min(gains) >= 0
+    assert sum(gains) > 1
+    planned = count(sampler, points, model=denoiser, differentiable=["a"])
+    assert (planned.queries, planned.nfe) == (soup.ledger.queries, soup.ledger.nfe)
+    assert planned.gradients == soup.ledger.gradients == 5 * STEPS  # four steps, and the unit
+    with pytest.raises(TypeError, match=f"{make.__name__} needs gradients .* which 'b' can't give"):
+        make(num_inference_steps=STEPS).run(Problem(denoiser, black_box(), 64), points, "a lobster", 0)
 
 
 def test_mira_keeps_the_picture_and_dno_keeps_the_noise_ordinary() -> None:
