@@ -44,6 +44,7 @@ def differentiate(
     *,
     through_network: bool = True,
     checkpointing: bool = False,
+    preferences: Tensor | None = None,
 ) -> Gradients:
     """Preview latents, ask the rewards about the previews, and differentiate each reward by itself.
 
@@ -58,6 +59,7 @@ def differentiate(
         asked: Rewards that each latent is asked about, at least one, bool (B, M).
         through_network: Whether x is previewed by the network. If not, x is clean already.
         checkpointing: Whether activations are computed again for the gradient, see :meth:`Problem.graph`.
+        preferences: Preference (B, M) that the model serves at each latent, where adapters make that matter.
 
     Raises:
         NoGradientError: A reward has no gradient.
@@ -73,7 +75,10 @@ def differentiate(
         names, gradients = [problem.rewards[column] for column in columns], list[Tensor]()
         with problem.graph(method, names, checkpointing=checkpointing):
             here = problem.variable(x[rows])
-            preview = problem.preview(here, level) if through_network else Prediction(here, torch.zeros_like(here))
+            served = None if preferences is None else preferences[rows]
+            preview = Prediction(here, torch.zeros_like(here))
+            if through_network:
+                preview = problem.preview(here, level, preferences=served)
             rewards = problem.rewards_of(preview.x0, level, names)
             for number, name in enumerate(names):
                 of, more = f"reward {name!r} at denoising step {level}", number + 1 < len(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,20 @@ from srsoup_lightning.samplers.gradients import differentiate
 from srsoup_lightning.search.candidates import distinct
 from srsoup_lightning.search.directions import TINY, Conflicts, combine
 from srsoup_lightning.search.sharing import StepState
+
+
+class Steered(NamedTuple):
+    """True gradients of P trajectories.
+
+    Attributes:
+        direction: Their part of the directions, before the projection, (P, C, H, W).
+        rewards: Reward of each trajectory's preview, (P, M), NaN where not asked.
+        gradients: Gradient of each reward that a trajectory uses, (P, M, C, H, W), 0 where it uses none.
+    """
+
+    direction: Tensor
+    rewards: Tensor
+    gradients: Tensor
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,7 @@ class TrueGradients:
     conflicts: Conflicts
     checkpointing: bool
 
-    def directions(self, x: Tensor, state: StepState, share: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def found(self, x: Tensor, state: StepState, share: Tensor, served: Tensor | None, z: Tensor) -> Steered:
         """Return the part of each trajectory's direction that comes from true gradients.
 
         A trajectory that some other one uses takes a prediction, and a query and a gradient evaluation of each reward
@@ -47,18 +62,22 @@ class TrueGradients:
             x: Latents of the trajectories before the step, (P, C, H, W).
             state: State of the trajectories, whose counts are those of the candidates that a search would ask about.
             share: Sharing weights, (P, P, M).
+            served: Preferences (P, M) that the model serves, where adapters make predictions depend on them.
             z: Noise (C, H, W).
-
-        Returns:
-            Directions (P, C, H, W), and the reward of each trajectory's preview, (P, M), NaN where not asked.
         """
         used = (state.preferences.unsqueeze(1) * share > 0).any(0) & self.differentiable  # (P, M), of sources
-        rows, index = distinct(x)
+        rows, index = distinct(x, served)
         asked = torch.zeros(len(rows), used.shape[1], dtype=torch.int64, device=x.device)
         asked = asked.index_add_(0, index, used.long()) > 0
         points = asked.any(1).nonzero().flatten()
         found = differentiate(
-            self.problem, self.method, x[rows[points]], state.step, asked[points], checkpointing=self.checkpointing
+            self.problem,
+            self.method,
+            x[rows[points]],
+            state.step,
+            asked[points],
+            checkpointing=self.checkpointing,
+            preferences=None if served is None else served[rows[points]],
         )
         gradients = x.new_zeros(len(rows), used.shape[1], *x.shape[1:])
         gradients[points] = _unit(found.gradients)
@@ -69,7 +88,7 @@ class TrueGradients:
         total = combine(each, state.preferences * self.differentiable, self.conflicts)
         length = torch.linalg.vector_norm(total.flatten(1), dim=1).view(-1, 1, 1, 1)
         candidates = state.counts.amax().clamp_min(1).sqrt()
-        return total + length / candidates * z, rewards[index]
+        return Steered(total + length / candidates * z, rewards[index], each)
 
 
 def _unit(gradients: Tensor) -> Tensor:
