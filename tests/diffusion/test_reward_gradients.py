@@ -70,3 +70,22 @@ def test_gradients_of_a_whole_trajectory_are_central_differences(family: str) ->
 
     made = unrolled.ascents(noises, penalty)
     require_slope(value, noises, made.ascent)
+
+
+def test_with_checkpointing_a_trajectory_s_graph_holds_little_more_than_its_latents() -> None:
+    problem, sizes = problem_of("SD"), []
+    noise = NoiseSource(PROMPT, SEED, problem.shape)
+    noises = noises_of(problem, noise, every_step=True).unsqueeze(0)
+    unrolled = Unrolled(Evaluator(problem, Value(torch.ones(1, 2))), noise, "a test", checkpointing=True)
+    for checkpointing in (False, True):
+        kept: dict[int, int] = {}  # bytes by address
+
+        def keep(tensor: Tensor, kept: dict[int, int] = kept) -> Tensor:
+            kept[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+        with problem.graph("a test", (), checkpointing=checkpointing), hooks:
+            unrolled.draw(problem.variable(noises))
+        sizes.append(sum(kept.values()))
+    assert sizes[1] < 0.05 * sizes[0]
