@@ -76,8 +76,8 @@ def winners(contents: Sequence[Mapping[str, Any]]) -> str:
     for content in contents:
         found, by_prompt = measures(content), content["hypervolume_by_prompt"]
         ours = next((name for name in found if name.startswith(OURS)), None)
-        other = next(name for name in found if not name.startswith(OURS) and name != "base")
-        if ours is None:
+        other = next((name for name in found if not name.startswith(OURS) and name != "base"), None)
+        if ours is None or other is None:
             continue
         ahead = [prompt for prompt, value in by_prompt[ours].items() if value >= by_prompt[other][prompt]]
         cells = [content["setting"], f"{content['budget']:,} {COSTS[content['cost']]}"]
