@@ -79,7 +79,7 @@ RULES = {
     f"{OURS}.finetune.rehearsal": Rule(only=(*TUNING, *ours("oracle"))),
     # Pairs of pictures and kept searches come from run directories and score tables.
     f"{OURS}.finetune.picture_pairs": Rule(only=(*TUNING, "rewards.pictures", *ours("runs"))),
-    f"{OURS}.finetune.kept_searches": Rule(only=(*TUNING, *ours("runs"))),
+    **dict.fromkeys(ours("finetune.in_context", "finetune.kept_searches"), Rule(only=(*TUNING, *ours("runs")))),
     f"{OURS}.pareto": Rule(only=("torch", "torchmetrics", "moocore", "numpy", CHECKS, *ours("pareto"))),
     f"{OURS}.module": Rule(
         never=(*ADAPTERS, "rewards", *ours("samplers", "diffusion", "search")),
