@@ -47,12 +47,9 @@ class Rule:
 
 
 PURE = ours(
-    *(
-        f"diffusion.{name}"
-        for name in ("transition", "flow", "schedule", "noise", "precision", "process", "adapters", "blends")
-    )
+    *(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "precision", "process", "adapters"))
 )
-MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs"))
+MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs", "adapters"))
 SAMPLING = (*MATHS, *ours("samplers", "problem", "diffusion.denoiser"))
 TUNING = (*SAMPLING, "peft", *ours("finetune", "diffusion.backbone"))
 RESULTS = Rule(
@@ -60,7 +57,7 @@ RESULTS = Rule(
     save=(CHECKS, "rewards.eight_bit", "rewards.pictures", *ours("samplers.result")),
 )
 RULES = {
-    **dict.fromkeys((*PURE, *ours("search", "preferences", "costs", "diffusion.denoiser")), Rule(only=MATHS)),
+    **dict.fromkeys((*MATHS[2:], *ours("diffusion.denoiser")), Rule(only=MATHS)),
     # Diffusers keeps its schedules in numpy arrays, and its schedulers choose the timesteps.
     f"{OURS}.diffusion.schedule": Rule(only=(*MATHS, "numpy", "diffusers")),
     f"{OURS}.diffusion": Rule(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import catch_warnings, filterwarnings
 
 from rewards.checks import first_line
 from srsoup_lightning.diffusion.backbone import Backbone
@@ -125,7 +126,8 @@ def read_lora(
         ValueError: The LoRA is of another model, or has weights that are not finite.
     """
     try:
-        with collected_warnings() as warnings:
+        with collected_warnings() as warnings, catch_warnings():
+            filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are what is wanted
             (load or partial(_load_lora, pipeline))(source, name)
     except (OSError, IndexError) as error:  # IndexError: diffusers takes the first of no files
         raise FileNotFoundError(f"no LoRA {source!r}: give a folder, file or hub id with safetensors") from error

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from srsoup_lightning.adapters import PreferenceConditioned
 from srsoup_lightning.diffusion.adapters import Adapters
-from srsoup_lightning.diffusion.blends import PreferenceConditioned
 from srsoup_lightning.diffusion.loading.components import is_hub_id
 from srsoup_lightning.diffusion.loading.lora_files import METADATA, header_of, require_one_weight_file
 from srsoup_lightning.diffusion.loading.loras import fetch, read_lora, require_network_alone
