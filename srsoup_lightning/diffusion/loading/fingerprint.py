@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from srsoup_lightning.builtin import PIPELINES, PREVIEW_DECODERS
+from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.loading.hub import HubName, commit_of, component_folder, download_file, lora_path
 from srsoup_lightning.diffusion.loading.model_index import FILE, read_index
 from srsoup_lightning.diffusion.loading.options import Loading
@@ -16,7 +17,7 @@ READ = frozenset({".json", ".model", ".safetensors", ".txt"})  # suffixes of the
 BLOCK, BLOCKS = 1 << 16, 64
 
 
-def loaded_model(pipeline: str, loading: Loading) -> dict[str, object]:
+def loaded_model(pipeline: str, loading: Loading, adapters: Adapters | None = None) -> dict[str, object]:
     """Facts about a pipeline and its options, which are equal where the loaded model is.
 
     Names and places are left out where there are files: fingerprints stand for them.
@@ -24,6 +25,7 @@ def loaded_model(pipeline: str, loading: Loading) -> dict[str, object]:
     Args:
         pipeline: Name of a builtin checkpoint, local folder or hub id.
         loading: Options of loading.
+        adapters: Adapters by which predictions depend on a preference.
 
     Raises:
         FileNotFoundError: No such pipeline, or the hub does not give access to it.
@@ -39,6 +41,7 @@ def loaded_model(pipeline: str, loading: Loading) -> dict[str, object]:
         ],
         "loading": replace(loading, loras={}, base_steps=0, network=None, vae=None, preview_decoder=None),
         "base_steps": loading.base_steps,
+        **({} if adapters is None else {"adapters": _of_adapters(adapters)}),
     }
 
 
@@ -66,6 +69,14 @@ def _blocks(file: Path) -> Iterator[bytes]:
         for number in range(BLOCKS):
             content.seek(number * (size - BLOCK) // (BLOCKS - 1))
             yield content.read(BLOCK)
+
+
+def _of_adapters(adapters: Adapters) -> dict[str, object]:
+    """Facts about a policy of adapters: its options, with fingerprints in place of places."""
+    options = repr(adapters)
+    for source in adapters.sources:
+        options = options.replace(repr(source), repr(_of_part(source, lora_path)))
+    return {"policy": options}
 
 
 def _of_pipeline(source: str, pipeline: str, revision: str | None) -> str:

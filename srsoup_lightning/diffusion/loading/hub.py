@@ -18,7 +18,7 @@ _COMPONENT = (  # weights in one file or in several, but no variants
     "diffusion_pytorch_model.safetensors.index.json",
 )
 PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # as peft saves a LoRA
-_LORA = "pytorch_lora_weights.safetensors"  # as diffusers saves it
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers saves it
 
 
 class HubName(NamedTuple):
@@ -82,7 +82,7 @@ def lora_path(source: str) -> Path:
         download_file(name.id, PEFT_CONFIG, name.revision)
         return download_file(name.id, PEFT_WEIGHTS, name.revision).parent
     except EntryNotFoundError:
-        return download_file(name.id, _LORA, name.revision)
+        return download_file(name.id, LORA_WEIGHTS, name.revision)
 
 
 def download_pipeline(source: str, loading: Loading, replaced: Mapping[str, object]) -> Path:
