@@ -1,0 +1,166 @@
+"""Table of models and cards: ``python -m benchmarks.model_table``. All of it is computed, and nothing is measured.
+
+Each network is made without weights, from the numbers in its config. Its parameters are counted, and so are the
+floating point operations of one evaluation for one picture, and of one decode. A soup is the paper's: 30 candidates,
+two rewards, six preferences. Its evaluations and decodes are those of a rehearsal. Hours are its operations by the
+speed of a card, at 40 % of the published peak in bfloat16 without sparsity. The rewards' time comes on top.
+
+Memory in 16 bits is that of all weights, and of the largest layer's input and output, twice: the other half is for
+residuals and workspaces.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jsonargparse import auto_cli
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.architectures import ARCHITECTURES, Architecture
+from srsoup_lightning import Preferences
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.diffusion.loading.meta import largest_layer, meta_backbone, meta_network, parameters
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
+from srsoup_lightning.samplers import FixedSoup, SRSoup
+from srsoup_lightning.samplers.rehearsal import count
+
+SHARE = 0.4  # of a card's peak
+BYTES, GIGA, TERA = 2, 1e9, 1e12
+REWARDS, PREFERENCES, CANDIDATES = ["a", "b"], 6, 30
+
+
+class Card(NamedTuple):
+    """A card by its data sheet: dense bfloat16 operations a second, in tera, and gigabytes of memory."""
+
+    name: str
+    peak: float
+    memory: float
+
+
+CARDS = (Card("RTX 4090", 165.2, 24), Card("A100 80 GB", 312, 80), Card("H100 SXM", 989.4, 80))
+
+
+class Row(NamedTuple):
+    """Costs of a soup with a model.
+
+    Attributes:
+        architecture: The model.
+        sizes: Parameters of each network by component.
+        evaluation: Operations of one evaluation of the denoising network, for one picture.
+        decode: Operations of one decode.
+        layer: Elements of the largest layer's input and output, for one picture.
+        evaluations: Evaluations of a soup.
+        decodes: Decodes of a soup.
+    """
+
+    architecture: Architecture
+    sizes: dict[str, int]
+    evaluation: float
+    decode: float
+    layer: int
+    evaluations: int
+    decodes: int
+
+    @property
+    def text(self) -> int:
+        """Parameters of the text encoders."""
+        return sum(size for name, size in self.sizes.items() if name.startswith("text_encoder"))
+
+    def memory(self, batch: int, *, texts: bool) -> float:
+        """Gigabytes at the peak for so many pictures at once, with the text encoders on the card or offloaded."""
+        weights = sum(self.sizes.values()) - (0 if texts else self.text)
+        return BYTES * (weights + 2 * batch * self.layer) / GIGA
+
+    def hours(self, card: Card) -> float:
+        """Hours of a soup."""
+        operations = self.evaluations * self.evaluation + self.decodes * self.decode
+        return operations / (SHARE * card.peak * TERA) / 3600
+
+
+def row_of(architecture: Architecture) -> Row:
+    """Count a model."""
+    networks = {name: meta_network(*network) for name, network in architecture.networks.items()}
+    side = architecture.pixels
+    backbone = meta_backbone(architecture.pipeline, networks, side, side)
+    latents = torch.empty(1, *backbone.latent_shape, dtype=torch.float32, device="meta")
+    condition = {
+        name: torch.empty(1, *shape, dtype=torch.float32, device="meta")
+        for name, shape in architecture.condition.items()
+        if name != "lengths"
+    }
+    if "lengths" in architecture.condition:  # it is on the CPU
+        condition["lengths"] = torch.tensor([architecture.condition["states"][0]], dtype=torch.int64)
+    with torch.no_grad(), FlopCounterMode(display=False) as evaluation:
+        backbone.evaluate(latents, 500.0, condition)
+    vae = backbone.pipeline.vae
+    with torch.no_grad(), FlopCounterMode(display=False) as decode:
+        layer = largest_layer(vae, lambda: backbone.decode(vae, latents))
+    ledger = soup(architecture, backbone)
+    return Row(
+        architecture,
+        {name: parameters(network) for name, network in networks.items()},
+        evaluation.get_total_flops(),
+        decode.get_total_flops(),
+        layer,
+        ledger.nfe,
+        ledger.decodes,
+    )
+
+
+def soup(architecture: Architecture, backbone: PipelineBackbone) -> Ledger:
+    """Costs of the paper's soup with a model."""
+    guided = backbone.guides(architecture.guidance_scale)
+    sampler = SRSoup(
+        num_inference_steps=architecture.steps,
+        guidance_scale=5.0 if guided else 1.0,  # of which the rehearsal takes the number of evaluations
+        candidates=CANDIDATES,
+        sharing=FixedSoup(0, architecture.soup),
+    )
+    return count(sampler, Preferences.lattice(REWARDS, PREFERENCES - 1))
+
+
+def table(rows: list[Row]) -> str:
+    """Rows as a table in Markdown."""
+    heads = ["model", "pixels", "steps", "weights, 10⁹: network, text encoders", "GB of weights"]
+    heads += ["GB at the peak", "GB, text encoders offloaded", "GB a further picture"]
+    heads += ["10¹² operations: evaluation, decode", "evaluations", "decodes"]
+    heads += [f"hours, {card.name}" for card in CARDS]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(cells(row)) + " |" for row in rows)]) + "\n"
+
+
+def cells(row: Row) -> list[str]:
+    """Cells of a model."""
+    about = row.architecture
+    network = next(size for name, size in row.sizes.items() if name in ("unet", "transformer"))
+    fits = row.memory(1, texts=False)
+    return [
+        f"`{about.model}`",
+        str(about.pixels),
+        str(about.steps),
+        f"{network / GIGA:.2f}, {row.text / GIGA:.2f}",
+        f"{BYTES * sum(row.sizes.values()) / GIGA:.1f}",
+        f"{row.memory(1, texts=True):.1f}",
+        f"{fits:.1f}",
+        f"{row.memory(2, texts=True) - row.memory(1, texts=True):.1f}",
+        f"{row.evaluation / TERA:.2f}, {row.decode / TERA:.2f}",
+        f"{row.evaluations:,}",
+        f"{row.decodes:,}",
+        *(f"{row.hours(card):.2f}" if fits < card.memory else "too large" for card in CARDS),
+    ]
+
+
+def main(out: Path = Path("benchmarks/results/models.md")) -> None:
+    """Write the table and show it.
+
+    Args:
+        out: File to write.
+    """
+    out.write_text(table([row_of(architecture) for architecture in ARCHITECTURES]))
+    print(out.read_text())
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
