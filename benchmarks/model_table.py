@@ -5,7 +5,7 @@ floating point operations of one evaluation for one picture, and of one decode. 
 two rewards, six preferences. Its evaluations and decodes are those of a rehearsal. Hours are its operations by the
 speed of a card, at 40 % of the published peak in bfloat16 without sparsity. The rewards' time comes on top.
 
-Memory in 16 bits is that of all weights, and of the largest layer's input and output, twice: the other half is for
+Memory in 16 bits is that of the weights, and of the largest layer's input and output, twice: the other half is for
 residuals and workspaces.
 """
 
@@ -22,7 +22,6 @@ from benchmarks.architectures import ARCHITECTURES, Architecture
 from srsoup_lightning import Preferences
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.diffusion.loading.meta import largest_layer, meta_backbone, meta_network, parameters
-from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.samplers import FixedSoup, SRSoup
 from srsoup_lightning.samplers.rehearsal import count
 
@@ -50,7 +49,8 @@ class Row(NamedTuple):
         sizes: Parameters of each network by component.
         evaluation: Operations of one evaluation of the denoising network, for one picture.
         decode: Operations of one decode.
-        layer: Elements of the largest layer's input and output, for one picture.
+        layers: Elements of the input and output of the largest layer, for one picture: of the denoising network, and
+            of the decoder.
         evaluations: Evaluations of a soup.
         decodes: Decodes of a soup.
     """
@@ -59,19 +59,29 @@ class Row(NamedTuple):
     sizes: dict[str, int]
     evaluation: float
     decode: float
-    layer: int
+    layers: tuple[int, int]
     evaluations: int
     decodes: int
 
     @property
-    def text(self) -> int:
-        """Parameters of the text encoders."""
-        return sum(size for name, size in self.sizes.items() if name.startswith("text_encoder"))
+    def network(self) -> int:
+        """Parameters of the denoising network."""
+        return next(size for name, size in self.sizes.items() if name in ("unet", "transformer"))
 
-    def memory(self, batch: int, *, texts: bool) -> float:
-        """Gigabytes at the peak for so many pictures at once, with the text encoders on the card or offloaded."""
-        weights = sum(self.sizes.values()) - (0 if texts else self.text)
-        return BYTES * (weights + 2 * batch * self.layer) / GIGA
+    @property
+    def texts(self) -> list[int]:
+        """Parameters of each text encoder."""
+        return [size for name, size in self.sizes.items() if name.startswith("text_encoder")]
+
+    def memory(self, batch: int) -> float:
+        """Gigabytes at the peak for so many pictures at once, with all networks on the card."""
+        return BYTES * (sum(self.sizes.values()) + 2 * batch * max(self.layers)) / GIGA
+
+    def memory_of_one(self, batch: int) -> float:
+        """Gigabytes at the peak for so many pictures at once, with one network on the card at a time."""
+        weights = (self.network, self.sizes["vae"])
+        working = [own + 2 * batch * layer for own, layer in zip(weights, self.layers, strict=True)]
+        return BYTES * max(*working, *self.texts) / GIGA
 
     def hours(self, card: Card) -> float:
         """Hours of a soup."""
@@ -93,28 +103,28 @@ def row_of(architecture: Architecture) -> Row:
     if "lengths" in architecture.condition:  # it is on the CPU
         condition["lengths"] = torch.tensor([architecture.condition["states"][0]], dtype=torch.int64)
     with torch.no_grad(), FlopCounterMode(display=False) as evaluation:
-        backbone.evaluate(latents, 500.0, condition)
+        network = largest_layer(backbone.network, lambda: backbone.evaluate(latents, 500.0, condition))
     vae = backbone.pipeline.vae
     with torch.no_grad(), FlopCounterMode(display=False) as decode:
-        layer = largest_layer(vae, lambda: backbone.decode(vae, latents))
-    ledger = soup(architecture, backbone)
+        decoder = largest_layer(vae, lambda: backbone.decode(vae, latents))
+    rows = 2 if backbone.guides(architecture.guidance_scale) else 1
+    ledger = soup(architecture, rows)
     return Row(
         architecture,
         {name: parameters(network) for name, network in networks.items()},
         evaluation.get_total_flops(),
         decode.get_total_flops(),
-        layer,
+        (rows * network, decoder),
         ledger.nfe,
         ledger.decodes,
     )
 
 
-def soup(architecture: Architecture, backbone: PipelineBackbone) -> Ledger:
-    """Costs of the paper's soup with a model."""
-    guided = backbone.guides(architecture.guidance_scale)
+def soup(architecture: Architecture, evaluations: int) -> Ledger:
+    """Costs of the paper's soup with a model that takes so many evaluations for a prediction."""
     sampler = SRSoup(
         num_inference_steps=architecture.steps,
-        guidance_scale=5.0 if guided else 1.0,  # of which the rehearsal takes the number of evaluations
+        guidance_scale=5.0 if evaluations == 2 else 1.0,  # of which the rehearsal takes that number
         candidates=CANDIDATES,
         sharing=FixedSoup(0, architecture.soup),
     )
@@ -124,7 +134,7 @@ def soup(architecture: Architecture, backbone: PipelineBackbone) -> Ledger:
 def table(rows: list[Row]) -> str:
     """Rows as a table in Markdown."""
     heads = ["model", "pixels", "steps", "weights, 10⁹: network, text encoders", "GB of weights"]
-    heads += ["GB at the peak", "GB, text encoders offloaded", "GB a further picture"]
+    heads += ["GB at the peak", "GB, `offload: model`", "GB a further picture"]
     heads += ["10¹² operations: evaluation, decode", "evaluations", "decodes"]
     heads += [f"hours, {card.name}" for card in CARDS]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -134,21 +144,19 @@ def table(rows: list[Row]) -> str:
 def cells(row: Row) -> list[str]:
     """Cells of a model."""
     about = row.architecture
-    network = next(size for name, size in row.sizes.items() if name in ("unet", "transformer"))
-    fits = row.memory(1, texts=False)
     return [
         f"`{about.model}`",
         str(about.pixels),
         str(about.steps),
-        f"{network / GIGA:.2f}, {row.text / GIGA:.2f}",
+        f"{row.network / GIGA:.2f}, {sum(row.texts) / GIGA:.2f}",
         f"{BYTES * sum(row.sizes.values()) / GIGA:.1f}",
-        f"{row.memory(1, texts=True):.1f}",
-        f"{fits:.1f}",
-        f"{row.memory(2, texts=True) - row.memory(1, texts=True):.1f}",
+        f"{row.memory(1):.1f}",
+        f"{row.memory_of_one(1):.1f}",
+        f"{row.memory(2) - row.memory(1):.1f}",
         f"{row.evaluation / TERA:.2f}, {row.decode / TERA:.2f}",
         f"{row.evaluations:,}",
         f"{row.decodes:,}",
-        *(f"{row.hours(card):.2f}" if fits < card.memory else "too large" for card in CARDS),
+        *(f"{row.hours(card):.2f}" if row.memory_of_one(1) < card.memory else "too large" for card in CARDS),
     ]
 
 

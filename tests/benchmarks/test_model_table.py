@@ -66,12 +66,13 @@ def test_published_models_have_the_published_numbers_of_weights() -> None:
 
 
 def test_a_row_reckons_with_its_counts_and_the_soups_of_the_configs() -> None:
-    row = Row(ARCHITECTURES[0], {"unet": 10**9, "text_encoder": 2 * 10**9, "vae": 0}, 1e12, 2e12, 10**8, 66, 33)
-    assert row.memory(2, texts=False) == pytest.approx(2 * 1 + 2 * 2 * 2 * 0.1)
-    assert row.memory(2, texts=True) - row.memory(2, texts=False) == pytest.approx(4)
+    sizes, layers = {"unet": 10**9, "text_encoder": 2 * 10**9, "vae": 10**7}, (10**8, 3 * 10**8)
+    row = Row(ARCHITECTURES[0], sizes, 1e12, 2e12, layers, 66, 33)
+    assert row.memory(2) == pytest.approx(2 * (3.01 + 2 * 2 * 0.3))
+    assert [row.memory_of_one(batch) for batch in (1, 4)] == pytest.approx([2 * 2, 2 * (0.01 + 2 * 4 * 0.3)])
     assert row.hours(CARDS[0]) == pytest.approx(132 / (0.4 * 165.2) / 3600)
     assert cells(row)[-3:] == ["0.00"] * 3
-    assert cells(row._replace(sizes={"unet": 20 * 10**9}))[-3:] == ["too large", "0.00", "0.00"]
+    assert cells(row._replace(sizes={"unet": 20 * 10**9, "vae": 0}))[-3:] == ["too large", "0.00", "0.00"]
 
 
 def test_the_page_has_the_table_and_its_soups_are_those_of_the_configs() -> None:
