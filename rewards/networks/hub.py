@@ -37,7 +37,7 @@ def hub_cause(error: BaseException) -> str | None:
         errors.LocalEntryNotFoundError: OFFLINE if constants.HF_HUB_OFFLINE else UNREACHABLE,
         errors.EntryNotFoundError: NO_FILE,
         errors.HfHubHTTPError: f"the hub refuses it ({first_line(error)})",
-        _transport_error(): "the connection to the hub broke, so start the same command again",
+        _transport_error(): "the connection to the hub failed, so check it and start the same command again",
     }
     cause: BaseException | None = error
     while cause is not None:

@@ -22,6 +22,7 @@ from srsoup_lightning.cli.main import main
 from srsoup_lightning.diffusion.loading.fingerprint import loaded_model
 from srsoup_lightning.diffusion.loading.options import Loading
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
+from srsoup_lightning.diffusion.loading.sizes import Sizes, sizes_of
 
 
 class Outcome(NamedTuple):
@@ -62,6 +63,11 @@ def pipeline(source: str, **options: object) -> Outcome:
 def facts(source: str, **options: object) -> dict[str, object]:
     """Facts about a pipeline that tell one run from another."""
     return loaded_model(source, Loading(**options))
+
+
+def sizes(source: str, **options: object) -> Sizes:
+    """Count the bytes of a pipeline before it is loaded."""
+    return sizes_of(source, Loading(**options), 1)
 
 
 def clip(source: str, **options: object) -> Outcome:

@@ -102,6 +102,23 @@ def test_a_revision_is_pinned(online: ProcessPoolExecutor, folders: dict[str, Pa
     assert facts["loras"] == [{"weights": f"user/moving@{old}/", "weight": 1.0}]
 
 
+def test_the_size_of_a_download_is_known_before_it(
+    online: ProcessPoolExecutor, folders: dict[str, Path], hub: Hub
+) -> None:
+    hub.add("user/large", folders["sd15"])
+    parts = {"vae": "user/vae", "loras": {"user/lora": 0.5}}
+    local = do.sizes(str(folders["sd15"]), vae=str(folders["vae"]), loras={str(folders["lora"]): 0.5})
+    ask(online, do.pipeline, "user/sd15", **parts)
+    before, other = (
+        ask(online, do.sizes, f"user/{name}", **options) for name, options in (("large", {}), ("sd15", parts))
+    )
+    assert other == local
+    assert before.files >= before.missing > 1e6
+    assert not hub.downloads("large|model.safetensors")
+    ask(online, do.pipeline, "user/large")
+    assert ask(online, do.sizes, "user/large") == before._replace(missing=0)
+
+
 REFUSED = {
     "no id": ((do.pipeline, "user/none"), "pipeline 'user/none' can't be downloaded: the hub has no such id"),
     "no revision": (
@@ -170,7 +187,7 @@ def test_a_connection_that_breaks_is_taken_up_again(
         hub.add(f"user/broken-{name}", folders[name])
         hub.cut.update(dict.fromkeys((UNET, "model.safetensors"), FOR_EVER))
         found = ask(online, what, f"user/broken-{name}").message
-        assert f"'user/broken-{name}' can't be downloaded: the connection to the hub broke" in found
+        assert f"'user/broken-{name}' can't be downloaded: the connection to the hub failed" in found
         hub.cut.clear()
         assert ask(online, what, f"user/broken-{name}") == what(str(folders[name]))
 

@@ -63,7 +63,7 @@ def meta_backbone(
         for name, each in inspect.signature(kind.__init__).parameters.items()
         if each.default is each.empty and name != "self"
     ]
-    return families()[pipeline](kind(**dict.fromkeys(needed) | networks), height=height, width=width)
+    return families()[pipeline](kind(**{**dict.fromkeys(needed), **networks}), height=height, width=width)
 
 
 def parameters(network: nn.Module) -> int:
