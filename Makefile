@@ -60,6 +60,7 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.fit_overhead
 	$(BIN)/python -m benchmarks.rewards
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.model_table
 	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python -m benchmarks.charts measure
 	$(BIN)/python -m benchmarks.gallery measure
