@@ -40,7 +40,8 @@ def add_adapters(backbone: PipelineBackbone, policy: Adapters) -> None:
     network.set_adapters(list(names.values()))
     network.requires_grad_(False)
     if isinstance(policy, PreferenceConditioned):
-        policy = replace(policy, rewards=getattr(network, EMBEDDING).rewards)
+        embedding = getattr(network, EMBEDDING)
+        policy = replace(policy, rewards=embedding.rewards, quantiles=embedding.quantiles)
     backbone.adapt(policy, list(names.values()), inputs)
 
 
@@ -59,7 +60,9 @@ def _load_conditioned(backbone: PipelineBackbone, inputs: RowInputs, source: str
     network.load_lora_adapter(
         weights, prefix=backbone.network_name, adapter_name=name, metadata=json.loads(header[METADATA])
     )
-    embed_preference(network, json.loads(header[EMBEDDING]), len(embedding["first.weight"]), 0, inputs)
+    facts = json.loads(header[EMBEDDING])
+    embed_preference(network, facts["rewards"], len(embedding["first.weight"]), 0, inputs)
     getattr(network, EMBEDDING).load_state_dict(embedding)
+    getattr(network, EMBEDDING).quantiles = facts["quantiles"] and tuple(map(tuple, facts["quantiles"]))
     if not all(torch.isfinite(weight).all() for weight in embedding.values()):
         raise ValueError("weights of its embedding of the preference are not finite")
