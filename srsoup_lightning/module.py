@@ -58,6 +58,7 @@ class SRSoupModule(FinetuningHooks):
 
     Attributes:
         base: Name of the pipeline; of a Backbone, its class.
+        loading: Options of loading the pipeline.
         loras: Weight of each LoRA that the pipeline is loaded with, by folder, file or hub id.
         backbone, oracle, account: The model, once it is loaded, the rewards as samplers ask them, limits and budgets.
         max_batch: Size of the batches, once the Trainer has set the module up.
@@ -95,7 +96,7 @@ class SRSoupModule(FinetuningHooks):
         self.max_batch_callbacks: list[Callable[[int], None]] = []
         self._batch: BatchSize | None = None
         self.step_callbacks: list[OnStep] = []
-        self.strict_loading = False  # checkpoints lack frozen weights
+        self.loading, self.strict_loading = loading, False  # checkpoints lack frozen weights
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
             if loading != Loading() or adapters is not None:

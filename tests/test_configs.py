@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from dataclasses import MISSING, fields
 from functools import partial
 from itertools import permutations
@@ -48,8 +49,10 @@ ADAPTED = [name for name in CONFIGS.names() if "adapters" in settings_of(name)["
 SEARCHES = [name for name in CONFIGS.names() if name not in {*FITS, *ADAPTED}]
 BUILTIN = [name for name in SEARCHES if settings_of(name)["model"]["pipeline"] == "tiny-animals"]
 KINDS = {name: locate(settings_of(name)["model"]["sampler"]["class_path"]) for name in SEARCHES}
-PUBLISHED = [name for name in SEARCHES if name not in BUILTIN and issubclass(KINDS[name], SRSoup)]
-RIVALS = [name for name in SEARCHES if name not in BUILTIN and name not in PUBLISHED]
+REAL = [name for name in SEARCHES if name not in BUILTIN]
+FAST = [name for name in REAL if "loras" in settings_of(name)["model"]["loading"]]
+PUBLISHED = [name for name in REAL if name not in FAST and issubclass(KINDS[name], SRSoup)]
+RIVALS = [name for name in REAL if name not in FAST + PUBLISHED]
 
 
 @pytest.mark.long
@@ -144,7 +147,7 @@ def test_the_options_of_a_config_are_those_of_its_sampler(name: str) -> None:
     assert all(getattr(made, key) == value for key, value in given.items() if not isinstance(value, dict))
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, *(pytest.param(name, marks=pytest.mark.slow) for name in RIVALS)])
+@pytest.mark.parametrize("name", [*PUBLISHED, *FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in RIVALS)])
 def test_a_published_config_s_tiny_twin_runs(name: str, twins: dict[str, str], tmp_path: Path) -> None:
     config = str(save(twin_of(name, twins), tmp_path))
     assert main(["predict", "--config", config, *quick(name), "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
@@ -188,3 +191,20 @@ def test_a_config_of_adapters_runs_with_adapters_of_tiny_fits(
     run = RunDirectory(tmp_path / "runs" / name)
     assert len(list(run.image_rows())) == 6
     assert len(read_used_adapters(run.adapters)) == (1 if other is None else 2)
+
+
+PINNED = re.compile("@[0-9a-f]{40}$")
+
+
+@pytest.mark.parametrize("name", [*REAL, *FITS])
+def test_all_that_a_config_downloads_is_pinned_to_a_commit(name: str) -> None:
+    """Its pipeline, parts and LoRAs, and all that its rewards load, except what ships with the package."""
+    model = settings_of(name)["model"]
+    loading = model.get("loading", {})
+    pins = [f"{model['pipeline']}@{loading.get('revision')}", loading.get("vae"), loading.get("preview_decoder")]
+    pins += loading.get("loras", {})
+    for reward in model["rewards"].values():
+        given, options = reward.get("init_args", {}), inspect.signature(locate(reward["class_path"])).parameters
+        source = given.get("model") or getattr(options.get("model"), "default", "")
+        pins += [f"{source}@{given.get(option)}" for option in options if option.endswith("revision")]
+    assert not [pin for pin in pins if pin and "/" in pin and not PINNED.search(pin)]

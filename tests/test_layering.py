@@ -62,7 +62,7 @@ RULES = {
     f"{OURS}.diffusion.schedule": Rule(only=(*MATHS, "numpy", "diffusers")),
     f"{OURS}.diffusion": Rule(
         never=(*LIGHTNING, "rewards", *ours("samplers", "search", "problem", "oracle", "costs")),
-        save=(CHECKS, "rewards.networks.silence"),
+        save=(CHECKS, "rewards.networks.hub", "rewards.networks.silence"),
     ),
     f"{OURS}.oracle": Rule(only=("torch", CHECKS, *ours("oracle", "costs"))),
     f"{OURS}.problem": Rule(only=(*MATHS, *ours("problem", "diffusion.denoiser", "oracle"))),
