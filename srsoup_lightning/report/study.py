@@ -1,0 +1,116 @@
+"""All runs below a folder side by side: one figure of their fronts, sheets of their pictures, and a table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srsoup_lightning.report.hparams import method_of, metric_names, metrics_of
+from srsoup_lightning.report.run_tables import TextTable
+from srsoup_lightning.report.sheet import methods_sheet
+from srsoup_lightning.report.units import Box, extremes
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.naming import prompt_label
+from srsoup_lightning.runs.reading import Run, read_run
+from srsoup_lightning.runs.rows import grouped
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DEPTH = ("*", "*/*")  # folders below the root where runs are looked for
+SHEETS = 8  # prompts with a sheet
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs with the same rewards on the same prompts.
+
+    Attributes:
+        runs: At least two runs, named by their folder and method.
+        box: Box that their fronts are measured in.
+    """
+
+    runs: Sequence[Run]
+    box: Box
+
+    @property
+    def title(self) -> str:
+        """Rewards and number of prompts, which tell this study from others."""
+        prompts = len(self.runs[0].prompts)
+        return f"{' and '.join(self.runs[0].rewards)}, {prompts} {'prompt' if prompts == 1 else 'prompts'}"
+
+    def sheets(self) -> dict[str, Image.Image]:
+        """Draw the pictures of all runs for the first prompts, by the label of the prompt."""
+        return {prompt_label(prompt): methods_sheet(prompt, self.runs) for prompt in self.runs[0].prompts[:SHEETS]}
+
+    def table(self) -> TextTable:
+        """Return a table of the results of all runs."""
+        names = metric_names(self.runs[0].scored)
+        results = [(run.name, metrics_of(run, self.box)) for run in self.runs]
+        return TextTable(["run", *names], [[name, *(found.get(each, "") for each in names)] for name, found in results])
+
+
+def runs_below(root: Path) -> list[Run]:
+    """Read the runs with pictures at most two folders below a folder, in alphabetical order of their folders.
+
+    A run that cannot be read is left out, with a warning.
+    """
+    tables = {table for depth in DEPTH for table in root.glob(f"{depth}/{RunDirectory(root).samples.name}")}
+    found = (_read(table.parent, root) for table in sorted(tables))
+    return [run for run in found if run is not None]
+
+
+def studies_of(runs: Sequence[Run], box: Box | None) -> list[Study]:
+    """Group the runs that have the same rewards on the same prompts. A run without others is in no group.
+
+    Args:
+        runs: Runs with pictures.
+        box: Box of the hypervolume, for runs that have all of its rewards. Others take the extremes of the group.
+    """
+    groups = grouped(runs, lambda run: (frozenset(run.scored), frozenset(run.prompts)))
+    return [_study(group, box) for group in groups.values() if len(group) > 1]
+
+
+def method_number(root: Path, runs: Sequence[Run]) -> int:
+    """Return the number of the method of a run among those of all runs, 1 for the method that made pictures first.
+
+    A method keeps its number while other ones follow.
+
+    Args:
+        root: Directory of the run, one of the runs.
+        runs: Runs with pictures.
+
+    Raises:
+        OSError: A picture is missing.
+        ValueError: A run.json is damaged.
+    """
+    by_age = sorted(runs, key=lambda run: run.picture(run.images[0]).stat().st_mtime)
+    methods = list(dict.fromkeys(map(method_of, by_age)))
+    return 1 + methods.index(next(method_of(run) for run in runs if run.root.samefile(root)))
+
+
+def _read(path: Path, root: Path) -> Run | None:
+    try:
+        run = read_run(path, path.relative_to(root).as_posix())
+    except (OSError, ValueError) as error:
+        logger.warning("%s is left out of the comparison of runs in TensorBoard: %s", path, error)
+        return None
+    return run if run.images else None
+
+
+def _study(runs: Sequence[Run], box: Box | None) -> Study:
+    scored = runs[0].scored
+    weighed = {name for run in runs for row in run.images for name, weight in row.preference.items() if weight}
+    objectives = tuple(name for name in scored if name in weighed) or scored
+    methods = [method_of(run) for run in runs]
+    named = [
+        replace(run, objectives=objectives, name=f"{run.name}: {method}" if method else run.name)
+        for run, method in zip(runs, methods, strict=True)
+    ]
+    if box is None or not set(objectives) <= set(box):
+        box = {name: (low, high if low < high else low + 1) for name, (low, high) in extremes(named).items()}
+    return Study(named, box)
