@@ -130,5 +130,5 @@ def _key(row: Mapping[str, Any]) -> Key:
 
 
 def _rounded_curves(curves: Curves) -> Curves:
-    """Return the curves with as many digits as event files have."""
-    return {tag: {step: float(f"{value:.8g}") for step, value in at.items()} for tag, at in curves.items()}
+    """Return the curves with as many digits as single precision has."""
+    return {tag: {step: float(f"{value:.9g}") for step, value in at.items()} for tag, at in curves.items()}
