@@ -7,8 +7,10 @@ takes the place of the old one.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,10 +22,12 @@ from srsoup_lightning.callbacks.layout import Layout
 from srsoup_lightning.report.hparams import METHOD, Value
 
 if TYPE_CHECKING:
+    from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary as Proto
-    from torch.utils.tensorboard import FileWriter
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
 SUFFIX = ".srsoup"  # of our event files, beside those of the logger
+HOUR = 3600.0  # seconds
 FIRST_STEP = -(2**62)  # below every place along a front
 
 
@@ -50,28 +54,33 @@ class EventFile:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self._writer: FileWriter | None = None
+        self._writer: RecordWriter | None = None
 
     def write_anew(self, records: Iterable[Record]) -> None:
-        """Write a new file, then remove the files that earlier ones of this class have left in the folder."""
+        """Write a new file, then remove the content of earlier ones of this class in the folder."""
+        from tensorboard.compat import tf
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from torch.utils.tensorboard import FileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         self.close()
-        old = list(Path(self.folder).glob(f"*tfevents*{SUFFIX}"))  # none in remote storage
-        self._writer = FileWriter(self.folder, filename_suffix=SUFFIX)
+        old = list(Path(self.folder).glob(f"*{SUFFIX}"))  # none in remote storage
+        tf.io.gfile.makedirs(self.folder)
+        # Readers take the files of a folder in the order of their names. Other writers begin with the time in seconds.
+        path = os.path.join(self.folder, f"events.out.tfevents.{time.time_ns()}{SUFFIX}")
+        self._writer = RecordWriter(tf.io.gfile.GFile(path, "wb"))
+        self._write(Event(file_version="brain.Event:2", wall_time=time.time()))
         # A reader that has seen older files drops all of their points.
-        self._writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), FIRST_STEP)
+        self._write(Event(session_log=SessionLog(status=SessionLog.START), step=FIRST_STEP, wall_time=time.time()))
         for record in records:
             self.add(record)
         self.flush()
-        for path in old:
-            path.unlink(missing_ok=True)
+        empty(old)
 
     def add(self, record: Record) -> None:
         """Add a record to the file."""
-        assert self._writer is not None, "write_anew comes first"
-        self._writer.add_summary(record.proto, record.step, record.time)
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._write(Event(summary=record.proto, step=record.step, wall_time=record.time))
 
     def flush(self) -> None:
         """Write what is waiting."""
@@ -83,6 +92,25 @@ class EventFile:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def _write(self, event: Event) -> None:
+        if self._writer is None:
+            raise RuntimeError("the event file is not open: call write_anew first")
+        self._writer.write(event.SerializeToString())
+
+
+def empty(files: Iterable[Path]) -> None:
+    """Remove the content of event files that a newer one replaces, and those that have been empty for an hour.
+
+    TensorBoard's own reader stops for good when the file that it is at disappears. It goes on from an empty one.
+    """
+    for path in files:
+        with suppress(FileNotFoundError):  # another run has removed it
+            known = path.stat()
+            if known.st_size:
+                os.truncate(path, 0)
+            elif time.time() - known.st_mtime > HOUR:
+                path.unlink()
 
 
 class TensorBoard(Board):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from srsoup_lightning.callbacks.event_files import EventFile, Record, image_record, text_record
+from srsoup_lightning.callbacks.event_files import EventFile, Record, empty, image_record, text_record
 from srsoup_lightning.report.figure_style import to_picture
 from srsoup_lightning.report.front_figure import draw_fronts_in_box
 from srsoup_lightning.report.study import Study, runs_below, studies_of
@@ -57,17 +56,16 @@ def write_study(root: Path, box: Box | None) -> Path | None:
 
 
 def _replace(folder: Path, records: Sequence[Record]) -> Path:
-    """Write an event file elsewhere, put it into the folder as a whole, and remove earlier ones."""
+    """Write an event file elsewhere, put it into the folder as a whole, and empty earlier ones."""
     old = list(folder.glob("*tfevents*"))
     with tempfile.TemporaryDirectory() as temporary:
         file = EventFile(temporary)
         file.write_anew(records)
         file.close()
         (written,) = Path(temporary).iterdir()
-        path = folder / f"events.out.tfevents.{time.time_ns()}"  # readers take files in the order of their names
+        path = folder / written.name
         write_atomically(path, written.read_bytes())
-    for each in old:
-        each.unlink(missing_ok=True)
+    empty(old)
     return path
 
 

@@ -31,6 +31,10 @@ def scores(scale: float):
     return lambda prompt, seed, weights: (0.8 * scale * weights[0], 1.6 * scale * weights[1])
 
 
+def full_files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*tfevents*") if path.stat().st_size]
+
+
 def test_each_run_that_ends_compares_all_that_have_ended(tmp_path: Path) -> None:
     soups = {}
     for number, name in enumerate(("one", "deeper/two", "three"), 1):
@@ -39,7 +43,7 @@ def test_each_run_that_ends_compares_all_that_have_ended(tmp_path: Path) -> None
         soups[name] = predict(make_quick(), tmp_path / name, callbacks, prompts)
         assert Events(tmp_path / name / "tensorboard").hparams()["method number"] == 1
         assert (tmp_path / "study").exists() == (number > 1)
-        assert len(list(tmp_path.rglob("study/*tfevents*"))) == min(number - 1, 1)
+        assert len(full_files(tmp_path / "study")) == min(number - 1, 1)
     events = Events(tmp_path / "study")
     assert not events.scalars()
     fronts, cat, snail = (f"all runs/{name}" for name in ("fronts", "pictures of a-lobster-", "pictures of a-snail-"))
@@ -72,10 +76,13 @@ def test_runs_that_end_at_once_leave_one_file_that_has_them_all(tmp_path: Path) 
     for number in range(4):
         make_run(tmp_path / f"run{number}", scores(1 - number / 10))
     (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "events.out.tfevents.1").touch()  # of a run before
+    for name in ("older", "old"):  # of runs before
+        (tmp_path / "study" / f"events.out.tfevents.{name}").write_bytes(b"old" if name == "old" else b"")
+    os.utime(tmp_path / "study" / "events.out.tfevents.older", (0, 0))
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda _: write_study(tmp_path, CORNERS), range(4)))
-    assert len(list((tmp_path / "study").glob("*tfevents*"))) == 1
+    assert len(full_files(tmp_path / "study")) == 1
+    assert not (tmp_path / "study" / "events.out.tfevents.older").exists()
     text = Events(tmp_path / "study").texts()["all runs/results"]
     for number in range(4):
         share = 1 - number / 10  # of the box, for a line of three points

@@ -12,7 +12,6 @@ from itertools import accumulate
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
-from time import sleep
 from typing import NamedTuple
 from unittest.mock import ANY
 
@@ -327,7 +326,6 @@ def test_a_resumed_run_counts_on(original: Logged, tmp_path: Path) -> None:
     folder, complete = tmp_path / "tensorboard", Events(original.board).scalars()
     assert Events(folder).scalars()["red of candidates/red1-blue0"].keys() == {1, 2, 3, 4, 5}  # of two soups
     for _ in range(2):  # the second time there is nothing more to make
-        sleep(1.1)  # event files are read by the second of their making, and within one by a counter that sorts as text
         predict(make_patient(), tmp_path, [SampleWriter(), charts(box=BOX)])
         scalars = Events(folder).scalars()
         assert scalars.keys() == complete.keys()
@@ -336,7 +334,7 @@ def test_a_resumed_run_counts_on(original: Logged, tmp_path: Path) -> None:
             assert scalars[tag] == known
         assert list(Events(folder).images("pictures")) == [1, 2, 3, 4]
         assert list(Events(folder).images("front")) == [4]
-        assert len(list(folder.glob("*.srsoup"))) == 1
+        assert sum(path.stat().st_size > 0 for path in folder.glob("*.srsoup")) == 1
     same = [Events(board).images("pictures") for board in (folder, original.board)]
     assert all(np.array_equal(same[0][step], same[1][step]) for step in (1, 2, 3, 4))  # drawn from files, or from soups
 
@@ -379,7 +377,7 @@ def test_of_two_processes_the_first_logs(original: Logged, tmp_path: Path) -> No
     assert two == {step: one[step] for step in (1, 2, 4)}  # two of its own, and all in the end
     one, two = (Events(board).scalars()["by weight/red"] for board in boards)
     assert two == one
-    assert len(list((tmp_path / "tensorboard").glob("*.srsoup"))) == 1
+    assert sum(path.stat().st_size > 0 for path in (tmp_path / "tensorboard").glob("*.srsoup")) == 1
 
 
 def test_failures_are_counted_and_the_worst_stands_in(tmp_path: Path) -> None:
@@ -442,7 +440,9 @@ def test_one_callback_serves_runs_one_after_another_wherever_tensorboard_is_amon
     board = TensorBoardLogger(tmp_path / "mine", "soups", version=3)
     soups = predict(module, tmp_path, [callback], loggers=[CSVLogger(tmp_path, "csv"), board])
     check_costs(tmp_path / "mine" / "soups" / "version_3", soups)
-    assert len(list((tmp_path / "mine").rglob("*.srsoup"))) == 1
+    assert {path.parent for path in (tmp_path / "mine").rglob("*.srsoup")} == {
+        tmp_path / "mine" / "soups" / "version_3"
+    }
 
 
 def test_figure_and_measures_of_fronts_are_left_out_without_matplotlib_box_or_a_second_reward(
