@@ -70,11 +70,11 @@ def _replace(folder: Path, records: Sequence[Record]) -> Path:
 
 
 def _records(studies: Sequence[Study]) -> Iterator[Record]:
-    for study in studies:
-        step, of_several = len(study.runs), f" of {study.title}" if len(studies) > 1 else ""
+    for number, study in enumerate(studies, 1):
+        step, of_several = len(study.runs), f" {number}: {study.title}" if len(studies) > 1 else ""
         yield text_record(f"all runs/results{of_several}", f"{study.title}\n\n{study.table().markdown()}", step)
         for label, sheet in study.sheets().items():
-            yield image_record(f"all runs/pictures of {label}", sheet, step)
+            yield image_record(f"all runs/pictures{of_several} of {label}", sheet, step)
         if find_spec("matplotlib") is not None and len(study.runs[0].rewards) > 1:
             yield image_record(
                 f"all runs/fronts{of_several}", to_picture(draw_fronts_in_box(study.runs, study.box)), step

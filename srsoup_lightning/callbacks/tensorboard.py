@@ -22,12 +22,13 @@ from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.figure_style import to_picture
 from srsoup_lightning.report.front_figure import draw_fronts_in_box
-from srsoup_lightning.report.hparams import metric_names, metrics_of, settings_of
+from srsoup_lightning.report.hparams import method_name, metric_names, metrics_of, settings_of
 from srsoup_lightning.report.run_tables import costs_table, preferences_table
 from srsoup_lightning.report.study import method_number, runs_below
 from srsoup_lightning.report.trade_off import trade_off_curves
 from srsoup_lightning.report.units import Box, require_box
 from srsoup_lightning.runs.directory import RunDirectory, cost_row_of, image_rows_of
+from srsoup_lightning.runs.identity import described
 from srsoup_lightning.runs.reading import Run, read_run
 from srsoup_lightning.runs.rows import CostRow, ImageRow
 from srsoup_lightning.samplers.result import OnStep, Soup
@@ -131,8 +132,8 @@ class ParetoLogger(SoupCallback):
         return SoupLog(list(_boards(trainer, module)), module.preferences, run, table, spacing)
 
     def _summary(self, trainer: L.Trainer, module: SRSoupModule, run: Run) -> Summary:
-        root = self._study_root(trainer)
-        number = 1 if root is None else method_number(run.root, runs_below(root))
+        root, method = self._study_root(trainer), method_name(described(module.sampler))
+        number = 1 if root is None else method_number(method, runs_below(root))
         return Summary(
             soups=len(run.costs),
             curves=trade_off_curves(run, self.box),
@@ -172,11 +173,14 @@ def _boards(trainer: L.Trainer, module: SRSoupModule) -> Iterator[Board]:
 
 
 def _config(run: RunDirectory) -> dict[str, str]:
-    """Return what the run was started with, as a text in Markdown: its config, or its identity without one."""
-    for path, language in ((run.config, "yaml"), (run.identity, "json")):
-        if path.is_file():
-            return {"config": f"{path.name}\n\n```{language}\n{path.read_text(encoding='utf-8')}\n```"}
-    return {}
+    """Return what the run was started with, as a text in Markdown: its config, or its identity where it has none.
+
+    A config that is older than the identity is of another run: the command line writes it after the identity.
+    """
+    config, identity = run.config, run.identity
+    is_ours = config.is_file() and config.stat().st_mtime >= identity.stat().st_mtime
+    path, language = (config, "yaml") if is_ours else (identity, "json")
+    return {"config": f"{path.name}\n\n```{language}\n{path.read_text(encoding='utf-8')}\n```"}
 
 
 def _front(run: Run, box: Box | None) -> Iterator[tuple[str, Image.Image]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from srsoup_lightning.report.hparams import method_of, metric_names, metrics_of
 from srsoup_lightning.report.run_tables import TextTable
@@ -39,7 +39,7 @@ class Study:
 
     @property
     def title(self) -> str:
-        """Rewards and number of prompts, which tell this study from others."""
+        """Rewards and number of prompts."""
         prompts = len(self.runs[0].prompts)
         return f"{' and '.join(self.runs[0].rewards)}, {prompts} {'prompt' if prompts == 1 else 'prompts'}"
 
@@ -54,62 +54,68 @@ class Study:
         return TextTable(["run", *names], [[name, *(found.get(each, "") for each in names)] for name, found in results])
 
 
-def runs_below(root: Path) -> list[Run]:
+class Found(NamedTuple):
+    """Run that was found below a folder.
+
+    Attributes:
+        run: The run, with pictures.
+        method: Name of its method; "" where it is not known.
+        begun: Time of its first picture, in seconds since the epoch.
+    """
+
+    run: Run
+    method: str
+    begun: float
+
+
+def runs_below(root: Path) -> list[Found]:
     """Read the runs with pictures at most two folders below a folder, in alphabetical order of their folders.
 
-    A run that cannot be read is left out, with a warning.
+    A run that cannot be read, or lacks a picture, is left out with a warning.
     """
     tables = {table for depth in DEPTH for table in root.glob(f"{depth}/{RunDirectory(root).samples.name}")}
     found = (_read(table.parent, root) for table in sorted(tables))
-    return [run for run in found if run is not None]
+    return [each for each in found if each is not None]
 
 
-def studies_of(runs: Sequence[Run], box: Box | None) -> list[Study]:
+def studies_of(runs: Sequence[Found], box: Box | None) -> list[Study]:
     """Group the runs that have the same rewards on the same prompts. A run without others is in no group.
 
     Args:
-        runs: Runs with pictures.
+        runs: Runs.
         box: Box of the hypervolume, for runs that have all of its rewards. Others take the extremes of the group.
     """
-    groups = grouped(runs, lambda run: (frozenset(run.scored), frozenset(run.prompts)))
+    groups = grouped(runs, lambda found: (frozenset(found.run.scored), frozenset(found.run.prompts)))
     return [_study(group, box) for group in groups.values() if len(group) > 1]
 
 
-def method_number(root: Path, runs: Sequence[Run]) -> int:
-    """Return the number of the method of a run among those of all runs, 1 for the method that made pictures first.
+def method_number(method: str, runs: Iterable[Found]) -> int:
+    """Return the number of a method among those of all runs, 1 for the method that made pictures first.
 
-    A method keeps its number while other ones follow.
-
-    Args:
-        root: Directory of the run, one of the runs.
-        runs: Runs with pictures.
-
-    Raises:
-        OSError: A picture is missing.
-        ValueError: A run.json is damaged.
+    A method keeps its number while other ones follow. A method of no run is the last one.
     """
-    by_age = sorted(runs, key=lambda run: run.picture(run.images[0]).stat().st_mtime)
-    methods = list(dict.fromkeys(map(method_of, by_age)))
-    return 1 + methods.index(next(method_of(run) for run in runs if run.root.samefile(root)))
+    methods = dict.fromkeys(found.method for found in sorted(runs, key=lambda found: found.begun))
+    return 1 + list(methods | {method: None}).index(method)
 
 
-def _read(path: Path, root: Path) -> Run | None:
+def _read(path: Path, root: Path) -> Found | None:
     try:
         run = read_run(path, path.relative_to(root).as_posix())
+        begun = [run.picture(row).stat().st_mtime for row in run.images]
+        return Found(run, method_of(run), begun[0]) if begun else None
     except (OSError, ValueError) as error:
         logger.warning("%s is left out of the comparison of runs in TensorBoard: %s", path, error)
         return None
-    return run if run.images else None
 
 
-def _study(runs: Sequence[Run], box: Box | None) -> Study:
-    scored = runs[0].scored
-    weighed = {name for run in runs for row in run.images for name, weight in row.preference.items() if weight}
+def _study(group: Sequence[Found], box: Box | None) -> Study:
+    scored = group[0].run.scored
+    rows = [row for found in group for row in found.run.images]
+    weighed = {name for row in rows for name, weight in row.preference.items() if weight}
     objectives = tuple(name for name in scored if name in weighed) or scored
-    methods = [method_of(run) for run in runs]
     named = [
         replace(run, objectives=objectives, name=f"{run.name}: {method}" if method else run.name)
-        for run, method in zip(runs, methods, strict=True)
+        for run, method, _ in group
     ]
     if box is None or not set(objectives) <= set(box):
         box = {name: (low, high if low < high else low + 1) for name, (low, high) in extremes(named).items()}

@@ -98,9 +98,9 @@ def test_groups_of_runs_on_other_prompts_or_rewards_are_told_apart(tmp_path: Pat
             make_run(tmp_path / f"{name}{number}", scores(1 / number), **options)
     assert write_study(tmp_path, CORNERS) is not None
     events = Events(tmp_path / "study")
-    titles = ("jpeg and clip, 2 prompts", "jpeg and clip, 1 prompt", "jpeg and size, 2 prompts")
-    assert {f"all runs/fronts of {title}" for title in titles} <= set(events.read.Tags()["images"])
-    assert set(events.texts()) == {f"all runs/results of {title}" for title in titles}
+    titles = ("1: jpeg and clip, 2 prompts", "2: jpeg and clip, 1 prompt", "3: jpeg and size, 2 prompts")
+    assert {f"all runs/fronts {title}" for title in titles} <= set(events.read.Tags()["images"])
+    assert set(events.texts()) == {f"all runs/results {title}" for title in titles}
 
 
 def test_methods_are_numbered_in_the_order_of_their_first_pictures(tmp_path: Path) -> None:
@@ -110,17 +110,20 @@ def test_methods_are_numbered_in_the_order_of_their_first_pictures(tmp_path: Pat
         RunIdentity(facts=facts).write(root / "run.json")
         os.utime(root / "samples" / "0" / "0" / "0.png", (age, age))
     runs = runs_below(tmp_path)
-    assert [method_number(tmp_path / name, runs) for name in "zyxw"] == [1, 2, 1, 3]
+    assert [method_number(method, runs) for method in "ABCD"] == [1, 2, 3, 4]
 
 
 def test_a_comparison_that_fails_leaves_the_run_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_run(tmp_path / "damaged", scores(1))
     (tmp_path / "damaged" / "samples.jsonl").write_text("{}\n{}\n")
+    make_run(tmp_path / "torn", scores(1))
+    (tmp_path / "torn" / "samples" / "1" / "1" / "2.png").unlink()
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "run.json").write_text(json.dumps({}))
     for name in ("one", "two"):
         predict(make_quick(), tmp_path / name, [SampleWriter(), ParetoLogger(box=BOX)])
     messages = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert any("damaged is left out" in message and "samples.jsonl" in message for message in messages)
+    assert any("torn is left out" in message and "2.png" in message for message in messages)
     assert any("study is a run directory: move it" in message for message in messages)
     assert "result/red" in Events(tmp_path / "two" / "tensorboard").scalars()
