@@ -14,7 +14,6 @@ from srsoup_lightning.callbacks.curves import Curves
 from srsoup_lightning.report.hparams import Value
 from srsoup_lightning.report.run_tables import TextTable
 
-RESULT = "result"  # group of the metrics of a run
 Pictures = Mapping[str, Image.Image]
 
 
@@ -39,9 +38,9 @@ class Summary:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def results(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the results of a run by tag."""
-    return {f"{RESULT}/{name}": value for name, value in metrics.items()}
+def result_tag(metric: str) -> str:
+    """Return the tag of a result of a run."""
+    return f"result/{metric}"
 
 
 class Board(abc.ABC):
@@ -101,7 +100,8 @@ class LoggerBoard(Board):
         if summary.settings:
             self.logger.log_hyperparams(dict(summary.settings))
         if summary.metrics:
-            self.logger.log_metrics(results(summary.metrics), summary.soups)
+            values = {result_tag(name): value for name, value in summary.metrics.items()}
+            self.logger.log_metrics(values, summary.soups)
         self._log_pictures(summary.pictures, summary.soups)
         log_table = self._method("log_table")
         if log_table is not None:

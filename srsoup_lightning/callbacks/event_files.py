@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from srsoup_lightning.callbacks.boards import RESULT, Board, Summary, results
-from srsoup_lightning.callbacks.layout import Layout
+from srsoup_lightning.callbacks.boards import result_tag
 from srsoup_lightning.report.hparams import METHOD, Value
 
 if TYPE_CHECKING:
@@ -113,80 +112,24 @@ def empty(files: Iterable[Path]) -> None:
                 path.unlink()
 
 
-class TensorBoard(Board):
-    """TensorBoard.
-
-    Args:
-        folder: Folder of the logger.
-        layout: Layout of the custom scalars.
-        texts: Texts in Markdown, by tag.
-        metrics: Names of the metrics of all runs in HParams.
-    """
-
-    def __init__(self, folder: str, layout: Layout, texts: Mapping[str, str], metrics: Iterable[str]) -> None:
-        from torch.utils.tensorboard.summary import custom_scalars
-
-        self.file, self.metrics = EventFile(folder), list(metrics)
-        self._kept = [_record(custom_scalars(layout), 0), *(text_record(tag, text, 0) for tag, text in texts.items())]
-
-    def replay(self, values: Mapping[str, float], soups: int, picture: Callable[[], Image.Image] | None) -> None:
-        """Keep a soup for the new file."""
-        self._kept.append(_numbers(values, soups))
-        if picture is not None:
-            self._kept.append(image_record("pictures", picture(), soups))
-
-    def add_step(self, values: Mapping[str, float], step: int) -> None:
-        """Log a denoising step of the first soup."""
-        self.file.add(_numbers(values, step))
-        self.file.flush()
-
-    def add_soup(self, values: Mapping[str, float], soups: int, picture: Image.Image | None) -> None:
-        """Log a finished soup, and keep it for the next file."""
-        records = [_numbers(values, soups)] + ([] if picture is None else [image_record("pictures", picture, soups)])
-        self._kept += records
-        for record in records:
-            self.file.add(record)
-        self.file.flush()
-
-    def update(self, summary: Summary) -> None:
-        """Write all anew."""
-        self.file.write_anew([*self._kept, *self._records(summary)])
-
-    def finish(self, summary: Summary) -> None:
-        """Write all anew, and close the file."""
-        self.update(summary)
-        self.file.close()
-
-    def _records(self, summary: Summary) -> Iterator[Record]:
-        yield from curve_records(summary.curves)
-        for tag, picture in summary.pictures.items():
-            yield image_record(tag, picture, summary.soups)
-        for tag, table in summary.tables.items():
-            yield text_record(tag, table.markdown(), summary.soups)
-        if summary.settings:
-            yield from session_records(summary.settings, self.metrics, summary.soups)
-        if summary.metrics:
-            yield _numbers(results(summary.metrics), summary.soups)
-
-
 def curve_records(curves: Mapping[str, Mapping[int, float]]) -> Iterator[Record]:
     """Yield the records of curves by tag, step by step."""
     for step in sorted({step for at in curves.values() for step in at}):
-        yield _numbers({tag: at[step] for tag, at in curves.items() if step in at}, step)
+        yield numbers_record({tag: at[step] for tag, at in curves.items() if step in at}, step)
 
 
 def image_record(tag: str, picture: Image.Image, step: int) -> Record:
     """Return the record of a picture."""
     from torch.utils.tensorboard.summary import image
 
-    return _record(image(tag, np.asarray(picture.convert("RGB")), dataformats="HWC"), step)
+    return record_of(image(tag, np.asarray(picture.convert("RGB")), dataformats="HWC"), step)
 
 
 def text_record(tag: str, markdown: str, step: int) -> Record:
     """Return the record of a text."""
     from torch.utils.tensorboard.summary import text
 
-    return _record(text(tag, markdown), step)
+    return record_of(text(tag, markdown), step)
 
 
 def session_records(settings: Mapping[str, Value], metrics: Iterable[str], step: int) -> list[Record]:
@@ -208,7 +151,7 @@ def session_records(settings: Mapping[str, Value], metrics: Iterable[str], step:
             for name, kind in kinds.items()
         ],
         metric_infos=[
-            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"{RESULT}/{name}"), display_name=name) for name in metrics
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=result_tag(name)), display_name=name) for name in metrics
         ],
     )
     content = plugin_data_pb2.HParamsPluginData(experiment=experiment, version=metadata.PLUGIN_DATA_VERSION)
@@ -216,14 +159,16 @@ def session_records(settings: Mapping[str, Value], metrics: Iterable[str], step:
     value = begun.value.add(tag=metadata.EXPERIMENT_TAG)
     value.metadata.plugin_data.plugin_name = metadata.PLUGIN_NAME
     value.metadata.plugin_data.content = content.SerializeToString()
-    return [_record(each, step) for each in (begun, start, end)]
+    return [record_of(each, step) for each in (begun, start, end)]
 
 
-def _numbers(values: Mapping[str, float], step: int) -> Record:
+def numbers_record(values: Mapping[str, float], step: int) -> Record:
+    """Return the record of numbers by tag."""
     from tensorboard.compat.proto.summary_pb2 import Summary as Proto
 
-    return _record(Proto(value=[Proto.Value(tag=tag, simple_value=value) for tag, value in values.items()]), step)
+    return record_of(Proto(value=[Proto.Value(tag=tag, simple_value=value) for tag, value in values.items()]), step)
 
 
-def _record(proto: Proto, step: int) -> Record:
+def record_of(proto: Proto, step: int) -> Record:
+    """Return the record of a summary, as of now."""
     return Record(proto, step, time.time())

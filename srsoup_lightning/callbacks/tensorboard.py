@@ -13,10 +13,10 @@ from PIL import Image
 
 from srsoup_lightning.callbacks.base import SoupCallback
 from srsoup_lightning.callbacks.boards import Board, LoggerBoard, Summary
-from srsoup_lightning.callbacks.event_files import TensorBoard
 from srsoup_lightning.callbacks.layout import layout
 from srsoup_lightning.callbacks.soup_log import SoupLog
 from srsoup_lightning.callbacks.study import write_study
+from srsoup_lightning.callbacks.tensorboard_board import TensorBoard
 from srsoup_lightning.callbacks.writer import SampleWriter
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.module import SRSoupModule
@@ -24,7 +24,7 @@ from srsoup_lightning.report.figure_style import to_picture
 from srsoup_lightning.report.front_figure import draw_fronts_in_box
 from srsoup_lightning.report.hparams import method_name, metric_names, metrics_of, settings_of
 from srsoup_lightning.report.run_tables import costs_table, preferences_table
-from srsoup_lightning.report.study import method_number, runs_below
+from srsoup_lightning.report.study import method_number, require_below, runs_below
 from srsoup_lightning.report.trade_off import trade_off_curves
 from srsoup_lightning.report.units import Box, require_box
 from srsoup_lightning.runs.directory import RunDirectory, cost_row_of, image_rows_of
@@ -73,13 +73,17 @@ class ParetoLogger(SoupCallback):
         self._own_costs: list[CostRow] = []
 
     def on_run_setup(self, trainer: L.Trainer, module: SRSoupModule) -> None:
-        """Check the box before anything is sampled.
+        """Check the box and the log directory before anything is sampled.
 
         Raises:
-            ValueError: The box leaves out a reward, or a low is not below its high.
+            ValueError: The box leaves out a reward, or a low is not below its high. Or the run is not in the log
+                directory.
         """
         if self.box is not None:
             require_box(self.box, module.preferences.weighted)
+        writer = _writer(trainer)
+        if isinstance(self.study, str) and writer is not None:
+            require_below(writer.directory(trainer).root, Path(self.study))
         self._log, self._own_images, self._own_costs = None, [], []
 
     def on_run_start(self, trainer: L.Trainer, module: SRSoupModule) -> OnStep | None:

@@ -78,6 +78,19 @@ def runs_below(root: Path) -> list[Found]:
     return [each for each in found if each is not None]
 
 
+def require_below(run: Path, root: Path) -> None:
+    """Check that a run directory is where :func:`runs_below` looks for it.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if root.resolve() not in list(run.resolve().parents)[: len(DEPTH)]:
+        raise ValueError(
+            f"study is {str(root)!r}, and the run directory {run} is not at most {len(DEPTH)} folders below it: give a "
+            "folder above it, true for the next one, or false"
+        )
+
+
 def studies_of(runs: Sequence[Found], box: Box | None) -> list[Study]:
     """Group the runs that have the same rewards on the same prompts. A run without others is in no group.
 

@@ -463,4 +463,6 @@ def test_options_that_cannot_be_are_refused_before_anything_is_sampled(tmp_path:
         charts(sheets=-1)
     with pytest.raises(ValueError, match="box leaves out"):
         predict(make_quick(), tmp_path, [charts(box={"red": (0.0, 1.0)})])
+    with pytest.raises(ValueError, match=r"study is 'elsewhere', and the run directory .* is not at most 2 folders"):
+        predict(make_quick(), tmp_path, [SampleWriter(), ParetoLogger(study="elsewhere")])
     assert not list(tmp_path.rglob("*.srsoup"))
