@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from PIL import Image
 
-from srsoup_lightning.callbacks.boards import Board, Summary, results
+from srsoup_lightning.callbacks.boards import Board, Summary, result_tag
 from srsoup_lightning.callbacks.event_files import (
     EventFile,
     Record,
@@ -49,9 +49,9 @@ class TensorBoard(Board):
 
     def add_soup(self, values: Mapping[str, float], soups: int, picture: Image.Image | None) -> None:
         """Log a finished soup, and keep it for the next file."""
-        records = [numbers_record(values, soups)] + (
-            [] if picture is None else [image_record("pictures", picture, soups)]
-        )
+        records = [numbers_record(values, soups)]
+        if picture is not None:
+            records.append(image_record("pictures", picture, soups))
         self._kept += records
         for record in records:
             self.file.add(record)
@@ -75,4 +75,5 @@ class TensorBoard(Board):
         if summary.settings:
             yield from session_records(summary.settings, self.metrics, summary.soups)
         if summary.metrics:
-            yield numbers_record(results(summary.metrics), summary.soups)
+            values = {result_tag(name): value for name, value in summary.metrics.items()}
+            yield numbers_record(values, summary.soups)
