@@ -23,11 +23,11 @@ from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.report.figure_style import to_picture
 from srsoup_lightning.report.front_figure import draw_fronts_in_box
 from srsoup_lightning.report.hparams import method_name, metric_names, metrics_of, settings_of
-from srsoup_lightning.report.run_tables import costs_table, preferences_table
+from srsoup_lightning.report.run_tables import config_markdown, costs_table, preferences_table
 from srsoup_lightning.report.study import method_number, require_below, runs_below
 from srsoup_lightning.report.trade_off import trade_off_curves
 from srsoup_lightning.report.units import Box, require_box
-from srsoup_lightning.runs.directory import RunDirectory, cost_row_of, image_rows_of
+from srsoup_lightning.runs.directory import cost_row_of, image_rows_of
 from srsoup_lightning.runs.identity import described
 from srsoup_lightning.runs.reading import Run, read_run
 from srsoup_lightning.runs.rows import CostRow, ImageRow
@@ -170,21 +170,10 @@ def _boards(trainer: L.Trainer, module: SRSoupModule) -> Iterator[Board]:
     rewards, writer = module.preferences, _writer(trainer)
     for each in trainer.loggers:
         if isinstance(each, TensorBoardLogger):
-            texts = {} if writer is None else _config(writer.directory(trainer))
+            texts = {} if writer is None else {"config": config_markdown(writer.directory(trainer))}
             yield TensorBoard(each.log_dir, layout(rewards.weighted), texts, metric_names(tuple(rewards.rewards)))
         else:
             yield LoggerBoard(each)
-
-
-def _config(run: RunDirectory) -> dict[str, str]:
-    """Return what the run was started with, as a text in Markdown: its config, or its identity where it has none.
-
-    A config that is older than the identity is of another run: the command line writes it after the identity.
-    """
-    config, identity = run.config, run.identity
-    is_ours = config.is_file() and config.stat().st_mtime >= identity.stat().st_mtime
-    path, language = (config, "yaml") if is_ours else (identity, "json")
-    return {"config": f"{path.name}\n\n```{language}\n{path.read_text(encoding='utf-8')}\n```"}
 
 
 def _front(run: Run, box: Box | None) -> Iterator[tuple[str, Image.Image]]:

@@ -1,4 +1,4 @@
-"""Tables of a run that loggers show: the mean rewards of each preference, and the costs."""
+"""Texts and tables of a run that loggers show: its config, the mean rewards of each preference, and the costs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.report.measures import mean_rewards
+from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import total
 
@@ -29,6 +30,18 @@ class TextTable(NamedTuple):
         rule = [":-" if _is_text(column) else "-:" for column in zip(*self.rows, strict=True)]
         lines: list[list[Cell]] = [[*self.columns], [*rule], *self.rows]
         return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def config_markdown(run: RunDirectory) -> str:
+    """Return what a run was started with in Markdown: its config, or its identity where it has none, or "".
+
+    A config that is older than the identity is of another run: the command line writes it after the identity.
+    """
+    times = [path.stat().st_mtime if path.is_file() else 0.0 for path in (run.config, run.identity)]
+    if not any(times):
+        return ""
+    path, language = (run.config, "yaml") if times[0] >= times[1] else (run.identity, "json")
+    return f"{path.name}\n\n```{language}\n{path.read_text(encoding='utf-8')}\n```"
 
 
 def preferences_table(run: Run) -> TextTable:
