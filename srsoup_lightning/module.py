@@ -15,6 +15,7 @@ from rewards.checks import require_no_url
 from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
+from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.fingerprint import loaded_model
 from srsoup_lightning.diffusion.loading.loras import start_from_lora
@@ -53,13 +54,12 @@ class SRSoupModule(FinetuningHooks):
             count too where a SampleWriter keeps the count in the run directory. Without one, all soups of this module
             in its process count. When a limit or a budget is reached, the run ends with the soups that are finished.
         training: Objective and options of a fit. None is for ``trainer.predict``.
+        adapters: LoRAs by which the model depends on the preference, under any sampler. None has no such LoRAs.
 
     Attributes:
         base: Name of the pipeline; of a Backbone, its class.
         loras: Weight of each LoRA that the pipeline is loaded with, by folder, file or hub id.
-        backbone: The model, once it is loaded.
-        oracle: The rewards, as samplers ask them.
-        account: Account of limits and budgets.
+        backbone, oracle, account: The model, once it is loaded, the rewards as samplers ask them, limits and budgets.
         max_batch: Size of the batches, once the Trainer has set the module up.
         max_batch_callbacks: Called with the size that "auto" comes to, in the first process, before others have it.
         step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
@@ -81,19 +81,15 @@ class SRSoupModule(FinetuningHooks):
         soup_limits: Limits = Limits(),
         run_limits: Limits = Limits(),
         training: Training | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         super().__init__()
-        if set(rewards) != set(preferences.rewards):
-            raise ValueError(
-                f"the rewards are {sorted(rewards)} and the preferences weigh {sorted(preferences.rewards)}: "
-                "name the same on both sides"
-            )
-        ordered = {name: rewards[name] for name in preferences.rewards}
+        ordered = preferences.in_order(rewards)
         self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
         self.account, self.soup_limits = self.oracle.account, soup_limits
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
-        self.tuning, self._adapted = training, False
+        self.tuning, self.adapters, self._adapted = training, adapters, False
         self.forecast = Forecast(sampler, preferences)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
         self.max_batch_callbacks: list[Callable[[int], None]] = []
@@ -102,14 +98,15 @@ class SRSoupModule(FinetuningHooks):
         self.strict_loading = False  # checkpoints lack frozen weights
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
-            if loading != Loading():
-                raise ValueError("this Backbone is loaded already: leave out `loading`")
+            if loading != Loading() or adapters is not None:
+                raise ValueError("this Backbone is loaded already: leave out `loading` and `adapters`")
             self.backbone, self.base, self.describe_model = pipeline, type(pipeline).__name__, pipeline.description
         else:
             require_no_url("pipeline", pipeline)
-            self.base, self._load = pipeline, partial(load_backbone, pipeline, loading)
-            self.describe_model = partial(loaded_model, pipeline, loading)
+            self.base, self._load = pipeline, partial(load_backbone, pipeline, loading, adapters)
+            self.describe_model = partial(loaded_model, pipeline, loading, adapters)
         self.loras = dict((self.backbone or loading).loras)  # a copy, which a spawned process can receive
+        self.loras |= dict.fromkeys(adapters.sources if adapters else (), 1.0)
         if training is not None and (steps := (self.backbone or loading).base_steps):
             raise ValueError(f"base_steps is {steps}, and a fit can't train these steps: leave it out")
 
@@ -151,6 +148,8 @@ class SRSoupModule(FinetuningHooks):
             RewardError, NoGradientError, ValueError: One can't be asked, has no gradient, or is not named rightly.
         """
         self.sampler.check(self.preferences)
+        if self.adapters is not None:
+            self.adapters.check(self.preferences.rewards, self.preferences.weights, self.sampler.eta)
         self.oracle.check()
         if self.tuning is not None and self.tuning.objective.needs_gradient:
             self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)
@@ -162,11 +161,13 @@ class SRSoupModule(FinetuningHooks):
         backbone = self._loaded()
         if self.tuning is None or self._adapted or not is_fitting(self):
             return
-        lora, self._adapted = self.tuning.lora, True
+        lora, conditioning, self._adapted = self.tuning.lora, self.tuning.conditioning, True
         if lora.start is None:
             backbone.add_adapter(lora.config(), seed=lora.seed)
         else:
             start_from_lora(backbone, lora.start)
+        if conditioning is not None:
+            backbone.condition(self.preferences.weighted, width=conditioning.width, seed=lora.seed)
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.
@@ -197,8 +198,8 @@ class SRSoupModule(FinetuningHooks):
     def validation_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:  # type: ignore[override]
         """Make the soup of a prompt and seed of the validation, and log its rewards."""
         soup = self.sampler.run(self.problem(batch.prompt), self.preferences, batch.prompt, batch.seed, self._on_step)
-        for name, scores in zip(soup.reward_names, soup.rewards.T, strict=True):
-            self.log(f"validation/{name}", scores.mean(), batch_size=1, sync_dist=True)
+        means = dict(zip(soup.reward_names, soup.rewards.mean(0), strict=True))
+        self.log_dict({f"validation/{name}": mean for name, mean in means.items()}, batch_size=1, sync_dist=True)
         return soup
 
     def problem(self, prompt: str, meter: Meter | None = None, process: Process | None = None) -> Problem:
@@ -210,8 +211,7 @@ class SRSoupModule(FinetuningHooks):
             process: Settings of the denoising process. None takes those of the sampler.
         """
         backbone, settings = self._loaded(), process or self.sampler
-        if self._batch is None:
-            self._batch = BatchSize.of(self.max_batch or settings.max_batch)
+        self._batch = self._batch or BatchSize.of(self.max_batch or settings.max_batch)
         denoiser = backbone.bind(
             prompt,
             num_inference_steps=settings.num_inference_steps,
@@ -227,8 +227,8 @@ class SRSoupModule(FinetuningHooks):
             if self.trainer.is_global_zero:
                 backbone.to(self.trainer.strategy.root_device)
                 with self.trainer.precision_plugin.forward_context():
-                    denoiser = self.problem("").denoiser
-                self.max_batch = fastest_batch(lambda x: denoiser.denoise(x, 0), denoiser.shape, denoiser.device)
+                    problem = self.problem("").serving(self.preferences.weights.mean(0))
+                self.max_batch = fastest_batch(lambda x: problem.denoise(x, 0), problem.shape, problem.device)
                 for on_max_batch in self.max_batch_callbacks:
                     on_max_batch(self.max_batch)
             self.max_batch = self.trainer.strategy.broadcast(self.max_batch)
