@@ -136,14 +136,14 @@ class ParetoLogger(SoupCallback):
         return SoupLog(list(_boards(trainer, module)), module.preferences, run, table, spacing)
 
     def _summary(self, trainer: L.Trainer, module: SRSoupModule, run: Run) -> Summary:
-        root, method = self._study_root(trainer), method_name(described(module.sampler))
+        root, method = self._study_root(trainer), method_name(described(module.sampler), run.adapters)
         number = 1 if root is None else method_number(method, runs_below(root))
         return Summary(
             soups=len(run.costs),
             curves=trade_off_curves(run, self.box),
             pictures=dict(_front(run, self.box)),
             tables={"rewards": preferences_table(run), "costs": costs_table(run)},
-            settings=settings_of(module.sampler, module.base, number),
+            settings=settings_of(module.sampler, " + ".join([module.base, *module.loras]), method, number),
             metrics=metrics_of(run, self.box),
         )
 

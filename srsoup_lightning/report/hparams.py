@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from srsoup_lightning.pareto import utility
 from srsoup_lightning.report.measures import Weights, mean_hypervolume, mean_rewards
 from srsoup_lightning.report.run_tables import total_costs
 from srsoup_lightning.report.units import Box, box_units
+from srsoup_lightning.runs.adapter import UsedAdapter
 from srsoup_lightning.runs.changes import operational_options
 from srsoup_lightning.runs.directory import RunDirectory
-from srsoup_lightning.runs.identity import described, read_identity
+from srsoup_lightning.runs.identity import read_identity
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import total
 
@@ -24,16 +25,17 @@ METHOD = "method"
 OWN_KEYS = {"num_inference_steps", "guidance_scale"}
 
 
-def settings_of(sampler: Any, model: str, number: int = 1) -> dict[str, Value]:  # noqa: ANN401 - any method
+def settings_of(sampler: Any, model: str, method: str, number: int) -> dict[str, Value]:  # noqa: ANN401 - any method
     """Return the settings of a run, with the same keys for every method.
 
     Args:
         sampler: Method, a dataclass with the options of a denoising process.
         model: Name of the model.
+        method: Name of the method; see :func:`method_name`.
         number: Number of the method, by which plots can be coloured.
     """
     return {
-        METHOD: method_name(described(sampler)),
+        METHOD: method,
         f"{METHOD} number": number,
         "guidance": sampler.guidance_scale,
         "model": model,
@@ -42,14 +44,18 @@ def settings_of(sampler: Any, model: str, number: int = 1) -> dict[str, Value]: 
     }
 
 
-def method_name(description: Mapping[str, Any]) -> str:
-    """Return the class of a method, and that of its first component in parentheses: "SRSoup (FixedSoup)".
+def method_name(description: Mapping[str, Any], adapters: Iterable[UsedAdapter] = ()) -> str:
+    """Return the class of a method, with that of its first component, and the objectives of its LoRAs.
+
+    Examples are "SRSoup (FixedSoup)", and "BaseModel + PolicyGradient" for pictures of a tuned model.
 
     Args:
         description: Description of the method; see :func:`~srsoup_lightning.runs.identity.described`.
+        adapters: LoRAs that the pictures are made with.
     """
     components = [each for each in description.values() if isinstance(each, Mapping) and "class" in each]
-    return _class(description) + "".join(f" ({_class(each)})" for each in components[:1])
+    trained = dict.fromkeys("LoRA" if each.facts is None else each.facts.objective for each in adapters)
+    return " + ".join([_class(description) + "".join(f" ({_class(each)})" for each in components[:1]), *trained])
 
 
 def method_of(run: Run) -> str:
@@ -59,7 +65,7 @@ def method_of(run: Run) -> str:
         ValueError: run.json is damaged.
     """
     identity = read_identity(RunDirectory(run.root).identity)
-    return "" if identity is None else method_name(identity.facts.get("sampler", {"class": ""}))
+    return "" if identity is None else method_name(identity.facts.get("sampler", {"class": ""}), run.adapters)
 
 
 def metrics_of(run: Run, box: Box | None) -> dict[str, float]:
