@@ -14,7 +14,7 @@ import torch
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.preferences import Preferences, point_name
 from srsoup_lightning.report.run_tables import costs
-from srsoup_lightning.runs.files import append_rows, read_rows
+from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
 from srsoup_lightning.runs.rows import Key
 from srsoup_lightning.samplers.result import Measures, Moment, Observation
 
@@ -100,6 +100,8 @@ class MeanCurves:
         self._sums: dict[tuple[str, int], float] = defaultdict(float)
         self._counts: dict[tuple[str, int], int] = defaultdict(int)
         if table is not None:
+            if is_torn(table):  # by a crash
+                write_atomically(table, to_lines(row for _, row in read_rows(table)))
             last = {_key(row): number for number, (_, row) in enumerate(read_rows(table))}  # of a soup made twice
             for number, (_, row) in enumerate(read_rows(table)):
                 if last[_key(row)] == number and _key(row) in finished:

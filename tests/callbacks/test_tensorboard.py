@@ -325,6 +325,8 @@ def test_a_resumed_run_counts_on(original: Logged, tmp_path: Path) -> None:
     assert not module.step_callbacks
     folder, complete = tmp_path / "tensorboard", Events(original.board).scalars()
     assert Events(folder).scalars()["red of candidates/red1-blue0"].keys() == {1, 2, 3, 4, 5}  # of two soups
+    with (folder / "curves.jsonl").open("a") as table:
+        table.write('{"prompt": "torn by a cra')
     for _ in range(2):  # the second time there is nothing more to make
         predict(make_patient(), tmp_path, [SampleWriter(), charts(box=BOX)])
         scalars = Events(folder).scalars()
