@@ -13,6 +13,7 @@ from rewards import Reward
 from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
+from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.given import LoadedPipeline
 from srsoup_lightning.diffusion.loading.loras import start_from_lora
@@ -53,12 +54,12 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
             count too where a SampleWriter keeps the count in the run directory. Without one, all soups of this module
             in its process count. When a limit or a budget is reached, the run ends with the soups that are finished.
         training: Objective and options of a fit. None is for ``trainer.predict``.
+        adapters: LoRAs by which the model depends on the preference, under any sampler. None has no such LoRAs.
 
     Attributes:
         base: Name of the pipeline; of one that tells none, and of a Backbone, its class.
         loras: Weight of each LoRA that the pipeline has, by folder, file or hub id; by name where it was given loaded.
-        backbone: The model, once it is loaded.
-        oracle: The rewards, as samplers ask them.
+        backbone, oracle: The model, once it is loaded, and the rewards, as samplers ask them.
         account: Account of limits and budgets.
 
     Raises:
@@ -80,20 +81,16 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         soup_limits: Limits = Limits(),
         run_limits: Limits = Limits(),
         training: Training | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         super().__init__()
-        if set(rewards) != set(preferences.rewards):
-            raise ValueError(
-                f"the rewards are {sorted(rewards)} and the preferences weigh {sorted(preferences.rewards)}: "
-                "name the same on both sides"
-            )
-        ordered = {name: rewards[name] for name in preferences.rewards}
+        ordered = preferences.in_order(rewards)
         self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
         self.begin_sampling(sampler, preferences, self.oracle.account, soup_limits)
-        self.negative_prompt, self.tuning, self._adapted = negative_prompt, training, False
+        self.negative_prompt, self.adapters, self.tuning, self._adapted = negative_prompt, adapters, training, False
         self.strict_loading = False  # checkpoints lack frozen weights
-        source = model_source(pipeline, loading)
+        source = model_source(pipeline, loading, adapters)
         self.base, self.describe_model, self._load = source.name, source.describe, source.load
         self.loras = dict(source.loras)  # a copy, which a spawned process can receive
         if training is not None:
@@ -145,6 +142,8 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
             RewardError, NoGradientError, ValueError: One can't be asked, has no gradient, or is not named rightly.
         """
         self.sampler.check(self.preferences)
+        if self.adapters is not None:
+            self.adapters.check(self.preferences.rewards, self.preferences.weights, self.sampler.eta)
         self.oracle.check()
         if self.tuning is not None and self.tuning.objective.needs_gradient:
             self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)

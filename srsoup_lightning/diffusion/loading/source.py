@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from rewards.checks import require_no_url
+from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.fingerprint import loaded_model
 from srsoup_lightning.diffusion.loading.given import (
@@ -56,13 +57,16 @@ class ModelSource:
             )
 
 
-def model_source(pipeline: str | Backbone | LoadedPipeline, loading: Loading = Loading()) -> ModelSource:
+def model_source(
+    pipeline: str | Backbone | LoadedPipeline, loading: Loading = Loading(), adapters: Adapters | None = None
+) -> ModelSource:
     """Return the origin of a model. A name is not looked up yet.
 
     Args:
         pipeline: Name of a builtin checkpoint, local folder or hub id; a loaded pipeline of diffusers; or a Backbone.
         loading: Options of loading. A loaded pipeline takes those alone that load and change nothing, and a Backbone
             takes none.
+        adapters: Adapters by which predictions depend on a preference. A model that is loaded takes none.
 
     Raises:
         TypeError, ValueError: `pipeline` is a URL or another object, or the options do not fit it; see also
@@ -70,15 +74,26 @@ def model_source(pipeline: str | Backbone | LoadedPipeline, loading: Loading = L
     """
     if isinstance(pipeline, str):
         require_no_url("pipeline", pipeline)
-        load, describe = partial(load_backbone, pipeline, loading), partial(loaded_model, pipeline, loading)
-        return ModelSource(pipeline, dict(loading.loras), loading.base_steps, load, describe)
+        return _named(pipeline, loading, adapters)
     if isinstance(pipeline, Backbone):
-        if loading != Loading():
-            raise ValueError("this Backbone is loaded already: leave out `loading`")
+        if loading != Loading() or adapters is not None:
+            raise ValueError("this Backbone is loaded already: leave out `loading` and `adapters`")
         return _given(pipeline, type(pipeline).__name__)
+    if adapters is not None:
+        raise ValueError("adapters would change the pipeline, which is loaded already: give its folder or hub id")
     backbone = backbone_over(pipeline, loading)
     backbone.loras = active_loras(pipeline)
     return _given(backbone, name_of(pipeline))
+
+
+def _named(pipeline: str, loading: Loading, adapters: Adapters | None) -> ModelSource:
+    return ModelSource(
+        name=pipeline,
+        loras={**loading.loras, **dict.fromkeys(adapters.sources if adapters else (), 1.0)},
+        base_steps=loading.base_steps,
+        load=partial(load_backbone, pipeline, loading, adapters),
+        describe=partial(loaded_model, pipeline, loading, adapters),
+    )
 
 
 def _given(backbone: Backbone, name: str) -> ModelSource:
