@@ -74,7 +74,7 @@ def render(title: str, data: dict[str, Any]) -> str:
     Raises:
         ValueError: A number in the data isn't finite.
     """
-    style, script = _asset("gallery.css"), _asset("gallery.js")
+    style, script = _asset("gallery.css"), _asset("gallery.js") + _asset("large.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash_source(style)}; script-src {_hash_source(script)}; "
         "base-uri 'none'; form-action 'none'"
