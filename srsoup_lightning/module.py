@@ -59,8 +59,7 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
     Attributes:
         base: Name of the pipeline; of one that tells none, and of a Backbone, its class.
         loras: Weight of each LoRA that the pipeline has, by folder, file or hub id; by name where it was given loaded.
-        backbone, oracle: The model, once it is loaded, and the rewards, as samplers ask them.
-        account: Account of limits and budgets.
+        backbone, oracle, account: The model, once it is loaded, the rewards as samplers ask them, limits and budgets.
 
     Raises:
         TypeError: `pipeline` is another object.
@@ -155,11 +154,13 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         backbone = self._loaded()
         if self.tuning is None or self._adapted or not is_fitting(self):
             return
-        lora, self._adapted = self.tuning.lora, True
+        lora, conditioning, self._adapted = self.tuning.lora, self.tuning.conditioning, True
         if lora.start is None:
             backbone.add_adapter(lora.config(), seed=lora.seed)
         else:
             start_from_lora(backbone, lora.start)
+        if conditioning is not None:
+            backbone.condition(self.preferences.weighted, width=conditioning.width, seed=lora.seed)
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.
@@ -186,8 +187,8 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
     def validation_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:  # type: ignore[override]
         """Make the soup of a prompt and seed of the validation, and log its rewards."""
         soup = self.sampler.run(self.problem(batch.prompt), self.preferences, batch.prompt, batch.seed, self.tell_step)
-        for name, scores in zip(soup.reward_names, soup.rewards.T, strict=True):
-            self.log(f"validation/{name}", scores.mean(), batch_size=1, sync_dist=True)
+        means = dict(zip(soup.reward_names, soup.rewards.mean(0), strict=True))
+        self.log_dict({f"validation/{name}": mean for name, mean in means.items()}, batch_size=1, sync_dist=True)
         return soup
 
     def problem(self, prompt: str, meter: Meter | None = None, process: Process | None = None) -> Problem:
@@ -199,8 +200,7 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
             process: Settings of the denoising process. None takes those of the sampler.
         """
         backbone, settings = self._loaded(), process or self.sampler
-        if self.batch is None:
-            self.batch = BatchSize.of(self.max_batch or settings.max_batch)
+        self.batch = self.batch or BatchSize.of(self.max_batch or settings.max_batch)
         denoiser = backbone.bind(
             prompt,
             num_inference_steps=settings.num_inference_steps,

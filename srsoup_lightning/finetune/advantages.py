@@ -61,7 +61,7 @@ def tracked(
     return advantages
 
 
-def decoupled(rewards: Sequence[Tensor], weights: Tensor, eps: float = 1e-4) -> list[Tensor]:
+def decoupled(rewards: Sequence[Tensor], weights: Sequence[Tensor], eps: float = 1e-4) -> list[Tensor]:
     """Return the weighted sum of each reward's own advantages, whitened over the round (GDPO, arXiv:2601.05242).
 
     Each reward is compared within its group before the rewards are added. So a reward of wide spread does not drown the
@@ -69,9 +69,10 @@ def decoupled(rewards: Sequence[Tensor], weights: Tensor, eps: float = 1e-4) -> 
 
     Args:
         rewards: Rewards (S, M) of the samples of each group.
-        weights: Weights (M,) of the preference.
+        weights: Weights (M,) of the preference of each group.
         eps: Number that is added to the standard deviations.
     """
-    sums = [((group - group.mean(0)) / (group.std(0, correction=0) + eps)) @ weights for group in rewards]
+    own = [(group - group.mean(0)) / (group.std(0, correction=0) + eps) for group in rewards]
+    sums = [group @ each for group, each in zip(own, weights, strict=True)]
     everything = torch.cat(sums)
     return [(each - everything.mean()) / (everything.std(correction=0) + eps) for each in sums]

@@ -59,9 +59,9 @@ class Reinforcement(Objective, abc.ABC):
         """See :meth:`Objective.prepare`."""
         rewards = [group.rewards for group in everyone]
         value = value_in_first_units(torch.cat(rewards), memory, own[0].value)
-        values = [value(group) for group in rewards]
+        values = [group.values(value) for group in everyone]
         if self.advantage == "gdpo":
-            advantages = decoupled(rewards, value.weights)
+            advantages = decoupled(rewards, [group.weights for group in everyone])
         elif self.advantage == "tracker":
             prompts = [group.prompt for group in everyone]
             buffers = memory.setdefault("tracker", {})

@@ -106,8 +106,8 @@ class SamplingHooks(L.LightningModule, abc.ABC):
     def choose_batch(self) -> None:
         """Resolve a max_batch of "auto", by a measurement where the networks are now."""
         if self.max_batch is None:
-            denoiser = self.problem("").denoiser
-            self.max_batch = fastest_batch(lambda x: denoiser.denoise(x, 0), denoiser.shape, denoiser.device)
+            problem = self.problem("").serving(self.preferences.weights.mean(0))
+            self.max_batch = fastest_batch(lambda x: problem.denoise(x, 0), problem.shape, problem.device)
             self.batch = None
             for on_max_batch in self.max_batch_callbacks:
                 on_max_batch(self.max_batch)

@@ -38,7 +38,7 @@ def test_the_tracker_takes_the_statistics_of_a_prompt_once_it_has_enough_values_
 def test_decoupled_advantages_keep_a_reward_of_small_spread_and_drop_one_that_is_constant() -> None:
     wide, narrow = torch.tensor([0.0, 1000.0, 0.0, 1000.0]), torch.tensor([0.0, 0.0, 0.01, 0.01])
     rewards = torch.stack([wide, narrow, torch.full((4,), 7.0)], 1)
-    (found,) = decoupled([rewards], torch.tensor([0.4, 0.4, 0.2]))
+    (found,) = decoupled([rewards], [torch.tensor([0.4, 0.4, 0.2])])
     assert found.mean().abs() < 1e-6
     assert float(found.std(correction=0)) == pytest.approx(1, abs=1e-3)
     assert float(found[1]) == pytest.approx(float(found[2]), abs=0.05)  # best in one of the two rewards each
