@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections import Counter
@@ -119,9 +120,12 @@ def checked_request(prompt: str, seed: int) -> SoupRequest:
         TypeError: The prompt is no text, or the seed no whole number.
         ValueError: The prompt is empty, or no text in UTF-8.
     """
-    for name, value, kind in (("prompt", prompt, str), ("seed", seed, int)):
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}: give {'a text' if kind is str else 'a whole number'}")
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt is {prompt!r}: give a text")
+    try:
+        seed = operator.index(seed)  # of any library's integers
+    except TypeError:
+        raise TypeError(f"seed is {seed!r}: give a whole number") from None
     _checked([prompt], [seed], None)
     return SoupRequest(prompt, seed)
 
