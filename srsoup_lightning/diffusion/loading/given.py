@@ -59,7 +59,7 @@ def backbone_over(pipeline: LoadedPipeline, loading: Loading = Loading()) -> Pip
             height=loading.height,
             width=loading.width,
             transition=loading.transition,
-            preview_decoder=load_preview_decoder(loading, getattr(pipeline, "dtype", None)),
+            preview_decoder=load_preview_decoder(loading, pipeline.components["vae"].dtype),
         )
 
 
