@@ -79,8 +79,9 @@ RULES = {
     f"{OURS}.finetune": Rule(only=TUNING),
     f"{OURS}.finetune.hooks": Rule(only=(*TUNING, *LIGHTNING)),
     f"{OURS}.finetune.rehearsal": Rule(only=(*TUNING, *ours("oracle"))),
-    # Pairs of pictures come from run directories and score tables.
+    # Pairs of pictures and kept searches come from run directories and score tables.
     f"{OURS}.finetune.picture_pairs": Rule(only=(*TUNING, "rewards.pictures", *ours("runs"))),
+    f"{OURS}.finetune.kept_searches": Rule(only=(*TUNING, *ours("runs"))),
     f"{OURS}.pareto": Rule(only=("torch", "torchmetrics", "moocore", "numpy", CHECKS, *ours("pareto"))),
     f"{OURS}.module": Rule(
         never=(*ADAPTERS, "rewards", *ours("samplers", "diffusion", "search")),
