@@ -181,7 +181,7 @@ def test_the_chosen_batch_is_in_the_config_before_any_soup(tmp_path: Path, monke
 
     monkeypatch.setattr(SingleDeviceStrategy, "broadcast", broadcast_and_look)
     monkeypatch.setattr(RunDirectory, "write", lambda *arguments: (written.append(saved()), write(*arguments)))
-    monkeypatch.setattr("srsoup_lightning.module.fastest_batch", lambda *_: sizes.pop(0))
+    monkeypatch.setattr("srsoup_lightning.samplers.hooks.fastest_batch", lambda *_: sizes.pop(0))
     assert srsoup(config, *options, "--data.prompts", "[a cat]") == 0
     assert srsoup(config, *options) == 0
     assert (written, sent, sizes) == ([4, 4], [(4, 4)], [5])
