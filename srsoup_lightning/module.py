@@ -83,11 +83,7 @@ class SRSoupModule(FinetuningHooks):
         training: Training | None = None,
     ) -> None:
         super().__init__()
-        if set(rewards) != set(preferences.rewards):
-            raise ValueError(
-                f"the rewards are {sorted(rewards)} and the preferences weigh {sorted(preferences.rewards)}: "
-                "name the same on both sides"
-            )
+        preferences.require_rewards(rewards)
         ordered = {name: rewards[name] for name in preferences.rewards}
         self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))

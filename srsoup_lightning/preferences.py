@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -70,6 +70,18 @@ class Preferences:
     def weighted(self) -> list[str]:
         """Names of the rewards that have weight in any preference."""
         return [name for name, used in zip(self.rewards, (self.weights > 0).any(0).tolist(), strict=True) if used]
+
+    def require_rewards(self, given: Iterable[str]) -> None:
+        """Check that the rewards of a run have the names that the preferences weigh.
+
+        Raises:
+            ValueError: They do not.
+        """
+        if set(given) != set(self.rewards):
+            raise ValueError(
+                f"the rewards are {sorted(given)} and the preferences weigh {sorted(self.rewards)}: "
+                "name the same on both sides"
+            )
 
     def without_held_out(self) -> Preferences:
         """Return the same preferences between the rewards that have weight in any of them."""

@@ -121,6 +121,6 @@ def test_misuse_gets_one_line(
 ) -> None:
     wrong = {"class_path": f"rewards.{class_path}", "init_args": arguments}
     rewards = {"wrong": wrong, "right": {"class_path": "rewards.Contrast"}}
-    assert main(["predict", "--config", config(tmp_path, rewards)]) != 0
+    assert main(["-q", "predict", "--config", config(tmp_path, rewards)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line

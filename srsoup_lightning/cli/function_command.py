@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import docstring_parser
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from srsoup_lightning.cli.refusal import refusing
 from srsoup_lightning.terminal import printable
 
 
@@ -29,10 +30,11 @@ def run_function(name: str, function: str, arguments: Sequence[str]) -> None:
     Raises:
         ArgumentError: The function has no such argument, or the value has another type.
     """
-    module, _, attribute = function.partition(":")
-    call: Callable[..., Any] = getattr(import_module(module), attribute)
-    options = _parsed(name, call, arguments)
-    result = call(**options)
+    call: Callable[..., Any] = resolve_name(function)
+    with refusing(TypeError):
+        options = _parsed(name, call, arguments)
+    with refusing():
+        result = call(**options)
     if isinstance(result, Path):
         Console().print(printable(str(result)), soft_wrap=True, markup=False, highlight=False)
 

@@ -150,7 +150,7 @@ def preference(point: str) -> list[str]:
 def test_misuse_gets_one_line(
     config: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert srsoup(config, *options) != 0
+    assert srsoup(config, "-q", *options) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("srsoup: error: ")
     assert message in line
@@ -159,7 +159,7 @@ def test_misuse_gets_one_line(
 
 def test_another_run_in_its_directory_changes_nothing(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(finished.run.root)
-    assert srsoup(finished.config) == 1
+    assert srsoup(finished.config) == 2
     message = "holds another run (sampler.candidates was 6, now 4): change it back"
     assert message in capsys.readouterr().err
     assert contents(finished.run.root) == before
@@ -243,7 +243,7 @@ def test_a_real_signal_keeps_the_finished_soups_and_says_so(tmp_path: Path) -> N
 def test_the_version_is_told_without_heavy_imports(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"srsoup {__version__}"
-    code = "import sys; from srsoup_lightning.cli.main import main; main(['--version']); main([]); "
+    code = "import sys; from srsoup_lightning.cli.main import main; main(['--version']); main(['fit', '-h']); "
     code += "sys.exit(' '.join({'torch', 'lightning', 'jsonargparse', 'rewards'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "\n")
@@ -252,7 +252,7 @@ def test_the_version_is_told_without_heavy_imports(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
-    assert capsys.readouterr().out.replace("[options] ", "").startswith(f"usage: srsoup {name} [")
+    assert capsys.readouterr().out.startswith(f"usage: srsoup {name} ")
 
 
 def test_help_and_errors_name_the_commands_and_the_configs(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,15 +261,17 @@ def test_help_and_errors_name_the_commands_and_the_configs(config: Path, capsys:
     assert all(f"{name} {command.help}" in " ".join(shown.split()) for name, command in COMMANDS.items())
     for mistake in ("scoer", "--nonsense"):
         assert main([mistake]) == 2
-        assert f"no command '{mistake}': choose one of {', '.join(COMMANDS)}" in capsys.readouterr().err
-    assert main(["predict", "--config", "animal"]) == 1
+        error = capsys.readouterr().err
+        assert f"no command '{mistake}': " in error
+        assert f"choose one of {', '.join(COMMANDS)}" in error
+    assert main(["predict", "--config", "animal"]) == 2
     assert "animals" in capsys.readouterr().err
     config.write_text(yaml.safe_dump({"predict": yaml.safe_load(config.read_text())}))
     assert main(["--config", str(config), "predict", "--data.prompts", "[]"]) != 0
     assert "no prompts" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("prompts", "ending"), [("[a cat]", 0), ("missing.txt", 1)])
+@pytest.mark.parametrize(("prompts", "ending"), [("[a cat]", 0), ("missing.txt", 2)])
 def test_logs_of_a_program_around_it_stay_its_own_business(config: Path, prompts: str, ending: int) -> None:
     def state() -> tuple[list[int], list]:
         names = ("lightning.pytorch", "lightning.fabric", "srsoup_lightning.module")
@@ -285,5 +287,5 @@ def test_a_folder_may_have_the_name_of_a_builtin_config(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("animals").mkdir()
-    assert main(["predict", "--config", "animals", "--data.seeds", "[]"]) == 1
+    assert main(["predict", "--config", "animals", "--data.seeds", "[]"]) == 2
     assert "no seeds" in capsys.readouterr().err

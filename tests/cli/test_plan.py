@@ -118,6 +118,6 @@ def test_the_command_reckons_with_the_seconds_of_a_run_and_devices(
         ("--spread_over", "0", "spread_over is 0: give at least 1 device"),
         ("--like", "nowhere", "no soups in"),
     ):
-        assert plan(config, option, value) == 1
+        assert plan(config, option, value) == 2
         assert message in capsys.readouterr().err
     assert not (config.parent / "run").exists()
