@@ -10,8 +10,8 @@ from functools import partial
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from rewards import Reward
 from rewards.checks import require_no_url
+from rewards.function_reward import Rewards, as_rewards
 from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
@@ -42,7 +42,9 @@ class SRSoupModule(FinetuningHooks):
     Args:
         pipeline: Name of a builtin checkpoint, local folder or hub id of a diffusers pipeline; or a Backbone. It is
             loaded when the Trainer sets the module up.
-        rewards: Name to reward. The names must be those of the preferences.
+        rewards: Name to reward, or to a function of ``(images, prompts)`` or ``(images)`` with one number for each
+            image, where higher is better; see :class:`rewards.FunctionReward`. The names must be those of the
+            preferences.
         sampler: Method. In a fit, it makes the pictures of the validation.
         preferences: Preferences to make pictures for. Their order is that of every result. A fit has one.
         negative_prompt: Prompt that classifier-free guidance leads away from.
@@ -72,7 +74,7 @@ class SRSoupModule(FinetuningHooks):
     def __init__(
         self,
         pipeline: str | Backbone,
-        rewards: dict[str, Reward],
+        rewards: Rewards,
         sampler: Sampler,
         preferences: Preferences,
         negative_prompt: str = "",
@@ -84,7 +86,8 @@ class SRSoupModule(FinetuningHooks):
     ) -> None:
         super().__init__()
         preferences.require_rewards(rewards)
-        ordered = {name: rewards[name] for name in preferences.rewards}
+        by_name = as_rewards(rewards)
+        ordered = {name: by_name[name] for name in preferences.rewards}
         self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
         self.account, self.soup_limits = self.oracle.account, soup_limits

@@ -78,7 +78,7 @@ RULES = {
     f"{OURS}.module": Rule(
         never=(*ADAPTERS, "rewards", *ours("samplers", "diffusion", "search")),
         save=(
-            *("rewards.Reward", "rewards.base", CHECKS),
+            *("rewards.Reward", "rewards.base", "rewards.function_reward", CHECKS),
             *ours("samplers.base", "samplers.result", "samplers.rehearsal"),
             *ours("diffusion.backbone", "diffusion.loading", "diffusion.precision", "diffusion.process"),
         ),

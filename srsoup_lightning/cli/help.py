@@ -37,6 +37,7 @@ KINDS = {  # by the name that an annotation begins with
     "list": "[...]",
     "tuple": "[...]",
     "Sequence": "[...]",
+    "Rewards": "{NAME: ...}",
 }
 
 

@@ -20,6 +20,7 @@ OPTION = re.compile(
 )
 ARGUMENT = re.compile(r"class_path '([^']+)': Option '([^']+)' is not accepted")
 ATTRIBUTE = re.compile(r"class_path '[^']+': module '([^']+)' has no attribute '([^']+)'")
+NO_CLASS = re.compile(r"Import path (\S+) does not correspond to a subclass of Reward")
 SHORT_NAME = re.compile(r"Expected a dot import path string: (\S+)")
 KEY = re.compile(r'Parser key "([^"]+)"')
 OWNERS = {**SHARED, "trainer": "lightning.pytorch:Trainer"}  # prefix of options to their class
@@ -82,6 +83,11 @@ def _of_short_name(command: str, message: str, found: re.Match[str]) -> str | No
     )
 
 
+def _of_function(command: str, message: str, found: re.Match[str]) -> str | None:
+    path = found[1]
+    return f"{_where(message)}: {path} is no reward: a function of images is one as {{NAME: {{class_path: {path}}}}}"
+
+
 def _where(message: str) -> str:
     """Key of the value that a message is about. A key inside another stands behind it."""
     return ".".join(KEY.findall(message))
@@ -129,5 +135,6 @@ EXPLANATIONS: dict[re.Pattern[str], Callable[[str, str, re.Match[str]], str | No
     OPTION: _of_option,
     ARGUMENT: _of_argument,
     ATTRIBUTE: _of_attribute,
+    NO_CLASS: _of_function,
     SHORT_NAME: _of_short_name,
 }

@@ -20,6 +20,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.commands import COMMANDS
+from srsoup_lightning.cli.own_functions import MODE
 from srsoup_lightning.cli.refusal import refusing
 from srsoup_lightning.cli.run_config import SaveRunConfig
 from srsoup_lightning.cli.suggestions import suggested
@@ -130,7 +131,7 @@ class TrainerCLI(LightningCLI):
                 save_config_kwargs={"save_to_log_dir": False},
                 trainer_defaults=TRAINER_DEFAULTS | self.defaults,
                 seed_everything_default=False,
-                parser_kwargs={"prog": "srsoup", "exit_on_error": False},
+                parser_kwargs={"prog": "srsoup", "exit_on_error": False, "parser_mode": MODE},
                 args=_with_config_paths(arguments),
             )
 
