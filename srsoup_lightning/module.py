@@ -15,6 +15,7 @@ from rewards.function_reward import Rewards, as_rewards
 from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
+from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.fingerprint import loaded_model
 from srsoup_lightning.diffusion.loading.loras import start_from_lora
@@ -55,12 +56,12 @@ class SRSoupModule(FinetuningHooks):
             count too where a SampleWriter keeps the count in the run directory. Without one, all soups of this module
             in its process count. When a limit or a budget is reached, the run ends with the soups that are finished.
         training: Objective and options of a fit. None is for ``trainer.predict``.
+        adapters: LoRAs by which the model depends on the preference, under any sampler. None has no such LoRAs.
 
     Attributes:
         base: Name of the pipeline; of a Backbone, its class.
         loras: Weight of each LoRA that the pipeline is loaded with, by folder, file or hub id.
-        backbone: The model, once it is loaded.
-        oracle: The rewards, as samplers ask them.
+        backbone, oracle: The model, once it is loaded, and the rewards, as samplers ask them.
         account: Account of limits and budgets.
         max_batch: Size of the batches, once the Trainer has set the module up.
         max_batch_callbacks: Called with the size that "auto" comes to, in the first process, before others have it.
@@ -83,16 +84,15 @@ class SRSoupModule(FinetuningHooks):
         soup_limits: Limits = Limits(),
         run_limits: Limits = Limits(),
         training: Training | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         super().__init__()
-        preferences.require_rewards(rewards)
-        by_name = as_rewards(rewards)
-        ordered = {name: by_name[name] for name in preferences.rewards}
+        ordered = preferences.in_order(as_rewards(rewards))
         self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
         self.account, self.soup_limits = self.oracle.account, soup_limits
         self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
-        self.tuning, self._adapted = training, False
+        self.tuning, self.adapters, self._adapted = training, adapters, False
         self.forecast = Forecast(sampler, preferences)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
         self.max_batch_callbacks: list[Callable[[int], None]] = []
@@ -101,14 +101,15 @@ class SRSoupModule(FinetuningHooks):
         self.strict_loading = False  # checkpoints lack frozen weights
         self.backbone: Backbone | None = None
         if isinstance(pipeline, Backbone):
-            if loading != Loading():
-                raise ValueError("this Backbone is loaded already: leave out `loading`")
+            if loading != Loading() or adapters is not None:
+                raise ValueError("this Backbone is loaded already: leave out `loading` and `adapters`")
             self.backbone, self.base, self.describe_model = pipeline, type(pipeline).__name__, pipeline.description
         else:
             require_no_url("pipeline", pipeline)
-            self.base, self._load = pipeline, partial(load_backbone, pipeline, loading)
-            self.describe_model = partial(loaded_model, pipeline, loading)
+            self.base, self._load = pipeline, partial(load_backbone, pipeline, loading, adapters)
+            self.describe_model = partial(loaded_model, pipeline, loading, adapters)
         self.loras = dict((self.backbone or loading).loras)  # a copy, which a spawned process can receive
+        self.loras |= dict.fromkeys(adapters.sources if adapters else (), 1.0)
         if training is not None and (steps := (self.backbone or loading).base_steps):
             raise ValueError(f"base_steps is {steps}, and a fit can't train these steps: leave it out")
 
@@ -150,6 +151,8 @@ class SRSoupModule(FinetuningHooks):
             RewardError, NoGradientError, ValueError: One can't be asked, has no gradient, or is not named rightly.
         """
         self.sampler.check(self.preferences)
+        if self.adapters is not None:
+            self.adapters.check(self.preferences.rewards, self.preferences.weights, self.sampler.eta)
         self.oracle.check()
         if self.tuning is not None and self.tuning.objective.needs_gradient:
             self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)

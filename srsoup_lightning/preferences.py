@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 TOLERANCE = 1e-6
+Item = TypeVar("Item")
 
 
 class Preferences:
@@ -71,23 +73,29 @@ class Preferences:
         """Names of the rewards that have weight in any preference."""
         return [name for name, used in zip(self.rewards, (self.weights > 0).any(0).tolist(), strict=True) if used]
 
-    def require_rewards(self, given: Iterable[str]) -> None:
-        """Check that the rewards of a run have the names that the preferences weigh.
+    def in_order(self, named: Mapping[str, Item]) -> dict[str, Item]:
+        """Return what is named by the rewards, such as the rewards themselves, in their order.
 
         Raises:
-            ValueError: They do not.
+            ValueError: The names are others.
         """
-        if set(given) != set(self.rewards):
+        if set(named) != set(self.rewards):
             raise ValueError(
-                f"the rewards are {sorted(given)} and the preferences weigh {sorted(self.rewards)}: "
-                "name the same on both sides"
+                f"the rewards are {sorted(named)} and the preferences weigh {sorted(self.rewards)}: name the same on "
+                "both sides"
             )
+        return {name: named[name] for name in self.rewards}
 
     def without_held_out(self) -> Preferences:
         """Return the same preferences between the rewards that have weight in any of them."""
         kept = [self.rewards.index(name) for name in self.weighted]
         points = {name: row[kept].tolist() for name, row in zip(self.names, self.weights, strict=True)}
         return self if len(kept) == len(self.rewards) else Preferences(self.weighted, points)
+
+    def apart(self) -> list[Preferences]:
+        """Return each preference alone."""
+        rows = zip(self.names, self.weights.tolist(), strict=True)
+        return [Preferences(self.rewards, {name: row}) for name, row in rows]
 
     def __len__(self) -> int:
         return len(self.names)

@@ -46,7 +46,12 @@ class Rule:
         return self.only is None or inside(name, self.only) or name.split(".")[0] in sys.stdlib_module_names
 
 
-PURE = ours(*(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "precision", "process")))
+PURE = ours(
+    *(
+        f"diffusion.{name}"
+        for name in ("transition", "flow", "schedule", "noise", "precision", "process", "adapters", "blends")
+    )
+)
 MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs"))
 SAMPLING = (*MATHS, *ours("samplers", "problem", "diffusion.denoiser"))
 TUNING = (*SAMPLING, "peft", *ours("finetune", "diffusion.backbone"))
@@ -63,7 +68,7 @@ RULES = {
         save=(CHECKS, "rewards.networks.silence"),
     ),
     f"{OURS}.oracle": Rule(only=("torch", CHECKS, *ours("oracle", "costs"))),
-    f"{OURS}.problem": Rule(only=(*MATHS, *ours("diffusion.denoiser", "oracle"))),
+    f"{OURS}.problem": Rule(only=(*MATHS, *ours("problem", "diffusion.denoiser", "oracle"))),
     f"{OURS}.samplers": Rule(only=SAMPLING),
     # The rehearsal builds a Problem, which needs an oracle.
     f"{OURS}.samplers.rehearsal": Rule(only=(*SAMPLING, *ours("oracle"))),
@@ -80,7 +85,8 @@ RULES = {
         save=(
             *("rewards.Reward", "rewards.base", "rewards.function_reward", CHECKS),
             *ours("samplers.base", "samplers.result", "samplers.rehearsal"),
-            *ours("diffusion.backbone", "diffusion.loading", "diffusion.precision", "diffusion.process"),
+            *ours("diffusion.adapters", "diffusion.backbone", "diffusion.loading", "diffusion.precision"),
+            *ours("diffusion.process"),
         ),
     ),
     **dict.fromkeys(ours("data", "callbacks", "report", "runs"), RESULTS),

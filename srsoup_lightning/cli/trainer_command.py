@@ -173,7 +173,7 @@ class TrainerCLI(LightningCLI):
         parser = ArgumentParser()
         parser.add_argument("--preferences", type=Preferences)
         alone = parser.instantiate_classes(parser.parse_object({"preferences": model.preferences}))
-        alone.preferences.require_rewards(model.rewards)
+        alone.preferences.in_order(model.rewards)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as in the base class
         """Make a Trainer. Its default logger is TensorBoard in the run directory."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from srsoup_lightning.diffusion.adapters import Adapters, BoundAdapters
+from srsoup_lightning.diffusion.blends import PreferenceConditioned
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.lora import (
     add_lora,
@@ -21,6 +23,7 @@ from srsoup_lightning.diffusion.lora import (
     other_lora_state,
     without_loras,
 )
+from srsoup_lightning.diffusion.row_inputs import RowInputs, embed_preference, scale_by_row
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -43,6 +46,9 @@ class Backbone(nn.Module, abc.ABC):
 
     loras: Mapping[str, float] = MappingProxyType({})
     """Weight of each LoRA that it was loaded with, by folder, file or hub id."""
+
+    adapters: BoundAdapters | None = None
+    """Adapters by which its predictions depend on a preference. None where they don't."""
 
     @abc.abstractmethod
     def bind(
@@ -106,6 +112,35 @@ class Backbone(nn.Module, abc.ABC):
             ValueError: A name that is taken, dropout, or target modules that the network does not have.
         """
         add_lora(self.network, config, name, seed)
+
+    def condition(self, rewards: Sequence[str], *, width: int, seed: int) -> None:
+        """Make the preference an input of the active LoRA. Predictions stay the same.
+
+        A small network, whose weights belong to the LoRA, adds the preference to the embedding of the denoising time.
+
+        Args:
+            rewards: Names of the rewards of a preference.
+            width: Width of the hidden layer of that network.
+            seed: Seed of its first layer.
+
+        Raises:
+            TypeError: The network takes no LoRAs, or embeds the time in a way of its own.
+        """
+        network: Any = self.network
+        inputs = RowInputs(adapters=1)
+        embed_preference(network, rewards, width, seed, inputs)
+        self.adapt(PreferenceConditioned("", tuple(rewards)), network.active_adapters(), inputs)
+
+    def adapt(self, policy: Adapters, names: Sequence[str], inputs: RowInputs) -> None:
+        """Let predictions depend on a preference, by LoRAs that the denoising network has.
+
+        Args:
+            policy: Policy of the LoRAs.
+            names: Their names, in the order of the policy's sources.
+            inputs: Inputs of the rows.
+        """
+        scale_by_row(self.network, names, inputs)
+        self.adapters = BoundAdapters(policy, inputs.given)
 
     def without_adapters(self) -> AbstractContextManager[None]:
         """Context in which all LoRAs are off, so that the network predicts as the base model does.

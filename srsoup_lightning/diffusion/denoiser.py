@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.adapters import BoundAdapters
 from srsoup_lightning.diffusion.transition import Kernel, Prediction
 
 
@@ -31,6 +32,7 @@ class Denoiser:
             guidance with that schedule. It does not run the text encoder again.
         evaluations: Network evaluations of one prediction of a latent: 2 under classifier-free guidance, otherwise 1.
         device: Device of the latents.
+        adapters: Adapters by which predictions depend on a preference. None where they don't.
     """
 
     shape: tuple[int, ...]
@@ -43,3 +45,4 @@ class Denoiser:
     reschedule: Callable[[int, float], Denoiser]
     evaluations: int
     device: torch.device
+    adapters: BoundAdapters | None = None

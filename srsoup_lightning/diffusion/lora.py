@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from srsoup_lightning.diffusion.row_inputs import EMBEDDING, PreferenceEmbedding
+
 if TYPE_CHECKING:
     from diffusers import ModelMixin
     from peft import LoraConfig
@@ -44,9 +46,14 @@ def add_lora(network: ModelMixin, config: LoraConfig, name: str, seed: int) -> N
 
 
 def train_lora(network: ModelMixin) -> None:
-    """Make the weights of the active LoRA float32 and the only ones of the network that require gradients."""
+    """Make the weights of the active LoRA float32 and the only ones of the network that require gradients.
+
+    Those of an embedding of the preference belong to it.
+    """
     network.eval().requires_grad_(False)
     network.set_adapter(_active(network))  # its weights require gradients afterwards
+    if hasattr(network, EMBEDDING):
+        getattr(network, EMBEDDING).requires_grad_(True)
     for weight in network.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()  # a small update of a bfloat16 weight would be rounded away
@@ -57,7 +64,9 @@ def without_loras(network: ModelMixin) -> Iterator[None]:
     """Switch all LoRAs of a network off, and afterwards on again. The weights that require gradients stay the same."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers: list[Any] = [layer for layer in network.modules() if isinstance(layer, BaseTunerLayer)]
+    layers: list[Any] = [
+        layer for layer in network.modules() if isinstance(layer, BaseTunerLayer | PreferenceEmbedding)
+    ]
     before = [layer.disable_adapters for layer in layers]
     try:
         for layer in layers:
@@ -86,6 +95,8 @@ def lora_state(network: ModelMixin, prefix: str) -> dict[str, Tensor]:
 def lora_metadata(network: ModelMixin, prefix: str) -> dict[str, str]:
     """Metadata of a safetensors file with the state: rank, alpha and target modules, as diffusers reads them.
 
+    Beside them are the names of the rewards, where the preference is an input.
+
     Args:
         network: A network with a LoRA.
         prefix: Name of the network in its pipeline.
@@ -95,7 +106,10 @@ def lora_metadata(network: ModelMixin, prefix: str) -> dict[str, str]:
     """
     config = network.peft_config[_active(network)].to_dict()
     packed = {f"{prefix}.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    return {"format": "pt", "lora_adapter_metadata": json.dumps(packed, sort_keys=True)}
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(packed, sort_keys=True)}
+    if hasattr(network, EMBEDDING):
+        metadata[EMBEDDING] = json.dumps(list(getattr(network, EMBEDDING).rewards))
+    return metadata
 
 
 def load_lora_state(network: ModelMixin, prefix: str, state: Mapping[str, Tensor]) -> None:
@@ -152,7 +166,14 @@ def _active(network: ModelMixin) -> str:
 
 
 def _weights(network: ModelMixin) -> dict[str, Tensor]:
-    """Weights of the active LoRA, detached and not copied, with keys of diffusers and peft."""
+    """Weights of the active LoRA, detached and not copied, with keys of diffusers and peft.
+
+    Those of an embedding of the preference are among them, with keys that diffusers refuses.
+    """
     from peft import get_peft_model_state_dict
 
-    return get_peft_model_state_dict(network, adapter_name=_active(network))
+    weights = get_peft_model_state_dict(network, adapter_name=_active(network))
+    if hasattr(network, EMBEDDING):
+        embedding = getattr(network, EMBEDDING).state_dict()
+        weights = {**weights, **{f"{EMBEDDING}.{key}": weight for key, weight in embedding.items()}}
+    return weights

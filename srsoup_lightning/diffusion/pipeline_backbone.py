@@ -199,6 +199,7 @@ class PipelineBackbone(Backbone):
             reschedule=reschedule,
             evaluations=2 if self.guides(guidance_scale) else 1,
             device=self.device,
+            adapters=self.adapters,
         )
 
     @outside_inference_mode()

@@ -20,7 +20,7 @@ from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.rehearsal import cosine_schedule, projections, stand_in
+from srsoup_lightning.samplers.stand_in import cosine_schedule, projections, stand_in
 
 
 class StandIn(Policy):
@@ -62,7 +62,7 @@ def rehearse_round(
         kernel = cosine_schedule(process.num_inference_steps, process.eta)
         denoiser = stand_in(kernel, 2 if process.guidance_scale > 1 else 1)
     else:
-        denoiser = stand_in(model.kernel, model.evaluations)
+        denoiser = stand_in(model.kernel, model.evaluations, adapters=model.adapters)
 
     def problem_of(prompt: str, meter: Meter) -> Problem:
         return Problem(denoiser, oracle, BatchSize.of(process.max_batch), prompt, meter)

@@ -6,6 +6,7 @@ import abc
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
@@ -13,7 +14,7 @@ from srsoup_lightning.diffusion.precision import without_autocast
 from srsoup_lightning.diffusion.process import Process
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers.result import OnStep, Soup
+from srsoup_lightning.samplers.result import Moment, OnStep, Soup
 from srsoup_lightning.search.candidates import distinct
 
 
@@ -33,6 +34,10 @@ class Sampler(Process, abc.ABC):
 
     cost_varies: ClassVar[bool] = False
     """Whether preferences share work wherever their latents agree. A soup then costs at most what they cost apart."""
+
+    serves_rows: ClassVar[bool] = False
+    """Whether the method tells the model whose preference each latent serves, where adapters make that matter. If not,
+    the preferences are served one after another there."""
 
     @property
     def least_side(self) -> int:
@@ -78,9 +83,13 @@ class Sampler(Process, abc.ABC):
             problem.oracle.require_gradients(type(self).__name__, preferences.weighted)
         steering = preferences.without_held_out()
         noise = NoiseSource(prompt, seed, problem.shape, problem.device)
+        steered = problem.with_rewards(steering.rewards).drawing(
+            lambda level: float(noise.uniform(1, "adapter", level))
+        )
+        sample = self.sample if self.serves_rows or problem.denoiser.adapters is None else self.sample_apart
         with without_autocast(problem.device):  # the networks alone run under that of a Trainer
             with problem.meter.timed():
-                latents = self.sample(problem.with_rewards(steering.rewards), steering, noise, on_step)
+                latents = sample(steered, steering, noise, on_step)
                 points, index = distinct(latents)
                 images = problem.decode(latents[points])
             rewards, failed = problem.score(images)
@@ -95,3 +104,14 @@ class Sampler(Process, abc.ABC):
             failed=failed[index].cpu(),
             ledger=problem.ledger,
         )
+
+    def sample_apart(self, problem: Problem, preferences: Preferences, noise: NoiseSource, on_step: OnStep) -> Tensor:
+        """Return what :meth:`sample` does, one preference after another, each with the model that serves it."""
+        latents, count = [], len(preferences)
+        for number, (weights, alone) in enumerate(zip(preferences.weights, preferences.apart(), strict=True)):
+
+            def report(moment: Moment, number: int = number) -> None:
+                on_step(moment._replace(step=number * moment.steps + moment.step, steps=count * moment.steps))
+
+            latents.append(self.sample(problem.serving(weights), alone, noise, report))
+        return torch.cat(latents)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from math import cos, pi
 from statistics import fmean
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,13 +18,12 @@ from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.costs.limits import budget_of
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
-from srsoup_lightning.diffusion.transition import DDIM, Kernel, Prediction
 from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
+from srsoup_lightning.samplers.stand_in import SHAPE, cosine_schedule, projections, stand_in
 
-SHAPE = (3, 4, 4)  # of the stand-in's latents, which are larger for a method that needs it
 REPEATS = 3  # of each call that is timed
 FEW = 4  # latents whose gradients are timed at once
 Result = TypeVar("Result")
@@ -59,13 +57,10 @@ def rehearse(
         kernel = cosine_schedule(sampler.num_inference_steps, sampler.eta)
         denoiser = stand_in(kernel, 2 if sampler.guidance_scale > 1 else 1, shape)
     else:
-        denoiser = stand_in(model.kernel, model.evaluations, shape)
+        denoiser = stand_in(model.kernel, model.evaluations, shape, model.adapters)
     if sampler.cost_varies and len(preferences) > 1:
-        parts = [
-            Preferences(preferences.rewards, {name: weights.tolist()})
-            for name, weights in zip(preferences.names, preferences.weights, strict=True)
-        ]
-        ledgers, images = zip(*(rehearse(sampler, part, model=model, seed=seed) for part in parts), strict=True)
+        parts = (rehearse(sampler, part, model=model, seed=seed) for part in preferences.apart())
+        ledgers, images = zip(*parts, strict=True)
         return added(ledgers), {name: sum(each[name] for each in images) for name in images[0]}
     limits = {budget_of(name): math.inf for name in preferences.rewards}
     oracle = RewardOracle(projections(preferences.rewards, seed, shape), limits=limits)
@@ -98,65 +93,6 @@ class Forecast:
     def learn(self, ledger: Ledger) -> None:
         """Take the seconds of a finished soup into account."""
         self._seconds.append(ledger.seconds)
-
-
-def cosine_schedule(steps: int, eta: float) -> DDIM:
-    """Return a cosine schedule (Nichol & Dhariwal 2021) whose cleanest level keeps some noise."""
-    angles = [0.02 + 0.96 * (steps - level) / steps for level in range(steps + 1)]
-    return DDIM(tuple(cos(angle * pi / 2) ** 2 for angle in angles), eta)
-
-
-def projections(names: Sequence[str], seed: int = 0, shape: tuple[int, ...] = SHAPE) -> dict[str, _Projection]:
-    """Return rewards of the stand-in: projections of its images on random directions."""
-    directions = torch.randn(len(names), *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
-    return {name: _Projection(direction) for name, direction in zip(names, directions, strict=True)}
-
-
-class _Projection:
-    """Reward of the stand-in: the projection of an image on a direction."""
-
-    is_differentiable: bool | None = True
-    on_cpu: ClassVar[bool] = False
-
-    def __init__(self, direction: Tensor) -> None:
-        self.direction = direction
-        self.before_repeat: Callable[[int], None] = lambda images: None
-
-    def check(self) -> None:
-        """Nothing can be missing."""
-
-    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """Return scores (B,) of images (B, 3, H, W)."""
-        return (images * self.direction).sum((1, 2, 3))
-
-
-def stand_in(kernel: Kernel, evaluations: int, shape: tuple[int, ...] = SHAPE) -> Denoiser:
-    """Return a denoiser of the given transitions and shape of latents that computes next to nothing."""
-
-    def denoise(x: Tensor, level: int) -> Prediction:
-        return Prediction(x.tanh(), x)
-
-    def decode(latents: Tensor) -> Tensor:
-        return latents.tanh() / 2 + 0.5
-
-    def encode(images: Tensor) -> Tensor:
-        return torch.nn.functional.adaptive_avg_pool2d(2 * images - 1, (shape[1], shape[2]))  # of any size
-
-    def reschedule(num_inference_steps: int, eta: float) -> Denoiser:
-        return stand_in(cosine_schedule(num_inference_steps, eta), evaluations, shape)
-
-    return Denoiser(
-        shape=shape,
-        kernel=kernel,
-        denoise=denoise,
-        denoise_unguided=denoise,
-        decode=decode,
-        decode_preview=decode,
-        encode=encode,
-        reschedule=reschedule,
-        evaluations=evaluations,
-        device=torch.device("cpu"),
-    )
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,15 @@ class Observation:
         state: State of the trajectories before the step.
         rewards: Mean reward of the candidates around each trajectory, over those that were asked about, (P, M). NaN
             where none was.
+        latents: Latents of the trajectories before the step, (P, C, H, W).
+        gradients: Computes the search gradient of each reward for each trajectory, (P, M, C, H, W): what it would step
+            along, before the projection, if its preference were this reward alone. 0 where nobody was asked about it.
     """
 
     state: StepState
     rewards: Tensor
+    latents: Tensor
+    gradients: Callable[[], Tensor]
 
     @property
     def preferences(self) -> Tensor:

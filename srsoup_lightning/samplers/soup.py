@@ -66,6 +66,7 @@ class SRSoup(Sampler):
     preview: Preview = "guided"
 
     needs_noise: ClassVar[bool] = True
+    serves_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,7 +132,8 @@ class SRSoup(Sampler):
 
     def start(self, trajectories: Trajectories, on_step: OnStep) -> tuple[int, Tensor]:
         """Return the first step that is searched, and latents (P, C, H, W) of that level, the same for all."""
-        problem, noise = trajectories.problem, trajectories.noise
+        noise = trajectories.noise
+        problem = trajectories.problem.serving(trajectories.weights.mean(0))  # all of them start from one pool
         if self.selection is None:
             first, x = 0, noise.start()
         else:

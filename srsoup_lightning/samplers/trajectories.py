@@ -47,10 +47,12 @@ class Trajectories:
         self.settings, self.problem, self.weights, self.noise = settings, problem, weights, noise
         surrogate = settings.surrogate
         self.learned = [] if surrogate is None else [GaussianProcess(surrogate.window) for _ in settings.shapings]
+        # What the model serves, where adapters make predictions depend on the preference.
+        self.served = None if problem.denoiser.adapters is None else weights
 
     def best(self, pool: Tensor, step: int) -> Tensor:
         """Return the one (1, C, H, W) of latents (K, C, H, W) of a level that serves the mean preference best."""
-        clean = self.problem.denoise(pool, step).x0
+        clean = self.problem.serving(self.weights.mean(0)).denoise(pool, step).x0
         rewards = self.problem.query(clean, step)
         for learned, reward in zip(self.learned, rewards.T, strict=False):  # none without a surrogate
             learned.learn(clean, reward)
@@ -59,8 +61,8 @@ class Trajectories:
     def step(self, x: Tensor, step: int) -> tuple[Tensor, Observation | None]:
         """Take all trajectories x (P, C, H, W) of level `step` to the next level, with the observations on the way."""
         settings, kernel, sharing = self.settings, self.problem.kernel, self.settings.sharing
-        rows, index = distinct(x)
-        prediction = self.problem.denoise(x[rows], step)
+        rows, index = distinct(x, self.served)
+        prediction = self.problem.denoise(x[rows], step, preferences=self._served_at(rows))
         transition = kernel.transition(step, x[rows], prediction)
         means, sigma = transition.mean[index], transition.sigma
         if sigma == 0:
@@ -69,21 +71,39 @@ class Trajectories:
             return means + sigma * self.noise.step(step), None
         counts, drawn, known = self._numbers(step)
         state = StepState(step, kernel.steps, means, prediction.x0[index], sigma, self.weights, known)
-        coefficients = self.weights.unsqueeze(1) * sharing.share(state)
+        shares = sharing.share(state)
         points = Points(index, transition.mean, prediction.noise)
+        coefficients = self.weights.unsqueeze(1) * shares
         sources = Sources.of(coefficients, counts, points, sharing.own_noise, settings.surrogate is not None)
         draws = self._draws(step, drawn)
         theirs = draws[sources.mask] if sharing.own_noise else draws
         candidates = sources.means.unsqueeze(1) + sigma * theirs  # (S, N, C, H, W)
         asked = sources.asked(drawn)
-        rows, previewed, reused = self._previewed(candidates, asked, sources)
-        scores, found = self.problem.query_previews(rows, step + 1, asked.mT[previewed], settings.preview, reused)
+        latents, previewed, reused = self._previewed(candidates, asked, sources)
+        at = (torch.arange(len(x), device=x.device) if sharing.own_noise else rows)[sources.mask]
+        served = self._served_at(at.unsqueeze(1).expand_as(previewed)[previewed])
+        scores, found = self.problem.query_previews(
+            latents, step + 1, asked.mT[previewed], settings.preview, reused, served
+        )
         answers = self._answers(scores, found.x0, asked, previewed, candidates)
         shaped = shaped_answers(answers, settings.shapings, self.learned)
-        direction = mix(sources.coefficients, shaped, theirs, means, sources.means, sigma, settings.correction)
+
+        def mixed(coefficients: Tensor) -> Tensor:
+            return mix(coefficients, shaped, theirs, means, sources.means, sigma, settings.correction)
+
+        def gradients() -> Tensor:
+            heard = shares if sharing.own_noise else points.merged(shares)
+            heard = heard[:, sources.mask] * asked.any(2)
+            rewards = torch.eye(heard.shape[2], dtype=heard.dtype, device=heard.device)
+            return torch.stack([mixed(heard * reward) for reward in rewards], 1)
+
         first_draw = draws[:, 0] if sharing.own_noise else draws[:1]
-        x = means + sigma * project_to_shell(direction, first_draw)
-        return x, self._observation(state, sources, answers, index)
+        following = means + sigma * project_to_shell(mixed(sources.coefficients), first_draw)
+        return following, Observation(state, self._means(sources, answers, index), x, gradients)
+
+    def _served_at(self, trajectories: Tensor) -> Tensor | None:
+        """Preferences (B, M) that the model serves, by indices (B,) of trajectories. None where it depends on none."""
+        return None if self.served is None else self.served[trajectories]
 
     def _numbers(self, step: int) -> tuple[Tensor, int, Tensor]:
         """Candidates asked about (P, M), candidates drawn, and candidates whose reward is known then, (P, M)."""
@@ -115,10 +135,10 @@ class Trajectories:
         rewards[previewed] = scores
         return Answers(rewards.mT, asked, None if self.settings.surrogate is None else clean.view_as(candidates))
 
-    def _observation(self, state: StepState, sources: Sources, answers: Answers, index: Tensor) -> Observation:
-        """Observations of the step, by trajectory."""
+    def _means(self, sources: Sources, answers: Answers, index: Tensor) -> Tensor:
+        """Mean reward (P, M) of the candidates around each trajectory."""
         rewards = answers.rewards.new_full((len(sources.mask), answers.rewards.shape[1]), torch.nan)
         rewards[sources.mask] = answers.means()
         if not self.settings.sharing.own_noise:  # then sources are points, and all trajectories there share candidates
             rewards = rewards[index]
-        return Observation(state, rewards)
+        return rewards

@@ -39,7 +39,12 @@ def walk(problem: Problem, x: Tensor, step: Step, on_step: OnStep, first: int = 
 
 
 def unsteered(
-    problem: Problem, noise: NoiseSource, members: Sequence[int], on_step: OnStep, last: int | None = None
+    problem: Problem,
+    noise: NoiseSource,
+    members: Sequence[int],
+    on_step: OnStep,
+    last: int | None = None,
+    preferences: Tensor | None = None,
 ) -> Tensor:
     """Draw samples of the model, each member with random numbers of its own.
 
@@ -49,13 +54,15 @@ def unsteered(
         members: Indices of the members.
         on_step: Callback after every step.
         last: Level to stop at. None goes on to the clean latents.
+        preferences: Preference (len(members), M) that each one serves, where adapters make that matter.
 
     Returns:
         Latents (len(members), C, H, W) of level `last`.
     """
 
     def step(x: Tensor, index: int) -> tuple[Tensor, None]:
-        return draw(problem, x, index, problem.denoise(x, index), noise, members), None
+        prediction = problem.denoise(x, index, preferences=preferences)
+        return draw(problem, x, index, prediction, noise, members), None
 
     return walk(problem, torch.stack([noise.start(member) for member in members]), step, on_step, last=last)
 

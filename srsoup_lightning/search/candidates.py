@@ -13,15 +13,20 @@ from srsoup_lightning.search.surrogate import GaussianProcess
 LEAST_EXPLAINED = 0.1  # share of a reward's spread; a reward that is predicted worse has no more influence for it
 
 
-def distinct(x: Tensor) -> tuple[Tensor, Tensor]:
+def distinct(x: Tensor, besides: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Find the distinct points among latents x (P, *shape), equal to the last bit.
 
     Work at one point is then done once.
 
+    Args:
+        x: Latents.
+        besides: Further numbers (P, K) that points must share.
+
     Returns:
         Rows (U,) of the first latent at each point, and for each latent the index (P,) of its point among them.
     """
-    _, index = torch.unique(x.flatten(1), dim=0, return_inverse=True)
+    numbers = x.flatten(1) if besides is None else torch.cat([x.flatten(1), besides.to(x)], 1)
+    _, index = torch.unique(numbers, dim=0, return_inverse=True)
     rows = torch.arange(len(x), device=x.device)
     first = torch.full((int(index.max()) + 1,), len(x), dtype=torch.int64, device=x.device).scatter_reduce(
         0, index, rows, "amin"
@@ -36,6 +41,11 @@ class Points(NamedTuple):
     indices: Tensor  # (P,), index of each trajectory's point
     means: Tensor  # (U, C, H, W), means of the transitions
     noise: Tensor  # (U, C, H, W), predicted noise
+
+    def merged(self, coefficients: Tensor) -> Tensor:
+        """Add the coefficients (P, P, M) of trajectories at one point: (P, U, M)."""
+        sums = coefficients.new_zeros(len(coefficients), len(self.means), coefficients.shape[2])
+        return sums.index_add_(1, self.indices, coefficients)
 
 
 class Sources(NamedTuple):
@@ -62,8 +72,7 @@ class Sources(NamedTuple):
         if own_noise:
             means, noise = means[indices], noise[indices]
         else:
-            merged = coefficients.new_zeros(len(coefficients), len(means), coefficients.shape[2])
-            coefficients = merged.index_add_(1, indices, coefficients)
+            coefficients = points.merged(coefficients)
             at = indices.unsqueeze(1).expand_as(counts)
             counts = counts.new_zeros(len(means), counts.shape[1]).scatter_reduce(0, at, counts, "amax")
         used = (coefficients > 0).any(0)

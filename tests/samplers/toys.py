@@ -16,7 +16,7 @@ from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
 from srsoup_lightning.oracle import OraclePolicy, RewardOracle
 from srsoup_lightning.samplers import OnStep, Problem, Sampler, Soup
-from srsoup_lightning.samplers.rehearsal import cosine_schedule, projections, stand_in
+from srsoup_lightning.samplers.stand_in import cosine_schedule, projections, stand_in
 from tests.mixture import GaussianMixture
 
 SHAPE = (3, 4, 4)

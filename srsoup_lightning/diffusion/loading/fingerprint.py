@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from srsoup_lightning.builtin import PIPELINES, PREVIEW_DECODERS
+from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.loading.model_index import FILE, read_index
 from srsoup_lightning.diffusion.loading.options import Loading
 
@@ -15,7 +16,7 @@ READ = frozenset({".json", ".model", ".safetensors", ".txt"})  # suffixes of the
 BLOCK, BLOCKS = 1 << 16, 64
 
 
-def loaded_model(pipeline: str, loading: Loading) -> dict[str, object]:
+def loaded_model(pipeline: str, loading: Loading, adapters: Adapters | None = None) -> dict[str, object]:
     """Facts about a pipeline and its options, which are equal where the loaded model is.
 
     Names and places are left out where there are files: fingerprints stand for them.
@@ -23,6 +24,7 @@ def loaded_model(pipeline: str, loading: Loading) -> dict[str, object]:
     Args:
         pipeline: Name of a builtin checkpoint, local folder or hub id.
         loading: Options of loading.
+        adapters: Adapters by which predictions depend on a preference.
 
     Raises:
         FileNotFoundError: No such pipeline, or the hub does not give access to it.
@@ -36,6 +38,7 @@ def loaded_model(pipeline: str, loading: Loading) -> dict[str, object]:
         "loras": [{"weights": fingerprint(source), "weight": weight} for source, weight in loading.loras.items()],
         "loading": replace(loading, loras={}, base_steps=0, network=None, vae=None, preview_decoder=None),
         "base_steps": loading.base_steps,
+        **({} if adapters is None else {"adapters": _of_adapters(adapters)}),
     }
 
 
@@ -66,6 +69,14 @@ def _blocks(file: Path) -> Iterator[bytes]:
         for number in range(BLOCKS):
             content.seek(number * (size - BLOCK) // (BLOCKS - 1))
             yield content.read(BLOCK)
+
+
+def _of_adapters(adapters: Adapters) -> dict[str, object]:
+    """Facts about a policy of adapters: its options, with fingerprints in place of places."""
+    options = repr(adapters)
+    for source in adapters.sources:
+        options = options.replace(repr(source), repr(fingerprint(source)))
+    return {"policy": options}
 
 
 def _of_pipeline(source: str, pipeline: str, revision: str | None) -> str:

@@ -45,6 +45,15 @@ def require_simple_patterns(config: Mapping[str, Any]) -> None:
 
 def metadata_of(source: str) -> dict[str, Any]:
     """Return the LoRA's config in the header of its weight file. Empty where there is none, or no such file here."""
+    try:
+        content = json.loads(header_of(source).get(METADATA, "{}"))
+    except ValueError:  # whoever reads the weights says so
+        return {}
+    return {key.rpartition(".")[2]: value for key, value in content.items()} if isinstance(content, dict) else {}
+
+
+def header_of(source: str) -> dict[str, str]:
+    """Return the metadata of a LoRA's weight file. Empty where there are none, or no such file here."""
     from safetensors import SafetensorError, safe_open
 
     file = Path(source)
@@ -54,10 +63,9 @@ def metadata_of(source: str) -> dict[str, Any]:
         return {}
     try:
         with safe_open(file, "pt") as weights:  # reads the header alone
-            content = json.loads((weights.metadata() or {}).get(METADATA, "{}"))
-    except (SafetensorError, ValueError):  # whoever reads the weights says so
+            return dict(weights.metadata() or {})
+    except SafetensorError:  # whoever reads the weights says so
         return {}
-    return {key.rpartition(".")[2]: value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _patterns(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.components import is_hub_id
 from srsoup_lightning.diffusion.loading.integrity import read_json
 from srsoup_lightning.diffusion.loading.lora_files import (
+    header_of,
     metadata_of,
     require_one_weight_file,
     require_simple_patterns,
@@ -19,6 +21,7 @@ from srsoup_lightning.diffusion.loading.lora_files import (
 from srsoup_lightning.diffusion.loading.silence import collected_warnings
 from srsoup_lightning.diffusion.lora import train_lora
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
+from srsoup_lightning.diffusion.row_inputs import EMBEDDING
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -48,7 +51,7 @@ def add_loras(pipeline: DiffusionPipeline, loras: Mapping[str, float], *, merge:
         raise ValueError(f"loras are given, and a {type(pipeline).__name__} takes none")
     names = {source: f"lora_{number}" for number, source in enumerate(loras)}
     for source, name in names.items():
-        _read_lora(pipeline, source, name)
+        read_lora(pipeline, source, name)
     adapted = pipeline.get_list_adapters()
     loaded = {name for adapters in adapted.values() for name in adapters}
     unused = [source for source, name in names.items() if name not in loaded]
@@ -77,14 +80,23 @@ def start_from_lora(backbone: Backbone, source: str, name: str = "default") -> N
     """
     if not isinstance(backbone, PipelineBackbone):
         raise TypeError(f"a {type(backbone).__name__} has no pipeline that could read {source!r}: start from no LoRA")
-    _read_lora(backbone.pipeline, source, name)
+    read_lora(backbone.pipeline, source, name)
+    require_network_alone(backbone, source, name)
+    train_lora(backbone.network)
+
+
+def require_network_alone(backbone: PipelineBackbone, source: str, name: str) -> None:
+    """Check that a LoRA that was loaded adapts the denoising network, and nothing else.
+
+    Raises:
+        ValueError: It adapts another network.
+    """
     adapted = [network for network, names in backbone.pipeline.get_list_adapters().items() if name in names]
     if adapted != [backbone.network_name]:
         raise ValueError(
-            f"LoRA {source!r} adapts {' and '.join(adapted) or 'nothing'}, and the {backbone.network_name} alone is "
-            "trained: start from a LoRA of that network"
+            f"LoRA {source!r} adapts {' and '.join(adapted) or 'nothing'}, and the {backbone.network_name} alone may "
+            "be adapted here: give a LoRA of that network"
         )
-    train_lora(backbone.network)
 
 
 def _require_no_text_encoder(names: Mapping[str, str], adapted: Mapping[str, Sequence[str]]) -> None:
@@ -97,10 +109,24 @@ def _require_no_text_encoder(names: Mapping[str, str], adapted: Mapping[str, Seq
             )
 
 
-def _read_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
+def read_lora(
+    pipeline: DiffusionPipeline, source: str, name: str, load: Callable[[str, str], None] | None = None
+) -> None:
+    """Load a LoRA into the networks of a pipeline.
+
+    Args:
+        pipeline: A diffusers pipeline.
+        source: Folder, file or hub id of the LoRA.
+        name: Name that the LoRA gets.
+        load: Loads a LoRA of another format, by source and name. None takes those of diffusers and peft.
+
+    Raises:
+        FileNotFoundError: There is no such LoRA.
+        ValueError: The LoRA is of another model, or has weights that are not finite.
+    """
     try:
         with collected_warnings() as warnings:
-            _load_lora(pipeline, source, name)
+            (load or partial(_load_lora, pipeline))(source, name)
     except (OSError, IndexError) as error:  # IndexError: diffusers takes the first of no files
         raise FileNotFoundError(f"no LoRA {source!r}: give a folder, file or hub id with safetensors") from error
     except Exception as error:  # of many types, which depend on the format and the difference
@@ -128,22 +154,24 @@ def _load_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
         raise FileNotFoundError(source)
     require_one_weight_file(source)
     require_simple_patterns(metadata_of(source))
+    if EMBEDDING in header_of(source):
+        raise ValueError("it takes a preference as its input: give it as model.adapters, a PreferenceConditioned")
     try:
-        config = read_json(_fetch(source, "adapter_config.json"))
+        config = read_json(fetch(source, "adapter_config.json"))
     except OSError:
         pipeline.load_lora_weights(source, adapter_name=name, use_safetensors=True)
         return
     require_simple_patterns(config)
     network = getattr(pipeline, "transformer", None) or pipeline.unet
     network.load_lora_adapter(
-        load_file(_fetch(source, "adapter_model.safetensors")),
+        load_file(fetch(source, "adapter_model.safetensors")),
         prefix=PEFT,
         adapter_name=name,
         metadata={f"{PEFT}.{key}": value for key, value in config.items()},
     )
 
 
-def _fetch(source: str, file: str) -> Path:
+def fetch(source: str, file: str) -> Path:
     """Path of a file in a folder, or of a file of a hub id after its download."""
     from huggingface_hub import hf_hub_download
 

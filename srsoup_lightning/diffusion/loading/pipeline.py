@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rewards.checks import first_line
 from srsoup_lightning.builtin import PIPELINES, PREVIEW_DECODERS
+from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.families import families
 from srsoup_lightning.diffusion.loading.components import (
     change_scheduler,
@@ -21,6 +22,7 @@ from srsoup_lightning.diffusion.loading.loras import add_loras
 from srsoup_lightning.diffusion.loading.model_index import read_index
 from srsoup_lightning.diffusion.loading.options import DTYPES, Loading
 from srsoup_lightning.diffusion.loading.performance import tune
+from srsoup_lightning.diffusion.loading.resident import add_adapters
 from srsoup_lightning.diffusion.loading.silence import collected_warnings, silence_libraries
 from srsoup_lightning.diffusion.loading.trust import require_no_code, require_safetensors
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
@@ -32,12 +34,13 @@ CENSORS = ("safety_checker",)  # components that replace pictures by black ones 
 Components = dict[str, "ModelMixin | None"]
 
 
-def load_backbone(pipeline: str, loading: Loading = Loading()) -> PipelineBackbone:
+def load_backbone(pipeline: str, loading: Loading = Loading(), adapters: Adapters | None = None) -> PipelineBackbone:
     """Load a pipeline in the format of diffusers; safetensors only, never a pickle.
 
     Args:
         pipeline: The name of a builtin checkpoint, a local folder or a hub id; they are looked up in this order.
         loading: Options of loading.
+        adapters: Adapters by which predictions depend on a preference.
 
     Raises:
         FileNotFoundError: No such pipeline, one that lacks files, or no such weights among the options.
@@ -79,6 +82,8 @@ def load_backbone(pipeline: str, loading: Loading = Loading()) -> PipelineBackbo
             channels_last=loading.channels_last,
             regional_compile=loading.compile,
         )
+        if adapters is not None:
+            add_adapters(backbone, adapters)
         return backbone
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from copy import copy
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.costs.meter import Meter
@@ -16,13 +16,12 @@ from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
 from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.oracle import Answers, Question, RewardOracle
+from srsoup_lightning.problem.denoising import Denoising, Preview
 
-Preview = Literal["guided", "unguided", "reused"]
 AnyPreview = Preview | Literal["clean"]
-Result = TypeVar("Result")
 
 
-class Problem:
+class Problem(Denoising):
     """Denoising process of one prompt and its rewards, as samplers and objectives see them.
 
     Args:
@@ -34,9 +33,6 @@ class Problem:
 
     Attributes:
         rewards: Names of the M rewards, in the order of the last axis of every result.
-        kernel: Reverse transitions.
-        shape: Shape (C, H, W) of a latent.
-        device: Device of the latents.
     """
 
     def __init__(
@@ -47,64 +43,18 @@ class Problem:
         prompt: str = "",
         meter: Meter | None = None,
     ) -> None:
-        self.denoiser, self.oracle, self.prompt = denoiser, oracle, prompt
-        self.batch = BatchSize(batch) if isinstance(batch, int) else batch
-        self.rewards = tuple(oracle.rewards)
-        self.kernel, self.shape, self.device = denoiser.kernel, denoiser.shape, denoiser.device
-        self.meter = meter or Meter(Ledger.of(self.rewards, str(denoiser.device)))
-        self._graph = self._checkpointing = False
-
-    @property
-    def ledger(self) -> Ledger:
-        """Record of the costs so far."""
-        return self.meter.ledger
+        rewards = tuple(oracle.rewards)
+        super().__init__(denoiser, batch, rewards, meter or Meter(Ledger.of(rewards, str(denoiser.device))))
+        self.oracle, self.prompt = oracle, prompt
 
     def with_rewards(self, names: Collection[str]) -> Problem:
         """Return the problem with some of its rewards. Costs are counted in the same ledger."""
-        return Problem(self.denoiser, self.oracle.only(names), self.batch, self.prompt, self.meter)
-
-    def reschedule(self, num_inference_steps: int, eta: float) -> Problem:
-        """Return the problem with another number of denoising steps and eta. Costs are counted in the same ledger."""
-        denoiser = self.denoiser.reschedule(num_inference_steps, eta)
-        return Problem(denoiser, self.oracle, self.batch, self.prompt, self.meter)
-
-    def denoise(self, x: Tensor, level: int, guided: bool = True) -> Prediction:
-        """Return the prediction at latents x (B, C, H, W) of level 0 ... T - 1."""
-        denoise = self.denoiser.denoise if guided else self.denoiser.denoise_unguided
-        self.meter.count_evaluations(len(x) * (self.denoiser.evaluations if guided else 1))
-        with torch.set_grad_enabled(self._graph):
-            parts = list(self.batch.chunks(lambda chunk: self._saved(denoise, chunk, level), x))
-        return Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.noise for part in parts]))
-
-    def decode(self, clean: Tensor) -> Tensor:
-        """Return images (B, 3, height, width) in [0, 1] of clean latents (B, C, H, W)."""
-        return self._decoded(self.denoiser.decode, clean)
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Return clean latents (B, C, H, W) of images (B, 3, height, width) in [0, 1]."""
-        with torch.set_grad_enabled(self._graph):
-            return torch.cat(list(self.batch.chunks(self.denoiser.encode, images)))
-
-    def preview(self, x: Tensor, level: int, kind: Preview = "guided", noise: Tensor | None = None) -> Prediction:
-        """Return the prediction at latents of a level; at the cleanest level, x itself without noise.
-
-        Args:
-            x: Latents of one level, (B, C, H, W).
-            level: Their level, 0 ... T.
-            kind: "guided" is the Tweedie estimate. "unguided" is the same without classifier-free guidance, at half the
-                network evaluations. "reused" takes `noise` for the noise in x and evaluates nothing.
-            noise: Noise (B, C, H, W) that was predicted where x comes from, for "reused" alone.
-
-        Raises:
-            ValueError: "reused" is asked for without noise, or at a level without signal.
-        """
-        if level == self.kernel.steps:
-            return Prediction(x, torch.zeros_like(x))
-        if kind == "reused":
-            if noise is None:
-                raise ValueError('a "reused" preview needs the noise predicted where the candidates come from')
-            return Prediction(self.kernel.clean(level, x, noise), noise)
-        return self.denoise(x, level, guided=kind == "guided")
+        chosen = copy(self)
+        chosen.oracle = self.oracle.only(names)
+        chosen.rewards = tuple(chosen.oracle.rewards)
+        if self.preference is not None:
+            chosen.preference = self.preference[[self.rewards.index(name) for name in chosen.rewards]]
+        return chosen
 
     def query(self, clean: Tensor, level: int, asked: Tensor | None = None) -> Tensor:
         """Ask the rewards about clean latents.
@@ -131,6 +81,7 @@ class Problem:
         asked: Tensor,
         kind: AnyPreview = "guided",
         noise: Tensor | None = None,
+        preferences: Tensor | None = None,
     ) -> tuple[Tensor, Prediction]:
         """Preview latents and ask the rewards about the previews.
 
@@ -147,8 +98,8 @@ class Problem:
 
         def ask_about(rows: Tensor) -> None:
             if kind != "clean":
-                reused = None if noise is None else noise[rows]
-                previews.x0[rows], previews.noise[rows] = self.preview(x[rows], level, kind, reused)
+                reused, served = (None if each is None else each[rows] for each in (noise, preferences))
+                previews.x0[rows], previews.noise[rows] = self.preview(x[rows], level, kind, reused, served)
             rows = rows[asked[rows].any(1)]
             if len(rows):
                 images = self.denoiser.decode_preview(previews.x0[rows])
@@ -208,16 +159,8 @@ class Problem:
             NoGradientError: A reward has no gradient. Nothing was computed then.
         """
         self.oracle.require_gradients(method, list(self.rewards if rewards is None else rewards))
-        with torch.inference_mode(False), torch.enable_grad():
-            self._graph, self._checkpointing = True, checkpointing
-            try:
-                yield
-            finally:
-                self._graph = self._checkpointing = False
-
-    def variable(self, x: Tensor) -> Tensor:
-        """Return a copy of x that gradients can be taken with respect to, inside :meth:`graph`."""
-        return x.detach().clone().requires_grad_()
+        with self.building_graph(checkpointing):
+            yield
 
     def rewards_of(self, clean: Tensor, level: int, names: Sequence[str] | None = None) -> Tensor:
         """Return rewards (B, M') of clean latents, by name, with the graph, inside :meth:`graph`; see :meth:`query`."""
@@ -225,24 +168,3 @@ class Problem:
         question = Question(images, [self.prompt] * len(clean), f"at denoising step {level}", self.meter)
         chosen = self.rewards if names is None else names
         return torch.stack([self.oracle.differentiable_score(name, question) for name in chosen], dim=1)
-
-    def gradient(self, value: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
-        """Return the gradient (B, C, H, W) of each latent's value (B,) with respect to the latents x, detached.
-
-        Args:
-            value: Values, each of which depends on its own latent alone.
-            x: Latents from :meth:`variable`.
-            retain_graph: Keep the graph for another gradient.
-        """
-        self.meter.count_gradients(len(x))
-        (found,) = torch.autograd.grad(value.sum(), x, retain_graph=retain_graph)
-        return found.detach()
-
-    def _decoded(self, decode: Callable[[Tensor], Tensor], clean: Tensor) -> Tensor:
-        self.ledger.decodes += len(clean)
-        with torch.set_grad_enabled(self._graph):
-            return torch.cat(list(self.batch.chunks(lambda chunk: self._saved(decode, chunk), clean)))
-
-    def _saved(self, work: Callable[..., Result], *inputs: object) -> Result:
-        """Call `work`. Under checkpointing, none of its activations are kept."""
-        return checkpoint(work, *inputs, use_reentrant=False) if self._checkpointing else work(*inputs)

@@ -1,0 +1,69 @@
+"""LoRAs that stay beside the network, so that each row of a batch can have its own mixture of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from srsoup_lightning.diffusion.adapters import Adapters
+from srsoup_lightning.diffusion.blends import PreferenceConditioned
+from srsoup_lightning.diffusion.loading.components import is_hub_id
+from srsoup_lightning.diffusion.loading.lora_files import METADATA, header_of, require_one_weight_file
+from srsoup_lightning.diffusion.loading.loras import fetch, read_lora, require_network_alone
+from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
+from srsoup_lightning.diffusion.row_inputs import EMBEDDING, RowInputs, embed_preference
+
+FILE = "pytorch_lora_weights.safetensors"
+
+
+def add_adapters(backbone: PipelineBackbone, policy: Adapters) -> None:
+    """Add the LoRAs of a policy to the denoising network, and let predictions depend on preferences by it.
+
+    Args:
+        backbone: Model.
+        policy: Policy of the LoRAs.
+
+    Raises:
+        FileNotFoundError: No such LoRA.
+        ValueError: A LoRA of another model, one that adapts another network too, or one that takes a preference where
+            the policy gives it none, or the other way round.
+    """
+    network, inputs = backbone.network, RowInputs(len(policy.sources))
+    if not hasattr(network, "load_lora_adapter"):
+        raise ValueError(f"adapters are given, and a {type(network).__name__} takes none")
+    names = {source: f"adapter_{number}" for number, source in enumerate(policy.sources)}
+    load = partial(_load_conditioned, backbone, inputs) if isinstance(policy, PreferenceConditioned) else None
+    for source, name in names.items():
+        read_lora(backbone.pipeline, source, name, load)
+        require_network_alone(backbone, source, name)
+    network.set_adapters(list(names.values()))
+    network.requires_grad_(False)
+    if isinstance(policy, PreferenceConditioned):
+        policy = replace(policy, rewards=getattr(network, EMBEDDING).rewards)
+    backbone.adapt(policy, list(names.values()), inputs)
+
+
+def _load_conditioned(backbone: PipelineBackbone, inputs: RowInputs, source: str, name: str) -> None:
+    """Load a LoRA that takes a preference as its input, and the small network that brings it in."""
+    from safetensors.torch import load_file
+
+    if not Path(source).exists() and not is_hub_id(source):
+        raise FileNotFoundError(source)
+    require_one_weight_file(source)
+    file = Path(source) if Path(source).is_file() else fetch(source, FILE)
+    header, weights, network = header_of(str(file)), load_file(file), backbone.network
+    if EMBEDDING not in header:
+        raise ValueError("it takes no preference as its input: give it as loading.loras, or in another of the policies")
+    prefix = f"{backbone.network_name}.{EMBEDDING}."
+    embedding = {key.removeprefix(prefix): weights.pop(key) for key in list(weights) if key.startswith(prefix)}
+    network.load_lora_adapter(
+        weights, prefix=backbone.network_name, adapter_name=name, metadata=json.loads(header[METADATA])
+    )
+    embed_preference(network, json.loads(header[EMBEDDING]), len(embedding["first.weight"]), 0, inputs)
+    getattr(network, EMBEDDING).load_state_dict(embedding)
+    if not all(torch.isfinite(weight).all() for weight in embedding.values()):
+        raise ValueError("weights of its embedding of the preference are not finite")
