@@ -23,7 +23,7 @@ from srsoup_lightning.report.tables import scores_table
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
 from srsoup_lightning.runs.pictures import Entry, batches, find_entries, load_images
 from srsoup_lightning.runs.rows import ImageRow
-from srsoup_lightning.terminal import printable
+from srsoup_lightning.terminal import is_quiet, printable
 
 
 def score(
@@ -82,7 +82,7 @@ def score(
     oracle = RewardOracle({name: reward.to(on) for name, reward in rewards.items()}, policy)
     _make_ready(table, overwrite)
     ledger, failed = Ledger.of(rewards), 0
-    with Progress() as progress, torch.inference_mode():
+    with Progress(disable=is_quiet()) as progress, torch.inference_mode():
         task = progress.add_task("scoring", total=len(entries), completed=len(entries) - len(missing))
         for batch in batches(missing, batch_size):
             rows = _scored(batch, _scores(oracle, batch, on, ledger), list(rewards), table)

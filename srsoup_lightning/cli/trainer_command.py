@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, ClassVar
 
@@ -18,18 +17,16 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.commands import COMMANDS
 from srsoup_lightning.cli.own_functions import MODE
 from srsoup_lightning.cli.refusal import refusing
 from srsoup_lightning.cli.run_config import SaveRunConfig
-from srsoup_lightning.cli.suggestions import suggested
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.termination import TERMINATED
-from srsoup_lightning.terminal import silenced
+from srsoup_lightning.terminal import is_quiet, silenced
 
 logger = logging.getLogger(__name__)
 TRAINER_DEFAULTS = {
@@ -129,7 +126,9 @@ class TrainerCLI(LightningCLI):
                 trainer_class=self.trainer_type,
                 save_config_callback=SaveRunConfig,
                 save_config_kwargs={"save_to_log_dir": False},
-                trainer_defaults=TRAINER_DEFAULTS | self.defaults,
+                trainer_defaults=TRAINER_DEFAULTS
+                | self.defaults
+                | ({"enable_progress_bar": False} if is_quiet() else {}),
                 seed_everything_default=False,
                 parser_kwargs={"prog": "srsoup", "exit_on_error": False, "parser_mode": MODE},
                 args=_with_config_paths(arguments),
@@ -211,26 +210,3 @@ def run_trainer(method: str, cli: str, arguments: list[str]) -> None:
         if ended.exit_code not in (TERMINATED, -signal.SIGTERM):
             raise
         raise SystemExit(TERMINATED) from ended
-
-
-def _with_config_paths(arguments: list[str]) -> list[str]:
-    """Arguments with the names of builtin configs replaced by their paths."""
-    resolved = []
-    for previous, argument in zip(["", *arguments], arguments, strict=False):
-        flag, equals, name = argument.partition("=")
-        if previous in ("--config", "-c"):
-            resolved.append(_config_path(argument))
-        elif flag == "--config" and equals:
-            resolved.append(f"--config={_config_path(name)}")
-        else:
-            resolved.append(argument)
-    return resolved
-
-
-def _config_path(name: str) -> str:
-    builtin = CONFIGS.find(name)
-    if builtin is not None:
-        return str(builtin)
-    if not Path(name).is_file():
-        raise FileNotFoundError(f"no config {name!r}, neither a file nor builtin: {suggested(name, CONFIGS.names())}")
-    return name
