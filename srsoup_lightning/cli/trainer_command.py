@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from srsoup_lightning.cli.commands import COMMANDS
+from srsoup_lightning.cli.config_names import with_config_paths
 from srsoup_lightning.cli.own_functions import MODE
 from srsoup_lightning.cli.refusal import refusing
 from srsoup_lightning.cli.run_config import SaveRunConfig
@@ -126,13 +127,16 @@ class TrainerCLI(LightningCLI):
                 trainer_class=self.trainer_type,
                 save_config_callback=SaveRunConfig,
                 save_config_kwargs={"save_to_log_dir": False},
-                trainer_defaults=TRAINER_DEFAULTS
-                | self.defaults
-                | ({"enable_progress_bar": False} if is_quiet() else {}),
+                trainer_defaults=self.all_defaults(),
                 seed_everything_default=False,
                 parser_kwargs={"prog": "srsoup", "exit_on_error": False, "parser_mode": MODE},
-                args=_with_config_paths(arguments),
+                args=with_config_paths(arguments),
             )
+
+    @classmethod
+    def all_defaults(cls) -> dict[str, object]:
+        """Return the defaults of the Trainer's options, without a bar where the command is quiet."""
+        return TRAINER_DEFAULTS | cls.defaults | ({"enable_progress_bar": False} if is_quiet() else {})
 
     @classmethod
     def trainer_help(cls, method: str) -> str:
@@ -141,7 +145,7 @@ class TrainerCLI(LightningCLI):
             prog=f"srsoup {method}", usage="%(prog)s --config NAME [options]", add_help=False
         )
         parser.add_lightning_class_args(Trainer, "trainer")
-        parser.set_defaults({f"trainer.{name}": value for name, value in (TRAINER_DEFAULTS | cls.defaults).items()})
+        parser.set_defaults({f"trainer.{name}": value for name, value in cls.all_defaults().items()})
         return parser.format_help()
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
