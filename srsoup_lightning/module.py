@@ -43,9 +43,7 @@ class SRSoupModule(FinetuningHooks):
     Args:
         pipeline: Name of a builtin checkpoint, local folder or hub id of a diffusers pipeline; or a Backbone. It is
             loaded when the Trainer sets the module up.
-        rewards: Name to reward, or to a function of ``(images, prompts)`` or ``(images)`` with one number for each
-            image, where higher is better; see :class:`rewards.FunctionReward`. The names must be those of the
-            preferences.
+        rewards: Name to reward, or to a function of images and prompts. The names must be those of the preferences.
         sampler: Method. In a fit, it makes the pictures of the validation.
         preferences: Preferences to make pictures for. Their order is that of every result. A fit has one.
         negative_prompt: Prompt that classifier-free guidance leads away from.

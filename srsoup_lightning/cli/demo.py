@@ -12,9 +12,10 @@ from srsoup_lightning.report.gallery import write_gallery
 
 CONFIG = "animals"
 NEXT = """
-next:
-  open {page}   # the fronts under a slider, in a browser
+The page of the fronts is {page}: open it in a browser. Next:
+
   srsoup predict --config animals --data.prompts '[a snail]' --trainer.default_root_dir {folder}/snail
+  srsoup gallery {run} {folder}/snail --out fronts.html
   tensorboard --logdir {folder}
 """
 
@@ -25,10 +26,11 @@ def demo(out: str = "runs") -> None:
     It uses the builtin models of 64 pixels, and takes minutes on a CPU. The same command goes on where it was stopped.
 
     Args:
-        out: Folder of the run directory ``animals`` and of the page ``animals.html``.
+        out: Folder of the run directory ``animals``, which holds the page ``gallery.html`` too.
     """
-    run, page = Path(out, CONFIG), Path(out, f"{CONFIG}.html")
+    run = Path(out, CONFIG)
+    page = run / "gallery.html"
     arguments = ["predict", "--config", CONFIG, "--trainer.default_root_dir", str(run)]
     run_trainer("predict", COMMANDS["predict"].trainer, arguments)
     write_gallery([str(run)], str(page))
-    Console().print(NEXT.format(page=page, folder=out), soft_wrap=True, markup=False, highlight=False)
+    Console().print(NEXT.format(page=page, run=run, folder=out), soft_wrap=True, markup=False, highlight=False)

@@ -22,6 +22,7 @@ from srsoup_lightning.cli.config_names import with_config_paths
 from srsoup_lightning.cli.own_functions import MODE
 from srsoup_lightning.cli.refusal import refusing
 from srsoup_lightning.cli.run_config import SaveRunConfig
+from srsoup_lightning.cli.vain import nothing_in_vain
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.preferences import Preferences
@@ -142,7 +143,7 @@ class TrainerCLI(LightningCLI):
     def trainer_help(cls, method: str) -> str:
         """Return the help of the Trainer's options."""
         parser = LightningArgumentParser(
-            prog=f"srsoup {method}", usage="%(prog)s --config NAME [options]", add_help=False
+            prog=f"srsoup {method}", usage="%(prog)s --config NAME [options]", description="Options of the Trainer."
         )
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in cls.all_defaults().items()})
@@ -169,6 +170,11 @@ class TrainerCLI(LightningCLI):
         with refusing(TypeError):
             self._check_names()
             super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        config = self._get(self.config, "writer", default={})
+        with nothing_in_vain(config.get("root") or self.trainer.default_root_dir, self.trainer.world_size == 1):
+            super()._run_subcommand(subcommand)
 
     def _check_names(self) -> None:
         """Check the names of the rewards against those of the preferences, before the models of rewards are loaded."""

@@ -10,6 +10,7 @@ import time
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
+from shutil import copytree
 from typing import Any, NamedTuple
 
 import pytest
@@ -154,7 +155,55 @@ def test_misuse_gets_one_line(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("srsoup: error: ")
     assert message in line
-    assert not RunDirectory(config.parent / "run").samples.exists()
+    assert not (config.parent / "run").exists()
+
+
+def test_a_finished_run_says_that_nothing_is_left(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--config", str(finished.run.config), "--trainer.logger", "false"]) == 0
+    assert f"{finished.run.root}: nothing is left to do, all 2 soups are made" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_before_its_first_soup_leaves_what_was_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, rewards=MODEL["rewards"] | {"blue": component("tests.conftest.Broken")})
+    assert srsoup(config) == 1
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert srsoup(config, "-q") == 1
+    assert (tmp_path / "run" / "notes.txt").exists()
+    assert main(["gallery", str(tmp_path / "run")]) == 2
+    assert "has no pictures yet: finish a soup first, or remove the folder" in capsys.readouterr().err
+
+
+def test_quiet_shows_results_alone_and_verbose_where_an_error_arose(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert srsoup(config, "--quiet", "--trainer.logger", "false") == 0
+    shown = capsys.readouterr()
+    assert not shown.err
+    assert shown.out.strip().startswith("mean over 2 soups")
+    assert srsoup(config, "-v", "--data.prompts", "[]") == 2
+    assert "Traceback" in (error := capsys.readouterr().err)
+    assert error.splitlines()[-1].startswith("srsoup: error: no prompts")
+
+
+def test_the_demo_ends_in_a_page_and_says_what_to_do_next(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "srsoup_lightning.cli.demo.run_trainer", lambda *_: copytree(finished.run.root, tmp_path / "animals")
+    )
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    assert "a cat" in (tmp_path / "animals" / "gallery.html").read_text()
+    shown = capsys.readouterr().out
+    assert str(tmp_path / "animals" / "gallery.html") in shown
+    assert [line.split()[:2] for line in shown.splitlines() if line.startswith("  ")] == [
+        ["srsoup", "predict"],
+        ["srsoup", "gallery"],
+        ["tensorboard", "--logdir"],
+    ]
 
 
 def test_another_run_in_its_directory_changes_nothing(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
