@@ -41,17 +41,19 @@ KINDS = {  # by the name that an annotation begins with
 }
 
 
-def main_parser() -> argparse.ArgumentParser:
-    """Return a parser of the commands. It shows help, and parses nothing."""
+def main_parser(with_options: bool = False) -> argparse.ArgumentParser:
+    """Return a parser of the commands, perhaps with their options. It shows help, and parses nothing."""
     parser = _parser(
         "srsoup", "Steer text-to-image diffusion models by black-box rewards, for every preference at once."
     )
     parser.usage, parser.epilog = "srsoup COMMAND [options]", EXAMPLES
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, command in COMMANDS.items():
-        commands.add_parser(name, help=command.help)
+        parents = [command_parser(name)] if with_options else []
+        commands.add_parser(name, help=command.help, parents=parents, add_help=False)
     group = parser.add_argument_group("options of all commands")
     group.add_argument("--version", action="store_true", help="Show the version.")
+    group.add_argument("--print-completion", metavar="SHELL", help="Show a script that completes commands and options.")
     _add_common(group)
     return parser
 

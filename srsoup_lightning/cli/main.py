@@ -133,6 +133,11 @@ def _run(arguments: list[str]) -> None:
     if name == "--version":
         sys.stdout.write(f"srsoup {__version__}\n")
         return
+    if name == "--print-completion":
+        from srsoup_lightning.cli.completion import completion
+
+        sys.stdout.write(completion(*arguments[1:2] or [""]))
+        return
     if name.startswith("-"):  # options may stand before the command
         name = next((argument for argument in arguments if argument in COMMANDS), name)
     if name in HELP:

@@ -69,3 +69,13 @@ def test_a_misspelt_name_gets_the_valid_ones(
     assert main(["-q", "predict", "--config", str(write_config(tmp_path)), *given]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
+
+
+def test_a_shell_completes_commands_options_and_values(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")
+    assert main(["--print-completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert all(name.replace("-", "_") in script for name in COMMANDS)
+    assert "--model.loading.compile" in script
+    assert main(["--print-completion", "bsh"]) == 2
+    assert "did you mean bash?" in capsys.readouterr().err
