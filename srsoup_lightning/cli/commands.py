@@ -41,9 +41,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Command("Draw fronts of six animals on a CPU, and a page of them.", "srsoup_lightning.cli.demo:demo"),
+    "demo": Command("Draw six animals on a CPU, and a page of them.", "srsoup_lightning.cli.demo:demo"),
     "predict": Command(
-        "Make the pictures of every prompt and seed for all preferences.",
+        "Make pictures of every prompt for all preferences.",
         trainer="srsoup_lightning.cli.predict:PredictCLI",
         callbacks=SOUP_CALLBACKS,
         links=LINKS,

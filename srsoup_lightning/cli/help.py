@@ -53,7 +53,7 @@ def main_parser(with_options: bool = False) -> argparse.ArgumentParser:
         commands.add_parser(name, help=command.help, parents=parents, add_help=False)
     group = parser.add_argument_group("options of all commands")
     group.add_argument("--version", action="store_true", help="Show the version.")
-    group.add_argument("--print-completion", metavar="SHELL", help="Show a script that completes commands and options.")
+    group.add_argument("--completion", metavar="SHELL", help="Show a script of completion for a shell.")
     _add_common(group)
     return parser
 
@@ -100,8 +100,10 @@ def _add_config(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def _add_common(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-q", "--quiet", action="store_true", help="Show results, warnings and errors, and no progress.")
-    group.add_argument("-v", "--verbose", action="store_true", help="Show the messages of all libraries too.")
+    group.add_argument("-q", "--quiet", action="store_true", help="Show results, warnings and errors alone.")
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="Show Lightning's messages, and where errors arose."
+    )
     group.add_argument("-h", "--help", action="store_true", help="Show this help.")
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
@@ -115,12 +115,19 @@ def _exited(stop: SystemExit, arguments: list[str]) -> int:
     """Return the exit code after a call of ``sys.exit``, wherever it was made."""
     if stop.code in STOPPED:
         return _stopped(stop.code)
-    if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning exits with code 1 after Ctrl-C
+    if any(isinstance(error, KeyboardInterrupt) for error in _chain(stop)):  # Lightning exits with code 1 after Ctrl-C
         return _stopped(128 + signal.SIGINT)
     if not stop.code and any(SHOWS.match(argument) for argument in arguments):
         return 0
     code = stop.code if isinstance(stop.code, int) and stop.code else 1
     return _fail(f"the command ended early, by sys.exit({stop.code}) in a class or a module that it uses", code)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and the ones that were being handled when it was raised."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def _run(arguments: list[str]) -> None:
@@ -133,7 +140,7 @@ def _run(arguments: list[str]) -> None:
     if name == "--version":
         sys.stdout.write(f"srsoup {__version__}\n")
         return
-    if name == "--print-completion":
+    if name == "--completion":
         from srsoup_lightning.cli.completion import completion
 
         sys.stdout.write(completion(*arguments[1:2] or [""]))

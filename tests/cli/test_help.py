@@ -73,9 +73,9 @@ def test_a_misspelt_name_gets_the_valid_ones(
 
 def test_a_shell_completes_commands_options_and_values(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("shtab")
-    assert main(["--print-completion", "bash"]) == 0
+    assert main(["--completion", "bash"]) == 0
     script = capsys.readouterr().out
     assert all(name.replace("-", "_") in script for name in COMMANDS)
     assert "--model.loading.compile" in script
-    assert main(["--print-completion", "bsh"]) == 2
+    assert main(["--completion", "bsh"]) == 2
     assert "did you mean bash?" in capsys.readouterr().err
