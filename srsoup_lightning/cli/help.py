@@ -101,9 +101,7 @@ def _add_config(parser: argparse.ArgumentParser, text: str) -> None:
 
 def _add_common(group: argparse._ArgumentGroup) -> None:
     group.add_argument("-q", "--quiet", action="store_true", help="Show results, warnings and errors alone.")
-    group.add_argument(
-        "-v", "--verbose", action="store_true", help="Show more messages, and where errors arise."
-    )
+    group.add_argument("-v", "--verbose", action="store_true", help="Show more messages, and where errors arise.")
     group.add_argument("-h", "--help", action="store_true", help="Show this help.")
 
 

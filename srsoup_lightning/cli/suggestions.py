@@ -18,6 +18,7 @@ from srsoup_lightning.cli.help import options
 OPTION = re.compile(
     r"unrecognized arguments: --([^\s=]+)|does not accept option '([^']+)'|^Option '([^']+)' is not accepted"
 )
+REQUIRED = re.compile(r"the following arguments are required: (.*)")
 ARGUMENT = re.compile(r"class_path '([^']+)': Option '([^']+)' is not accepted")
 ATTRIBUTE = re.compile(r"class_path '[^']+': module '([^']+)' has no attribute '([^']+)'")
 NO_CLASS = re.compile(r"Import path (\S+) does not correspond to a subclass of Reward")
@@ -51,6 +52,12 @@ def _of_option(command: str, message: str, found: re.Match[str]) -> str | None:
     every = [*_options(command)]
     siblings = [each for each in every if each.rpartition(".")[0] == group]
     return f"no option {key!r}: {suggested(key, siblings or sorted({each.partition('.')[0] for each in every}))}"
+
+
+def _of_required(command: str, message: str, found: re.Match[str]) -> str | None:
+    names = found[1].replace(f"{command}.", "")
+    config = "give a config that has them, such as --config animals; " if COMMANDS[command].trainer else ""
+    return f"these options are missing: {names}; {config}srsoup {command} --help tells more"
 
 
 def _options(command: str) -> Iterator[str]:
@@ -133,6 +140,7 @@ def _fitting(classes: Iterable[type], expected: tuple[type, ...]) -> list[str]:
 
 EXPLANATIONS: dict[re.Pattern[str], Callable[[str, str, re.Match[str]], str | None]] = {
     OPTION: _of_option,
+    REQUIRED: _of_required,
     ARGUMENT: _of_argument,
     ATTRIBUTE: _of_attribute,
     NO_CLASS: _of_function,

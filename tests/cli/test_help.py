@@ -71,6 +71,11 @@ def test_a_misspelt_name_gets_the_valid_ones(
     assert message in line
 
 
+def test_a_command_without_a_config_names_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-q", "predict", "--data.seeds", "[1]"]) == 2
+    assert "data.prompts; give a config that has them, such as --config animals" in capsys.readouterr().err
+
+
 def test_a_shell_completes_commands_options_and_values(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("shtab")
     assert main(["--completion", "bash"]) == 0
