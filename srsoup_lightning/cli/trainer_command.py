@@ -86,12 +86,13 @@ class Beginning(Callback):
     is_past = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Say what is left to do, before the model is loaded."""
-        data = getattr(trainer, "datamodule", None)
+        """Say what is left to do, and which model is loaded next."""
+        data, inform = getattr(trainer, "datamodule", None), rank_zero_only(logger.info)
         if stage == "predict" and isinstance(data, PromptDataModule):
             every, left = len(data.requests), sum(request not in data.finished for request in data.requests)
             todo = f"{left} of {every} soups to make" if left else f"nothing is left to do, all {every} soups are made"
-            rank_zero_only(logger.info)("%s: %s", trainer.default_root_dir, todo)
+            inform("%s: %s", trainer.default_root_dir, todo)
+        inform("%s: loading %s", stage, getattr(pl_module, "base", "the model"))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning's hook."""

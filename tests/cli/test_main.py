@@ -177,6 +177,17 @@ def test_a_run_that_fails_before_its_first_soup_leaves_what_was_there(
     assert "has no pictures yet: finish a soup first, or remove the folder" in capsys.readouterr().err
 
 
+def test_names_of_rewards_are_compared_before_any_reward_is_made(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(self: object, channel: int) -> None:
+        pytest.fail("it is made")
+
+    monkeypatch.setattr("tests.conftest.Channel.__init__", make)
+    assert srsoup(config, "--model.preferences.init_args.rewards", "[red, green]") == 2
+    assert "the rewards are ['blue', 'red'] and the preferences weigh ['green', 'red']" in capsys.readouterr().err
+
+
 def test_quiet_shows_results_alone_and_verbose_where_an_error_arose(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
