@@ -59,8 +59,7 @@ class SRSoupModule(FinetuningHooks):
     Attributes:
         base: Name of the pipeline; of a Backbone, its class.
         loras: Weight of each LoRA that the pipeline is loaded with, by folder, file or hub id.
-        backbone, oracle: The model, once it is loaded, and the rewards, as samplers ask them.
-        account: Account of limits and budgets.
+        backbone, oracle, account: The model, once it is loaded, the rewards as samplers ask them, limits and budgets.
         max_batch: Size of the batches, once the Trainer has set the module up.
         max_batch_callbacks: Called with the size that "auto" comes to, in the first process, before others have it.
         step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
@@ -162,11 +161,13 @@ class SRSoupModule(FinetuningHooks):
         backbone = self._loaded()
         if self.tuning is None or self._adapted or not is_fitting(self):
             return
-        lora, self._adapted = self.tuning.lora, True
+        lora, conditioning, self._adapted = self.tuning.lora, self.tuning.conditioning, True
         if lora.start is None:
             backbone.add_adapter(lora.config(), seed=lora.seed)
         else:
             start_from_lora(backbone, lora.start)
+        if conditioning is not None:
+            backbone.condition(self.preferences.weighted, width=conditioning.width, seed=lora.seed)
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.
@@ -197,8 +198,8 @@ class SRSoupModule(FinetuningHooks):
     def validation_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:  # type: ignore[override]
         """Make the soup of a prompt and seed of the validation, and log its rewards."""
         soup = self.sampler.run(self.problem(batch.prompt), self.preferences, batch.prompt, batch.seed, self._on_step)
-        for name, scores in zip(soup.reward_names, soup.rewards.T, strict=True):
-            self.log(f"validation/{name}", scores.mean(), batch_size=1, sync_dist=True)
+        means = dict(zip(soup.reward_names, soup.rewards.mean(0), strict=True))
+        self.log_dict({f"validation/{name}": mean for name, mean in means.items()}, batch_size=1, sync_dist=True)
         return soup
 
     def problem(self, prompt: str, meter: Meter | None = None, process: Process | None = None) -> Problem:
@@ -210,8 +211,7 @@ class SRSoupModule(FinetuningHooks):
             process: Settings of the denoising process. None takes those of the sampler.
         """
         backbone, settings = self._loaded(), process or self.sampler
-        if self._batch is None:
-            self._batch = BatchSize.of(self.max_batch or settings.max_batch)
+        self._batch = self._batch or BatchSize.of(self.max_batch or settings.max_batch)
         denoiser = backbone.bind(
             prompt,
             num_inference_steps=settings.num_inference_steps,
@@ -227,8 +227,8 @@ class SRSoupModule(FinetuningHooks):
             if self.trainer.is_global_zero:
                 backbone.to(self.trainer.strategy.root_device)
                 with self.trainer.precision_plugin.forward_context():
-                    denoiser = self.problem("").denoiser
-                self.max_batch = fastest_batch(lambda x: denoiser.denoise(x, 0), denoiser.shape, denoiser.device)
+                    problem = self.problem("").serving(self.preferences.weights.mean(0))
+                self.max_batch = fastest_batch(lambda x: problem.denoise(x, 0), problem.shape, problem.device)
                 for on_max_batch in self.max_batch_callbacks:
                     on_max_batch(self.max_batch)
             self.max_batch = self.trainer.strategy.broadcast(self.max_batch)

@@ -112,13 +112,14 @@ class AdapterWriter(ModelCheckpoint):
     def _write(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if not (trainer.is_global_zero and isinstance(module, SRSoupModule) and module.finetuning and module.backbone):
             return
-        weights = module.preferences.weights[0].tolist()
+        weights = module.preferences.weights.mean(0).tolist()
         facts = AdapterFacts(
             base=module.base,
             objective=type(module.finetuning.objective).__name__,
             preference=dict(zip(module.preferences.rewards, weights, strict=True)),
             rounds=module.finetuning.rounds,
             costs=module.finetuning.costs,
+            conditioned=module.finetuning.training.conditioning is not None,
         )
         folder = self.directory(trainer).adapter
         write_adapter(folder, module.backbone.adapter_state(), module.backbone.adapter_metadata(), facts)

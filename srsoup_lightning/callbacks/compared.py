@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from itertools import compress
 from typing import NamedTuple
@@ -40,6 +40,8 @@ class Compared(NamedTuple):
         base: Picture of the base model.
         tuned: Picture of the tuned model.
         divergence: Kullback-Leibler divergence from the base model. None where it is not defined.
+        preference: Name of the preference that it is made for.
+        weights: Weights (M,) of that preference.
     """
 
     number: int
@@ -48,6 +50,8 @@ class Compared(NamedTuple):
     base: ScoredPicture
     tuned: ScoredPicture
     divergence: float | None
+    preference: str
+    weights: Tensor
 
 
 class Measures(NamedTuple):
@@ -58,8 +62,9 @@ class Measures(NamedTuple):
         base: Rewards of the base model, by name.
         gains: Difference of the two in standard deviations of the base model's pictures, by name; none for a reward
             that is the same for all of them.
+        value: Weighted sum of these differences, with the weights of each picture's own preference.
         distance_to_base: Distance of the features of a picture from those of the base model's picture.
-        diversity: Distance of the features of two seeds of a prompt, as the mean over the prompts.
+        diversity: Distance of the features of two seeds of a prompt and preference, as the mean over these.
         base_diversity: The same of the base model.
         kl: Kullback-Leibler divergence from the base model.
     """
@@ -67,6 +72,7 @@ class Measures(NamedTuple):
     rewards: dict[str, float]
     base: dict[str, float]
     gains: dict[str, float]
+    value: float
     distance_to_base: float
     diversity: float | None
     base_diversity: float | None
@@ -83,17 +89,20 @@ def measures_of(pictures: Sequence[Compared], names: Sequence[str]) -> Measures:
     base = torch.stack([each.base.rewards for each in pictures]).double()
     tuned = torch.stack([each.tuned.rewards for each in pictures]).double()
     spread = base.std(0) if len(base) > 1 else torch.zeros(len(names), dtype=base.dtype)
-    gains = dict(zip(names, ((tuned - base).mean(0) / spread).tolist(), strict=True))
+    differences = (tuned - base) / spread
+    weighted = torch.stack([each.weights for each in pictures]).double() * differences
+    gains = dict(zip(names, differences.mean(0).tolist(), strict=True))
     distances = [(each.tuned.features - each.base.features).norm() for each in pictures]
     divergences = [each.divergence for each in pictures if each.divergence is not None]
-    by_prompt = list(grouped(pictures, lambda each: each.prompt).values())
+    alike = list(grouped(pictures, lambda each: (each.prompt, each.preference)).values())
     return Measures(
         rewards=dict(zip(names, tuned.mean(0).tolist(), strict=True)),
         base=dict(zip(names, base.mean(0).tolist(), strict=True)),
         gains={name: gains[name] for name in compress(names, spread > 0)},
+        value=float(weighted[:, spread > 0].sum(1).mean()),
         distance_to_base=float(torch.stack(distances).mean()),
-        diversity=_diversity([[each.tuned for each in group] for group in by_prompt]),
-        base_diversity=_diversity([[each.base for each in group] for group in by_prompt]),
+        diversity=_diversity([[each.tuned for each in group] for group in alike]),
+        base_diversity=_diversity([[each.base for each in group] for group in alike]),
         kl=sum(divergences) / len(divergences) if divergences else None,
     )
 
@@ -107,19 +116,19 @@ def _diversity(prompts: Sequence[Sequence[ScoredPicture]]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def worst_held_out(gains: Mapping[str, float], weights: Mapping[str, float]) -> tuple[float, str] | None:
-    """Return the gain of the target and the held-out reward that fell most, if these show over-optimisation.
+def worst_held_out(measures: Measures, weighted: Collection[str]) -> str | None:
+    """Return the held-out reward that fell most, if this shows over-optimisation.
 
-    They do if the weighted sum of the gains rises, while a reward with weight 0 falls by more than one standard
-    deviation of the base model's pictures.
+    It does if the value rises, while a reward without weight falls by more than one standard deviation of the base
+    model's pictures.
 
     Args:
-        gains: Gain of each reward in such standard deviations.
-        weights: Weight of each reward.
+        measures: Measures of a validation.
+        weighted: Names of the rewards that have weight.
     """
-    target = sum(weights[name] * gain for name, gain in gains.items())
-    fall, name = min(((gain, name) for name, gain in gains.items() if weights[name] == 0), default=(0.0, ""))
-    return (target, name) if target > 0 and fall < -1 else None
+    held_out = ((gain, name) for name, gain in measures.gains.items() if name not in weighted)
+    fall, name = min(held_out, default=(0.0, ""))
+    return name if measures.value > 0 and fall < -1 else None
 
 
 def sheet_of(prompt: str, pictures: Sequence[Compared], names: Sequence[str]) -> Image.Image:
@@ -131,8 +140,10 @@ def sheet_of(prompt: str, pictures: Sequence[Compared], names: Sequence[str]) ->
         names: Names of the M rewards.
     """
     shown = pictures[:SEEDS]
-    above = [_tile(each.base, names, f"base, seed {each.seed}") for each in shown]
-    below = [_tile(each.tuned, names, f"tuned, seed {each.seed}") for each in shown]
+    several = len({each.preference for each in pictures}) > 1
+    labels = [f"seed {each.seed}" + (f", {each.preference}" if several else "") for each in shown]
+    above = [_tile(each.base, names, f"base, {label}") for each, label in zip(shown, labels, strict=True)]
+    below = [_tile(each.tuned, names, f"tuned, {label}") for each, label in zip(shown, labels, strict=True)]
     return draw_sheet(prompt, [above, below])
 
 

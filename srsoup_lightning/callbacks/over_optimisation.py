@@ -41,6 +41,7 @@ class OverOptimisation(Callback):
 
     - ``base/<reward>``: rewards of the base model, the same each time.
     - ``gain/<reward>``: the mean difference, in standard deviations of the base model's pictures.
+    - ``value``: the weighted sum of these differences, with the weights of each picture's preference.
     - ``distance_to_base/<features>``: mean distance of a picture from the base model's picture of its seed.
     - ``diversity/<features>``: mean distance between the seeds of a prompt, and that of the base model as
       ``base/diversity/<features>``.
@@ -72,7 +73,7 @@ class OverOptimisation(Callback):
         self.features, self.sheets = features, sheets
         self._embed: Embedding = thumbnails if features is None else features
         self._name = "thumbnails" if features is None else type(features).__name__
-        self._base: dict[SoupRequest, ScoredPicture] = {}
+        self._base: dict[SoupRequest, list[ScoredPicture]] = {}
         self._pictures: list[Compared] = []
         self._ledgers: list[Ledger] = []
         self._warned = False
@@ -96,22 +97,25 @@ class OverOptimisation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Compare a picture of the tuned model with that of the base model."""
+        """Compare the pictures of the tuned model with those of the base model."""
         fit = _Fit.of(trainer, pl_module)
         if fit is None:
             return
         module, policy = fit.module, fit.finetuning.policy
         with trainer.precision_plugin.val_step_context():
-            problem = module.problem(batch.prompt)
+            problem = module.problem(batch.prompt).serving(module.preferences.weights.mean(0))
             if batch not in self._base:
                 with policy.reference():
                     soup = module.sampler.run(problem, module.preferences, *batch)
                 self._base[batch] = self._scored(soup, module.device)
             divergence = divergence_from_base(problem, policy, batch.seed)
-        number = batch_idx * trainer.world_size + trainer.global_rank
-        tuned = self._scored(outputs, module.device)
+        first = (batch_idx * trainer.world_size + trainer.global_rank) * len(module.preferences)
         self._ledgers += [outputs.ledger, problem.ledger]
-        self._pictures.append(Compared(number, *batch, self._base[batch], tuned, divergence))
+        tuned, names, weights = self._scored(outputs, module.device), outputs.preference_names, outputs.preferences
+        self._pictures += [
+            Compared(first + number, *batch, base, tuned[number], divergence, names[number], weights[number])
+            for number, base in enumerate(self._base[batch])
+        ]
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the comparison of the pictures of all processes."""
@@ -132,15 +136,17 @@ class OverOptimisation(Callback):
             write_row(RunDirectory(trainer.default_root_dir).validation, row)
             self._draw_sheets(trainer, pictures, fit.module.preferences.rewards)
 
-    def _scored(self, soup: Soup, device: torch.device) -> ScoredPicture:
-        """Return the picture of a fit's only preference."""
-        features = self._embed(soup.images[:1].to(device))[0].cpu()
-        return ScoredPicture(soup.rewards[0], features, reduced(soup.images[0]))
+    def _scored(self, soup: Soup, device: torch.device) -> list[ScoredPicture]:
+        """Return the picture of each preference."""
+        features = self._embed(soup.images.to(device)).cpu()
+        pictures = zip(soup.rewards, features, soup.images, strict=True)
+        return [ScoredPicture(rewards, each, reduced(image)) for rewards, each, image in pictures]
 
     def _values(self, measures: Measures) -> dict[str, float]:
         """Return values to log by tag, without those that the measures lack."""
         values: dict[str, float | None] = {f"gain/{name}": gain for name, gain in measures.gains.items()}
         values |= {
+            "value": measures.value,
             f"distance_to_base/{self._name}": measures.distance_to_base,
             f"diversity/{self._name}": measures.diversity,
             "kl": measures.kl,
@@ -150,17 +156,16 @@ class OverOptimisation(Callback):
         return {f"validation/{tag}": value for tag, value in values.items() if value is not None}
 
     def _warn(self, measures: Measures, fit: _Fit) -> None:
-        found = worst_held_out(measures.gains, fit.weights)
-        if found is None or self._warned:
+        name = worst_held_out(measures, fit.module.preferences.weighted)
+        if name is None or self._warned:
             return
         self._warned = True
-        target, name = found
         logger.warning(
             "over-optimisation: in round %d the target has risen by %.1f standard deviations of the base model's "
             "pictures, and %s, which is held out, has fallen by %.1f: take the adapter of an earlier round, or hold "
             "the model closer to the base model",
             fit.round,
-            target,
+            measures.value,
             name,
             -measures.gains[name],
         )
@@ -211,9 +216,3 @@ class _Fit(NamedTuple):
     def round(self) -> int:
         """Number of the round under way, from 1."""
         return self.finetuning.rounds + 1
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each reward."""
-        preferences = self.module.preferences
-        return dict(zip(preferences.rewards, preferences.weights[0].tolist(), strict=True))

@@ -1,7 +1,9 @@
 """Objectives that fine-tune a LoRA by rewards, on the pipelines, rewards and prompts that samplers work on."""
 
 from srsoup_lightning.finetune.base import Objective
+from srsoup_lightning.finetune.conditioning import Conditioning
 from srsoup_lightning.finetune.dense import DenseDPO
+from srsoup_lightning.finetune.distillation import SoupDistillation
 from srsoup_lightning.finetune.dpo import DiffusionDPO
 from srsoup_lightning.finetune.draft import DRaFT
 from srsoup_lightning.finetune.matching import Matching
@@ -9,6 +11,7 @@ from srsoup_lightning.finetune.matching_losses import AWM, NFT, Decay
 from srsoup_lightning.finetune.pairs import Pairs, RankedSamples
 from srsoup_lightning.finetune.picture_pairs import PairTable, PicturePairs, RankedRuns
 from srsoup_lightning.finetune.policy_gradient import PolicyGradient
+from srsoup_lightning.finetune.searches import OnlineSearch, Searches
 from srsoup_lightning.finetune.steps import AllSteps, RandomSteps, Steps, Window
 from srsoup_lightning.finetune.training import LoRA, Training
 
@@ -16,6 +19,7 @@ __all__ = [
     "AWM",
     "NFT",
     "AllSteps",
+    "Conditioning",
     "DRaFT",
     "Decay",
     "DenseDPO",
@@ -23,6 +27,7 @@ __all__ = [
     "LoRA",
     "Matching",
     "Objective",
+    "OnlineSearch",
     "PairTable",
     "Pairs",
     "PicturePairs",
@@ -30,6 +35,8 @@ __all__ = [
     "RandomSteps",
     "RankedRuns",
     "RankedSamples",
+    "Searches",
+    "SoupDistillation",
     "Steps",
     "Training",
     "Window",

@@ -61,7 +61,29 @@ def tracked(
     return advantages
 
 
-def decoupled(rewards: Sequence[Tensor], weights: Tensor, eps: float = 1e-4) -> list[Tensor]:
+def of_the_front(advantages: Sequence[Tensor], rewards: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """Return the advantages of the samples on the front of their group, and 0 for all others.
+
+    A sample is on the front if no other one is at least as good by all weighted rewards, and better by one. The
+    advantages of a group of S samples with F on the front are multiplied by S / F, so that their mean is that over the
+    front: Lee et al. 2024 (Parrot), arXiv:2401.05675.
+
+    Args:
+        advantages: Advantages (S,) of the samples of each group.
+        rewards: Rewards (S, M) of these samples.
+        weights: Weights (M,) of the preference of each group.
+    """
+    kept = []
+    for own, scores, weighed in zip(advantages, rewards, weights, strict=True):
+        columns = scores[:, weighed > 0]
+        no_worse = (columns.unsqueeze(0) >= columns.unsqueeze(1)).all(2)
+        better = (columns.unsqueeze(0) > columns.unsqueeze(1)).any(2)
+        front = ~(no_worse & better).any(1)
+        kept.append(own * front * (len(own) / front.sum()))
+    return kept
+
+
+def decoupled(rewards: Sequence[Tensor], weights: Sequence[Tensor], eps: float = 1e-4) -> list[Tensor]:
     """Return the weighted sum of each reward's own advantages, whitened over the round (GDPO, arXiv:2601.05242).
 
     Each reward is compared within its group before the rewards are added. So a reward of wide spread does not drown the
@@ -69,9 +91,10 @@ def decoupled(rewards: Sequence[Tensor], weights: Tensor, eps: float = 1e-4) -> 
 
     Args:
         rewards: Rewards (S, M) of the samples of each group.
-        weights: Weights (M,) of the preference.
+        weights: Weights (M,) of the preference of each group.
         eps: Number that is added to the standard deviations.
     """
-    sums = [((group - group.mean(0)) / (group.std(0, correction=0) + eps)) @ weights for group in rewards]
+    own = [(group - group.mean(0)) / (group.std(0, correction=0) + eps) for group in rewards]
+    sums = [group @ each for group, each in zip(own, weights, strict=True)]
     everything = torch.cat(sums)
     return [(each - everything.mean()) / (everything.std(correction=0) + eps) for each in sums]

@@ -146,9 +146,9 @@ class DenseDPO(Objective):
         rewards = torch.cat([group.rewards for group in everyone])
         value = value_in_first_units(rewards, memory, own[0].value)
         for rollout in own:
-            order = ranked(value(rollout.rewards), self.compared, rollout.noise)
+            order = ranked(everyone[rollout.index].values(value), self.compared, rollout.noise)
             rollout.tensors = {name: tensor[order] for name, tensor in rollout.tensors.items()}
-        return {"value": float(value(rewards).mean())}
+        return {"value": float(torch.cat([group.values(value) for group in everyone]).mean())}
 
     def loss(self, rollout: Rollout, part: int, index: int, policy: Policy) -> Loss:
         """See :meth:`Objective.loss`; the passes draw steps for the logits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,30 +17,13 @@ from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.finetune.base import Loss, Objective
 from srsoup_lightning.finetune.logs import RoundLogs, merged
 from srsoup_lightning.finetune.policy import Policy
-from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
+from srsoup_lightning.finetune.processes import ALONE, Processes, interleaved
+from srsoup_lightning.finetune.rollout import Memory, Rollout
 from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.search.scalarise import Value
 
-Part = TypeVar("Part")
 SEEDS = 2**32  # seeds of groups for each seed of a training
-
-
-class Processes(NamedTuple):
-    """Processes that share the groups.
-
-    Attributes:
-        rank: Rank of this process.
-        world_size: Number of processes.
-        gather: Returns the value of each process, in the order of their ranks, when all of them have given one.
-    """
-
-    rank: int
-    world_size: int
-    gather: Callable[[Any], list[Any]]
-
-
-ALONE = Processes(0, 1, lambda value: [value])
 
 
 class Finetuning:
@@ -50,7 +33,8 @@ class Finetuning:
         training: Options.
         policy: Model that is tuned.
         problem_of: Returns the denoising process of a prompt, whose costs a meter counts.
-        weights: Weights (M,) of the preference.
+        weights: Weights (M,) of the preference. With a conditioning, groups draw theirs between the rewards that have
+            weight here.
         processes: Processes that share the groups.
         limited: Returns a context that keeps a round's costs within the limits. None sets no limits.
 
@@ -101,8 +85,7 @@ class Finetuning:
         return self.objective.parts * self._passes
 
     @property
-    def _own(self) -> range:
-        """Indices of the groups of this process."""
+    def _own(self) -> range:  # indices of the groups of this process
         return range(self.processes.rank, self.objective.groups, self.processes.world_size)
 
     def order(self) -> list[int]:
@@ -133,8 +116,8 @@ class Finetuning:
         self.meter = Meter(Ledger.of(self.costs.queries, self.costs.device))
         with self.meter.timed():
             self._sample_groups(prompts)
-            scores = [Scores(rollout.noise.prompt, rollout.rewards) for rollout in self.rollouts]
-            everyone = _interleaved(self.processes.gather(scores))
+            scores = [rollout.scores for rollout in self.rollouts]
+            everyone = interleaved(self.processes.gather(scores))
             self._logs = RoundLogs(self.objective.prepare(self.rollouts, everyone, self.memory))
         if any(len(group.rewards) for group in everyone):
             means = torch.cat([group.rewards for group in everyone]).mean(0)
@@ -155,7 +138,7 @@ class Finetuning:
         return loss
 
     def spent(self) -> Ledger:
-        """Return the costs up to now, of all processes, those of the round under way included."""
+        """Return the costs of all processes up to now, with those of the round under way."""
         return added([self.costs, *self.processes.gather(self.meter.ledger)])
 
     def end_round(self) -> dict[str, float]:
@@ -199,15 +182,21 @@ class Finetuning:
         prompt = prompts[self._draw(len(prompts), index)]
         problem = self.problem_of(prompt, self.meter)
         noise = NoiseSource(prompt, self._seed(self.rounds, index), problem.shape, problem.device)
+        weights, conditioning = self.value.weights, self.training.conditioning
+        weighted = weights.cpu() > 0
+        if conditioning is not None:
+            weights = conditioning.draw(weighted, noise)
         return Rollout(
-            problem,
+            problem.serving(weights),
             noise,
             members=self.objective.group_size,
             index=index,
             round=self.rounds,
-            value=replace(self.value, weights=self.value.weights.to(problem.device)),
+            value=replace(self.value, weights=weights.to(problem.device)),
             memory=self.memory,
-            problem_of=lambda other: self.problem_of(other, self.meter),
+            problem_of=lambda other: self.problem_of(other, self.meter).serving(weights),
+            conditioning=conditioning,
+            weighted=weighted,
         )
 
     def _draw(self, prompts: int, index: int) -> int:
@@ -240,8 +229,3 @@ def _finish_in_turn(works: Iterator[Callable[[], None]]) -> None:
         waiting()
         waiting = work
     waiting()
-
-
-def _interleaved(shares: Sequence[Sequence[Part]]) -> list[Part]:
-    """Return the parts of all processes in the order of the groups, which take turns between the processes."""
-    return [part for turn in zip(*shares, strict=True) for part in turn]

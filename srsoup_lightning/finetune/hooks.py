@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.finetune.finetuning import Finetuning, Processes
+from srsoup_lightning.finetune.finetuning import Finetuning
 from srsoup_lightning.finetune.policy import Policy
+from srsoup_lightning.finetune.processes import Processes
 from srsoup_lightning.finetune.training import Training
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
@@ -51,13 +52,13 @@ class FinetuningHooks(L.LightningModule):
             training: Options.
             backbone: Model.
             problem_of: Returns the denoising process of a prompt.
-            preferences: One preference.
+            preferences: One preference, or several where the preference is an input of the adapter.
             limited: Returns a context that keeps a round's costs within the limits. None sets no limits.
 
         Raises:
             ValueError: The Trainer's options do not fit, or see :class:`Finetuning`.
         """
-        weights, processes, before = preferences.weights[0], _processes(self.trainer), self.finetuning
+        weights, processes, before = preferences.weights.mean(0), _processes(self.trainer), self.finetuning
         self.finetuning = Finetuning(training, Policy(backbone), problem_of, weights, processes, limited)
         if before is not None:  # of an earlier fit of this module, which a fit goes on with
             self.finetuning.load_state_dict(before.state_dict())
@@ -188,7 +189,7 @@ def is_fitting(module: L.LightningModule) -> bool:
 
 
 def require_stage(training: Training | None, preferences: Preferences, stage: str) -> None:
-    """Check that a fit has an objective, one preference and its files, and that ``predict`` has no objective.
+    """Check that a fit has an objective, its preferences and its files, and that ``predict`` has no objective.
 
     Raises:
         FileNotFoundError: A file of pairs is missing.
@@ -203,12 +204,19 @@ def require_stage(training: Training | None, preferences: Preferences, stage: st
         raise ValueError(
             "a fit needs an objective: give model.training, as in the config animals_ddpo, or run srsoup predict"
         )
-    if stage == "fit" and len(preferences) != 1:
+    if stage != "fit" or training is None:
+        return
+    if training.conditioning is None and len(preferences) != 1:
         raise ValueError(
-            f"{len(preferences)} preferences are given, and a fit tunes one adapter for one of them: give a single one"
+            f"{len(preferences)} preferences are given, and a fit tunes one adapter for one of them: give a single "
+            "one, or training.conditioning, which makes the preference an input of the adapter"
         )
-    if stage == "fit" and training is not None:
-        training.objective.prompts((), preferences.rewards, Value(preferences.weights[0]))  # reads what is on disk
+    if training.conditioning is not None and len(preferences.weighted) < 2:
+        raise ValueError(
+            f"training.conditioning is given, and {preferences.weighted} alone has weight: give preferences between at "
+            "least two rewards, or leave it out"
+        )
+    training.objective.prompts((), preferences.rewards, Value(preferences.weights.mean(0)))  # reads what is on disk
 
 
 def _processes(trainer: L.Trainer) -> Processes:

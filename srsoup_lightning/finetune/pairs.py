@@ -119,7 +119,7 @@ class RankedSamples(Pairs):
         """See :meth:`Pairs.prepare`; ranks the samples."""
         rewards = [group.rewards for group in everyone]
         value = value_in_first_units(torch.cat(rewards), memory, own[0].value)
-        values = [value(group) for group in rewards]
+        values = [group.values(value) for group in everyone]
         pairs = [matched(group, self.match) for group in values]
         decided = float(torch.cat([each.decided for each in pairs]).float().mean())
         for rollout in own:

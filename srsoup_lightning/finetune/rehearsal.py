@@ -49,7 +49,7 @@ def rehearse_round(
 
     Args:
         training: Options.
-        preferences: One preference.
+        preferences: One preference, or several where the preference is an input of the adapter.
         model: Denoising process of a prompt, for its transitions and for the costs of a prediction. None takes a
             schedule whose every step draws noise, and two evaluations for a guided prediction.
         round_: Number of the round, from 0. The first one may cost more than the others.
@@ -67,7 +67,7 @@ def rehearse_round(
     def problem_of(prompt: str, meter: Meter) -> Problem:
         return Problem(denoiser, oracle, BatchSize.of(process.max_batch), prompt, meter)
 
-    finetuning = Finetuning(training, StandIn(), problem_of, preferences.weights[0])
+    finetuning = Finetuning(training, StandIn(), problem_of, preferences.weights.mean(0))
     for number in range(round_ + 1):
         finetuning.collect(["plan"])
         for batch in finetuning.order():
@@ -84,7 +84,7 @@ class RoundLimits:
     Args:
         account: Account of the run.
         training: Options.
-        preferences: One preference.
+        preferences: One preference, or several where the preference is an input of the adapter.
         problem_of: Returns the denoising process of a prompt.
     """
 

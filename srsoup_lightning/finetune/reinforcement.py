@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rewards.checks import require_choice
-from srsoup_lightning.finetune.advantages import Spread, decoupled, group_relative, tracked
+from srsoup_lightning.finetune.advantages import Spread, decoupled, group_relative, of_the_front, tracked
 from srsoup_lightning.finetune.base import Objective
 from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.search.scalarise import Units, Value
@@ -30,6 +30,8 @@ class Reinforcement(Objective, abc.ABC):
             prompt, as in DDPO. "gdpo" compares each reward on its own, before the rewards are added.
         spread: "group" divides by the standard deviation of the group, and "round" by that of all groups. It matters
             for the advantage "group" alone.
+        front_only: Learn from the samples alone that no other one of their group dominates, as in Parrot
+            (arXiv:2401.05675). With many rewards, hardly any sample is dominated.
         advantage_clip: Largest magnitude of an advantage, above 0.
         tracker_size: Number of values of a prompt that the tracker keeps.
         tracker_least: Number of values of a prompt from which on the tracker uses them.
@@ -40,6 +42,7 @@ class Reinforcement(Objective, abc.ABC):
 
     advantage: Advantage = "group"
     spread: Spread = "round"
+    front_only: bool = False
     advantage_clip: float = 5.0
     tracker_size: int = 32
     tracker_least: int = 16
@@ -59,15 +62,17 @@ class Reinforcement(Objective, abc.ABC):
         """See :meth:`Objective.prepare`."""
         rewards = [group.rewards for group in everyone]
         value = value_in_first_units(torch.cat(rewards), memory, own[0].value)
-        values = [value(group) for group in rewards]
+        values = [group.values(value) for group in everyone]
         if self.advantage == "gdpo":
-            advantages = decoupled(rewards, value.weights)
+            advantages = decoupled(rewards, [group.weights for group in everyone])
         elif self.advantage == "tracker":
             prompts = [group.prompt for group in everyone]
             buffers = memory.setdefault("tracker", {})
             advantages = tracked(prompts, values, buffers, size=self.tracker_size, least=self.tracker_least)
         else:
             advantages = group_relative(values, self.spread)
+        if self.front_only:
+            advantages = of_the_front(advantages, rewards, [group.weights for group in everyone])
         clipped = [each.clamp(-self.advantage_clip, self.advantage_clip) for each in advantages]
         for rollout in own:
             rollout.advantages = clipped[rollout.index]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.transition import Transition
+from srsoup_lightning.finetune.conditioning import Conditioning
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.search.scalarise import Value
 
@@ -24,10 +25,16 @@ class Scores(NamedTuple):
     Attributes:
         prompt: Prompt of the group.
         rewards: Rewards (S, M) of its members, on the CPU.
+        weights: Weights (M,) of the preference that it was sampled for, on the CPU.
     """
 
     prompt: str
     rewards: Tensor
+    weights: Tensor
+
+    def values(self, value: Value) -> Tensor:
+        """Return the values (S,) of the rewards to the group's preference, in the units of another value."""
+        return replace(value, weights=self.weights)(self.rewards)
 
 
 class Step(NamedTuple):
@@ -63,6 +70,8 @@ class Rollout:
         advantages: Advantages (S,) of the samples, on the CPU. Empty before :meth:`Objective.prepare`.
         memory: State of the objective, to be read only.
         problem_of: Returns the denoising process of another prompt.
+        conditioning: Draws preferences, where they are inputs of the adapter.
+        weighted: Whether each reward may have weight, bool (M,), on the CPU.
     """
 
     problem: Problem
@@ -77,6 +86,13 @@ class Rollout:
     advantages: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float32))
     memory: Memory = field(default_factory=Memory)
     problem_of: Callable[[str], Problem] | None = None
+    conditioning: Conditioning | None = None
+    weighted: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+
+    @property
+    def scores(self) -> Scores:
+        """Its rewards, for all processes."""
+        return Scores(self.noise.prompt, self.rewards, self.value.weights.cpu())
 
     def take(self, name: str, rows: slice, index: int) -> Tensor:
         """Return some rows of a tensor (S, K, ...) at one index of its second axis, on the problem's device."""

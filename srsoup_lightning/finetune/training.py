@@ -11,6 +11,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from srsoup_lightning.finetune.base import Objective
+from srsoup_lightning.finetune.conditioning import Conditioning
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -63,7 +64,7 @@ class LoRA:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Fine-tuning of a LoRA for one preference.
+    """Fine-tuning of a LoRA, for one preference or for all.
 
     An epoch of the Trainer is one round of the objective.
 
@@ -75,6 +76,8 @@ class Training:
         scheduler: Makes the schedule of the learning rate, whose steps are optimizer steps. None keeps it constant.
         updates: Optimizer steps in a round, at least 1. None leaves it to the Trainer's ``accumulate_grad_batches``.
         seed: Seed of all random numbers of the training, apart from the adapter's, at least 0.
+        conditioning: Makes the preference an input of the adapter, which then serves every preference between the
+            rewards that have weight. None tunes for one preference.
 
     Raises:
         ValueError: A number is outside its range.
@@ -86,6 +89,7 @@ class Training:
     scheduler: Callable[[Optimizer], LRScheduler] | None = None
     updates: int | None = 1
     seed: int = 0
+    conditioning: Conditioning | None = None
 
     def __post_init__(self) -> None:
         if self.updates is not None and self.updates < 1:

@@ -43,9 +43,10 @@ class AdapterFacts:
     Attributes:
         base: Name of the pipeline that it was trained on.
         objective: Name of the objective.
-        preference: Weight of each reward that it was trained for.
+        preference: Weight of each reward that it was trained for; the mean where the preference is an input.
         rounds: Number of rounds.
         costs: Costs of the training.
+        conditioned: Whether the preference is an input of the adapter.
     """
 
     base: str
@@ -53,6 +54,7 @@ class AdapterFacts:
     preference: dict[str, float]
     rounds: int
     costs: Ledger = field(default_factory=Ledger)
+    conditioned: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,4 +178,5 @@ def _facts(found: Mapping[str, Any]) -> AdapterFacts:
         preference={name: float(weight) for name, weight in found["preference"].items()},
         rounds=int(found["rounds"]),
         costs=ledger_from_json(found["costs"], "the entry of its costs"),
+        conditioned=bool(found.get("conditioned", False)),
     )

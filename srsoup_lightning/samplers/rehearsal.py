@@ -124,7 +124,7 @@ def probe(problem: Problem, gradients: bool = False) -> Rates:
     """Time a loaded model and its rewards on a full batch of noise, after a first call that warms up.
 
     Args:
-        problem: Model and rewards.
+        problem: Model and rewards. Its predictions serve its preference, where adapters make that matter.
         gradients: Whether to time gradients too, for a few latents at once.
     """
     denoiser, batch, device = problem.denoiser, problem.batch.rows, problem.device
@@ -134,27 +134,29 @@ def probe(problem: Problem, gradients: bool = False) -> Rates:
         device
     )
     with torch.no_grad():
-        evaluation, prediction = _timed(lambda: denoiser.denoise(noise, 0), device)
+        before = problem.ledger.nfe
+        evaluation, prediction = _timed(lambda: problem.denoise(noise, 0), device)
+        evaluations = (problem.ledger.nfe - before) / (1 + REPEATS)
         decode, images = _timed(lambda: denoiser.decode_preview(prediction.x0), device)
         prompts = [problem.prompt] * batch
         queries = {
             name: _timed(partial(reward.score, images, prompts), device)[0] / batch
             for name, reward in problem.oracle.rewards.items()
         }
-    gradient = _gradient_seconds(denoiser, noise[:FEW], device) if gradients else 0.0
-    return Rates(evaluation / batch / denoiser.evaluations, decode / batch, queries, _peak_memory(device), gradient)
+    gradient = _gradient_seconds(problem, noise[:FEW]) if gradients else 0.0
+    return Rates(evaluation / evaluations, decode / batch, queries, _peak_memory(device), gradient)
 
 
-def _gradient_seconds(denoiser: Denoiser, x: Tensor, device: torch.device) -> float:
+def _gradient_seconds(problem: Problem, x: Tensor) -> float:
     """Seconds that a gradient of the prediction takes for a latent, beside the prediction."""
 
     def predict() -> Tensor:
-        return denoiser.denoise(x, 0).x0.sum()
+        return problem.denoise(x, 0).x0.sum()
 
     x = x.clone().requires_grad_()
-    with torch.enable_grad():
-        forward, _ = _timed(predict, device)
-        both, _ = _timed(lambda: torch.autograd.grad(predict(), x), device)
+    with problem.building_graph(checkpointing=False):
+        forward, _ = _timed(predict, problem.device)
+        both, _ = _timed(lambda: torch.autograd.grad(predict(), x), problem.device)
     return max(both - forward, 0.0) / len(x)
 
 

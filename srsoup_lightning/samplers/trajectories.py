@@ -93,7 +93,9 @@ class Trajectories:
 
         def gradients() -> Tensor:
             heard = shares if sharing.own_noise else points.merged(shares)
-            heard = heard[:, sources.mask] * asked.any(2)
+            heard = heard[:, sources.mask]
+            if settings.surrogate is None:  # which else knows the rewards that a source was not asked about
+                heard = heard * asked.any(2)
             rewards = torch.eye(heard.shape[2], dtype=heard.dtype, device=heard.device)
             return torch.stack([mixed(heard * reward) for reward in rewards], 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -35,12 +36,17 @@ class Smooth(Channel):
     is_differentiable = True
 
 
-def make_fit(objective: Objective | None = None, **options: object) -> SRSoupModule:
+def make_fit(
+    objective: Objective | None = None,
+    weights: Sequence[Sequence[float]] = ((1.0, 0.0),),
+    **options: object,
+) -> SRSoupModule:
     """A module that tunes the red channel; the blue one is held out. Options named as Training's go there."""
-    kept = {name: options.pop(name) for name in ("lora", "updates", "scheduler", "seed") if name in options}
+    names = ("lora", "updates", "scheduler", "seed", "conditioning")
+    kept = {name: options.pop(name) for name in names if name in options}
     lora = {"lora": LoRA(rank=2, alpha=6, targets=("to_q", "to_v"))}
     training = Training(objective=objective or tracked(), optimizer=momentum, **lora | kept)
-    rewards, preferences = {"red": Smooth(0), "blue": Channel(2)}, Preferences(["red", "blue"], [[1.0, 0.0]])
+    rewards, preferences = {"red": Smooth(0), "blue": Channel(2)}, Preferences(["red", "blue"], weights)
     return SRSoupModule(sized("SD"), rewards, BaseModel(**PROCESS), preferences, training=training, **options)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import moocore
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srsoup_lightning.finetune.advantages import decoupled, group_relative, tracked
+from srsoup_lightning.finetune.advantages import decoupled, group_relative, of_the_front, tracked
 from srsoup_lightning.finetune.reinforcement import value_in_first_units
 from srsoup_lightning.search.scalarise import Value
 
@@ -38,7 +39,7 @@ def test_the_tracker_takes_the_statistics_of_a_prompt_once_it_has_enough_values_
 def test_decoupled_advantages_keep_a_reward_of_small_spread_and_drop_one_that_is_constant() -> None:
     wide, narrow = torch.tensor([0.0, 1000.0, 0.0, 1000.0]), torch.tensor([0.0, 0.0, 0.01, 0.01])
     rewards = torch.stack([wide, narrow, torch.full((4,), 7.0)], 1)
-    (found,) = decoupled([rewards], torch.tensor([0.4, 0.4, 0.2]))
+    (found,) = decoupled([rewards], [torch.tensor([0.4, 0.4, 0.2])])
     assert found.mean().abs() < 1e-6
     assert float(found.std(correction=0)) == pytest.approx(1, abs=1e-3)
     assert float(found[1]) == pytest.approx(float(found[2]), abs=0.05)  # best in one of the two rewards each
@@ -57,3 +58,13 @@ def test_units_are_those_of_the_first_round_in_which_a_reward_varied() -> None:
     second = value_in_first_units(varied, memory, value)
     torch.testing.assert_close(second(varied), torch.tensor([0.5 * 9 - 0.5, 0.5 * 19 + 0.5]))
     assert memory == {"units": {"zero": [1.0, 5.0], "unit": [1.0, 2.0]}}
+
+
+@given(st.integers(0, 10_000))
+def test_the_front_keeps_what_nobody_dominates_and_its_mean(seed: int) -> None:
+    rewards = torch.randint(0, 4, (7, 3), generator=torch.Generator().manual_seed(seed)).float()
+    weights = torch.tensor([0.5, 0.5, 0.0])
+    found = of_the_front([torch.ones(7)], [rewards], [weights])[0]
+    front = moocore.is_nondominated(rewards[:, :2].numpy(), maximise=True, keep_weakly=True)
+    torch.testing.assert_close(found, torch.from_numpy(front) * (7 / front.sum()), check_dtype=False)
+    torch.testing.assert_close(found.mean(), torch.tensor(1.0))

@@ -1,0 +1,140 @@
+"""One training for every preference, beside search: ``python -m benchmarks.adapters``.
+
+Each training is a builtin config of ``srsoup fit``, for a seed. Then each method makes the pictures of six preferences
+on prompts of the training and on animals that are held out of it, and ``srsoup compare`` measures them in units of the
+unsteered pictures of each prompt. Trainings and runs are run directories: what was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import lightning as L
+from jsonargparse import auto_cli
+from rich.console import Console
+
+from benchmarks.machine import describe
+from rewards import CLIPScore, Colorfulness, JPEGCompressibility
+from rewards.features import ImageNetFeatures
+from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.callbacks import SampleWriter
+from srsoup_lightning.cli.main import main as srsoup
+from srsoup_lightning.diffusion.adapters import Adapters
+from srsoup_lightning.diffusion.blends import DiffusionBlend, PreferenceConditioned, RewardedSoup
+from srsoup_lightning.report.compare import compared
+from srsoup_lightning.samplers import BaseModel, Fast, Sampler, SRSoup, WeightedSum
+from srsoup_lightning.search.sharing import FixedSoup
+
+RESULTS = Path("benchmarks/results/adapters")
+TRAINED = ("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus", "a zebra", "a butterfly")
+HELD_OUT = ("a whale", "a turtle", "a frog", "a duck", "a bee", "a pig", "a crab", "a monkey")
+ONE = "model.preferences.init_args.weights"
+TRAININGS: dict[str, tuple[str, dict[str, str]]] = {
+    "jpeg": ("animals_nft", {}),
+    "clip": ("animals_nft", {ONE: "[[0, 1]]"}),
+    "conditioned": ("animals_conditioned", {}),
+    "distilled": ("animals_distillation", {}),
+}
+UNSTEERED = 32  # pictures of each prompt that the scale comes from
+
+
+def common(steps: int = 20) -> dict[str, object]:
+    """Options of every method."""
+    return {"num_inference_steps": steps, "guidance_scale": 5.0}
+
+
+METHODS: dict[str, Callable[[Mapping[str, str]], tuple[Sampler, Adapters | None]]] = {
+    "WeightedSum": lambda _: (WeightedSum(candidates=6, **common()), None),
+    "SRSoup": lambda _: (SRSoup(candidates=9, sharing=FixedSoup(0, 8), **common()), None),
+    "Fast": lambda _: (Fast(**common()), None),
+    "RewardedSoup": lambda at: (BaseModel(**common()), RewardedSoup(pair(at))),
+    "DiffusionBlend": lambda at: (BaseModel(**common()), DiffusionBlend(pair(at))),
+    "DiffusionBlend, drawn": lambda at: (BaseModel(**common()), DiffusionBlend(pair(at), mode="drawn")),
+    "Conditioned": lambda at: (BaseModel(**common()), PreferenceConditioned(at["conditioned"])),
+    "Distilled": lambda at: (BaseModel(**common()), PreferenceConditioned(at["distilled"])),
+    "Fast on RewardedSoup": lambda at: (Fast(candidates=4, **common()), RewardedSoup(pair(at))),
+    "Fast on Conditioned": lambda at: (Fast(candidates=4, **common()), PreferenceConditioned(at["conditioned"])),
+    "Fast, 4 candidates": lambda _: (Fast(candidates=4, **common()), None),
+}
+
+
+def pair(adapters: Mapping[str, str]) -> dict[str, str]:
+    """The adapters of the two rewards."""
+    return {name: adapters[name] for name in ("jpeg", "clip")}
+
+
+def train(name: str, seed: int, workdir: Path) -> str:
+    """Train an adapter, or go on with it, and return its folder.
+
+    Raises:
+        RuntimeError: The training has failed.
+    """
+    (config, options), root = TRAININGS[name], workdir / f"{name}-{seed}"
+    given = {
+        "trainer.default_root_dir": str(root),
+        "trainer.enable_progress_bar": "false",
+        "trainer.check_val_every_n_epoch": "100",
+        "model.training.seed": str(seed),
+        "model.training.lora.seed": str(seed),
+        "model.training.lora.rank": "8",
+    }
+    flags = [text for key, value in (given | options).items() for text in (f"--{key}", value)]
+    if srsoup(["fit", "--config", config, *flags]):
+        raise RuntimeError(f"{name}, seed {seed} has failed in {root}")
+    return str(root / "adapter")
+
+
+def module(sampler: Sampler, adapters: Adapters | None, dtype: str) -> SRSoupModule:
+    """A module with the rewards and preferences of the comparison."""
+    rewards = {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip"), "colour": Colorfulness()}
+    preferences = Preferences.lattice(["jpeg", "clip"], 5, ["colour"])
+    return SRSoupModule("tiny-animals", rewards, sampler, preferences, loading=Loading(dtype=dtype), adapters=adapters)
+
+
+def predict(root: Path, made: SRSoupModule, prompts: list[str], seeds: list[int]) -> Path:
+    """Make the soups that are missing, and return the run directory."""
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(callbacks=[SampleWriter(str(root))], logger=False, **quiet)
+    trainer.predict(made, PromptDataModule(prompts, seeds), return_predictions=False)
+    return root
+
+
+def main(
+    out: Path = RESULTS,
+    workdir: Path = Path("build/adapters"),
+    methods: list[str] = list(METHODS),  # noqa: B006 - jsonargparse shows the default
+    trainings: list[str] = list(TRAININGS),  # noqa: B006
+    seeds: list[int] = [0, 1, 2],  # noqa: B006
+    dtype: str = "float32",
+) -> None:
+    """Train, make the pictures and write the rows of each set of prompts.
+
+    Args:
+        out: Folder of the rows.
+        workdir: Folder of the run directories.
+        methods: Which methods, by name.
+        trainings: Which trainings, by name. Methods that need others fail.
+        seeds: Seeds of every prompt. Seed 0 is that of the trainings.
+        dtype: Precision of the networks.
+    """
+    adapters = {name: train(name, 0, workdir) for name in trainings}
+    for label, prompts in {"trained": list(TRAINED), "held out": list(HELD_OUT)}.items():
+        root = workdir / label.replace(" ", "_")
+        base = module(BaseModel(**common()), None, dtype)
+        runs = [f"base={predict(root / 'base', base, prompts, list(range(1_000, 1_000 + UNSTEERED)))}"]
+        for name in methods:
+            sampler, policy = METHODS[name](adapters)
+            folder = root / name.replace(", ", "_").replace(" ", "_")
+            runs.append(f"{name}={predict(folder, module(sampler, policy, dtype), prompts, seeds)}")
+            Console().print(f"{label}: {name}", markup=False, highlight=False)
+        comparison = compared(runs, baseline="base", embedding=ImageNetFeatures())
+        about = {"prompts": label, "seeds": seeds, "dtype": dtype, "machine": describe()}
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / f"{label.replace(' ', '_')}.json"
+        path.write_text(json.dumps(about | {"rows": comparison.rows()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,91 @@
+"""Preference as an input of an adapter: one training that serves every preference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from srsoup_lightning.diffusion.noise import NoiseSource
+
+LEAST = 1e-6  # smallest uniform number whose logarithm is taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """Preferences as inputs of the adapter (ParetoSlider, arXiv:2604.20816).
+
+    Each group is sampled, judged and trained for a preference of its own, which is drawn at random. So any objective
+    serves. A small network adds the preference to the embedding of the denoising time. It begins at 0.
+
+    Args:
+        width: Width of the hidden layer of that network, at least 1.
+        corners: Share of the groups whose preference is one reward alone, in [0, 1]. None is that of the source: 0.1
+            for two rewards, and 0.5 for more.
+        edges: Share of the groups whose preference is between two rewards, where there are more, in [0, 1]. None is
+            that of the source: 0.35. All other groups draw from the whole simplex, evenly.
+
+    Raises:
+        ValueError: A number is outside its range, or both shares exceed 1 together.
+    """
+
+    width: int = 64
+    corners: float | None = None
+    edges: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width is {self.width}: give at least 1")
+        for name in ("corners", "edges"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}: give a share of the groups in [0, 1]")
+        if (self.corners or 0) + (self.edges or 0) > 1:
+            raise ValueError(f"corners is {self.corners} and edges is {self.edges}: give shares whose sum is at most 1")
+
+    def shares(self, rewards: int) -> tuple[float, float]:
+        """Return the shares of the corners and of the edges, for that many rewards."""
+        default = (0.1, 0.0) if rewards == 2 else (0.5, 0.35)
+        corners = default[0] if self.corners is None else self.corners
+        edges = default[1] if self.edges is None else self.edges
+        return corners, edges if rewards > 2 else 0.0
+
+    def draw(self, weighted: Tensor, noise: NoiseSource, *purpose: object) -> Tensor:
+        """Draw a preference.
+
+        Args:
+            weighted: Whether each reward may have weight, bool (M,), on the CPU.
+            noise: Source of the random numbers.
+            purpose: Purpose of them.
+
+        Returns:
+            Weights (M,) float32, on the CPU.
+        """
+        corners, edges = self.shares(int(weighted.sum()))
+        kind = float(noise.uniform(1, "preference", "kind", *purpose))
+        return drawn_preference(
+            weighted, noise, 1 if kind < corners else 2 if kind < corners + edges else None, *purpose
+        )
+
+
+def drawn_preference(weighted: Tensor, noise: NoiseSource, kept: int | None, *purpose: object) -> Tensor:
+    """Draw a preference evenly from the simplex over some rewards, drawn as well.
+
+    Args:
+        weighted: Whether each reward may have weight, bool (M,), on the CPU.
+        noise: Source of the random numbers.
+        kept: Number of rewards. None is all that may have weight.
+        purpose: Purpose of the random numbers.
+
+    Returns:
+        Weights (M,) float32, on the CPU.
+    """
+    count = int(weighted.sum())
+    order = noise.uniform(count, "preference", "order", *purpose).argsort()
+    # Exponential numbers over their sum are evenly distributed on the simplex (Devroye 1986, section V.2).
+    parts = -noise.uniform(count, "preference", "parts", *purpose).clamp(min=LEAST).log()
+    parts[order[kept if kept is not None else count :]] = 0
+    weights = torch.zeros(len(weighted), dtype=torch.float32)
+    weights[weighted] = (parts / parts.sum()).cpu()
+    return weights

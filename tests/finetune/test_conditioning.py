@@ -1,0 +1,117 @@
+"""Preference as an input of the adapter: how it is drawn, trained, saved and loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from srsoup_lightning import PromptDataModule, SRSoupModule
+from srsoup_lightning.data import SoupRequest
+from srsoup_lightning.diffusion.blends import PreferenceConditioned, RewardedSoup
+from srsoup_lightning.diffusion.loading.loras import add_loras
+from srsoup_lightning.diffusion.loading.resident import add_adapters
+from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.finetune import Conditioning, DenseDPO, Matching, Objective, OnlineSearch, SoupDistillation
+from srsoup_lightning.samplers import BaseModel, SRSoup
+from tests.conftest import Channel
+from tests.diffusion.drawing import backbone_of, sized
+from tests.diffusion.pipelines import make
+from tests.finetune.fits import PROCESS, SMALL, Smooth, fit, make_fit, tracked, trainer_of
+
+POINTS = [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+SEARCH = OnlineSearch(SRSoup(candidates=2))
+
+
+def conditioned(objective: Objective | None = None, **options: object) -> SRSoupModule:
+    return make_fit(objective, POINTS, conditioning=Conditioning(width=8), **options)
+
+
+@pytest.mark.parametrize(("weighted", "corners"), [([True, True], 0.1), ([True, False, True, True], 0.5)])
+def test_preferences_are_drawn_evenly_with_a_share_of_corners(weighted: list[bool], corners: float) -> None:
+    source, mask = NoiseSource("a snail", 0, ()), torch.tensor(weighted)
+    drawn = torch.stack([Conditioning().draw(mask, source, number) for number in range(4000)])
+    torch.testing.assert_close(drawn.sum(1), torch.ones(4000))
+    assert (drawn[:, ~mask] == 0).all()
+    torch.testing.assert_close(drawn.mean(0), mask / mask.sum(), rtol=0, atol=0.03)
+    torch.testing.assert_close((drawn.amax(1) == 1).float().mean(), torch.tensor(corners), rtol=0, atol=0.03)
+    inside = drawn[(drawn[:, mask] > 0).all(1)][:, mask]
+    # Variance of a weight that is evenly distributed on the simplex over M rewards: (M - 1) / (M^2 (M + 1)).
+    count = int(mask.sum())
+    expected = (count - 1) / (count**2 * (count + 1))
+    torch.testing.assert_close(inside.var(0), torch.full((count,), expected), rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        tracked(),
+        Matching(**SMALL | {"eta": 0.0}, advantage="gdpo"),
+        DenseDPO(**SMALL | {"group_size": 4, "train_batch": 6}),
+        SoupDistillation(**SMALL, searches=SEARCH, alpha=0.5),
+    ],
+)
+def test_one_fit_serves_every_preference_and_its_adapter_is_loaded_again(objective: Objective, tmp_path: Path) -> None:
+    module = fit(tmp_path, conditioned(objective), rounds=2)
+    facts = json.loads((tmp_path / "adapter" / "adapter.json").read_text())
+    assert facts["conditioned"]
+    assert facts["preference"] == {"red": 0.5, "blue": 0.5}
+    assert module.backbone is not None
+    assert module.backbone.network.preference_embedding.last.weight.abs().max() > 0
+    trained = pictures(module)
+    assert (trained[0] - trained[2]).abs().max() > 1e-4  # pictures differ between the preferences
+
+    loaded = sized("SD")
+    add_adapters(loaded, PreferenceConditioned(str(tmp_path / "adapter")))
+    again = SRSoupModule(loaded, {"red": Smooth(0), "blue": Channel(2)}, BaseModel(**PROCESS), module.preferences)
+    torch.testing.assert_close(pictures(again), trained, rtol=0, atol=1e-5)
+    off = sized("SD")
+    add_adapters(off, PreferenceConditioned(str(tmp_path / "adapter"), strength=0.0))
+    base = SRSoupModule(sized("SD"), again.rewards, BaseModel(**PROCESS), module.preferences)
+    without = SRSoupModule(off, again.rewards, BaseModel(**PROCESS), module.preferences)
+    torch.testing.assert_close(pictures(without), pictures(base), rtol=0, atol=1e-5)
+
+
+def pictures(module: SRSoupModule) -> Tensor:
+    with torch.inference_mode():
+        return module.predict_step(SoupRequest("a cat", 0)).images
+
+
+def test_a_resumed_fit_ends_at_the_same_bytes(tmp_path: Path) -> None:
+    for folder, parts in (("once", [3]), ("twice", [1, 3])):
+        for rounds in parts:
+            fit(tmp_path / folder, conditioned(SoupDistillation(**SMALL, searches=SEARCH)), rounds=rounds)
+    files = [tmp_path / folder / "adapter" / "pytorch_lora_weights.safetensors" for folder in ("once", "twice")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_others_refuse_a_conditioned_adapter_in_words(tmp_path: Path) -> None:
+    fit(tmp_path, conditioned(), rounds=1)
+    adapter = str(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="Invalid LoRA checkpoint"):  # plain diffusers
+        make("SD").load_lora_weights(adapter)
+    with pytest.raises(ValueError, match="takes a preference as its input: give it as"):
+        add_loras(make("SD"), {adapter: 1.0})
+    with pytest.raises(ValueError, match="takes a preference as its input"):
+        add_adapters(backbone_of(make("SD")), RewardedSoup({"red": adapter}))
+    fit(tmp_path / "plain", make_fit(), rounds=1)
+    with pytest.raises(ValueError, match="takes no preference as its input"):
+        add_adapters(backbone_of(make("SD")), PreferenceConditioned(str(tmp_path / "plain" / "adapter")))
+    policy = PreferenceConditioned(adapter, rewards=("red", "blue"))
+    with pytest.raises(ValueError, match=r"the preferences weigh \['green'\], and .* was trained for"):
+        policy.check(["green"], torch.ones(1, 1), 1.0)
+
+
+def test_bad_conditionings_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"corners is 0.8 and edges is 0.4: give shares whose sum is at most 1"):
+        Conditioning(corners=0.8, edges=0.4)
+    with pytest.raises(ValueError, match="width is 0: give at least 1"):
+        Conditioning(width=0)
+    data = PromptDataModule(["a cat"])
+    with pytest.raises(ValueError, match=r"\['red'\] alone has weight: give preferences between at least two rewards"):
+        trainer_of(tmp_path, 1).fit(make_fit(conditioning=Conditioning()), datamodule=data)
+    with pytest.raises(ValueError, match="3 preferences are given, and a fit tunes one adapter for one"):
+        trainer_of(tmp_path, 1).fit(make_fit(None, POINTS), datamodule=data)
