@@ -238,7 +238,7 @@ def test_yaml_makes_no_objects(tmp_path: Path, mark: Path, capsys: pytest.Captur
 
 def test_the_config_in_a_run_directory_makes_no_objects(tmp_path: Path, mark: Path, capsys) -> None:
     config = write_config(tmp_path)
-    assert main(["predict", "--config", str(config)]) == 0
+    assert main(["predict", "--config", str(config), "-q"]) == 0
     RunDirectory(tmp_path / "run").config.write_text(f"model: !!python/object/apply:os.mkdir [{mark}]\n")
     assert main(["predict", "--config", str(config), "-q"]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -74,9 +74,10 @@ class SoupProgress(SoupCallback):
 
     def _move(self, moment: Moment) -> None:
         if self._progress is not None:
+            share = min(moment.ledger.nfe / self._planned, 1.0) if self._planned else 0.0
             spent = f"{moment.ledger.total_queries:,} queries"
             self._progress.update(
                 self._task,
-                completed=self._done + min(moment.ledger.nfe / self._planned, 1.0),
+                completed=self._done + share,
                 description=f"{self._current}: step {moment.step}/{moment.steps}, {spent}",
             )
