@@ -82,7 +82,7 @@ def test_predict_refuses_a_config_of_a_fit(
     name: str, twins: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = str(save(twin_of(name, twins), tmp_path))
-    assert main(["predict", "--config", config, "--trainer.default_root_dir", str(tmp_path / "run")]) == 1
+    assert main(["predict", "--config", config, "--trainer.default_root_dir", str(tmp_path / "run")]) == 2
     assert "predict trains nothing: run srsoup fit" in capsys.readouterr().err
 
 

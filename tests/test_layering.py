@@ -83,7 +83,7 @@ RULES = {
     f"{OURS}.module": Rule(
         never=(*ADAPTERS, "rewards", *ours("samplers", "diffusion", "search")),
         save=(
-            *("rewards.Reward", "rewards.base", CHECKS),
+            *("rewards.Reward", "rewards.base", "rewards.function_reward", CHECKS),
             *ours("samplers.base", "samplers.hooks", "samplers.result", "samplers.rehearsal"),
             *ours("diffusion.adapters", "diffusion.backbone", "diffusion.loading", "diffusion.precision"),
             *ours("diffusion.process"),
