@@ -50,8 +50,7 @@ def main(results: Path = RESULTS, figure: Path = Path("docs/images/adapters.svg"
     for path in sorted(results.glob("*.json")):
         content = json.loads(path.read_text())
         found[content["prompts"]] = methods = methods_of(content["rows"])
-        machine = content["machine"]
-        about = f"{len(content['seeds'])} seeds of each prompt, {content['dtype']}, {machine['processor']}"
+        about = f"{len(content['seeds'])} seeds of each prompt, {content['dtype']}, {content['machine']}"
         tables.append(f"## Animals that were {content['prompts']}\n\n{about}.\n\n{as_markdown(methods)}")
     (results / "tables.md").write_text("# Adapters and search\n\n" + "\n\n".join(tables) + "\n")
     if "held out" in found:
