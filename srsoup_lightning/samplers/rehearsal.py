@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
 
+from srsoup_lightning.adapters import Adapters, BoundAdapters
 from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.costs.limits import budget_of
 from srsoup_lightning.diffusion.denoiser import Denoiser
@@ -26,9 +28,11 @@ def count(
     model: Denoiser | None = None,
     seed: int = 0,
     differentiable: Collection[str] | None = None,
+    adapters: Adapters | None = None,
 ) -> Ledger:
     """Count the costs of a soup without a model; see :func:`rehearse`."""
-    return rehearse(sampler, preferences, model=model, seed=seed, differentiable=differentiable)[0]
+    known = partial(rehearse, model=model, seed=seed, differentiable=differentiable, adapters=adapters)
+    return known(sampler, preferences)[0]
 
 
 def rehearse(
@@ -38,6 +42,7 @@ def rehearse(
     model: Denoiser | None = None,
     seed: int = 0,
     differentiable: Collection[str] | None = None,
+    adapters: Adapters | None = None,
 ) -> tuple[Ledger, dict[str, float]]:
     """Count the costs of a soup, and the images that it sends to rewards, by the names of budgets.
 
@@ -54,15 +59,18 @@ def rehearse(
             guided prediction, which is one more than distilled models take.
         seed: Seed of the stand-in's rewards.
         differentiable: Names of the rewards that have gradients. None is all.
+        adapters: Adapters by which predictions depend on the preference, where there is no model that has them.
     """
     shape = (SHAPE[0], *(max(side, sampler.least_side) for side in SHAPE[1:]))
     if model is None:
         kernel = cosine_schedule(sampler.num_inference_steps, sampler.eta)
-        denoiser = stand_in(kernel, 2 if sampler.guidance_scale > 1 else 1, shape)
+        bound = None if adapters is None else BoundAdapters(adapters, lambda inputs: nullcontext())
+        denoiser = stand_in(kernel, 2 if sampler.guidance_scale > 1 else 1, shape, bound)
     else:
         denoiser = stand_in(model.kernel, model.evaluations, shape, model.adapters)
     if sampler.cost_varies and len(preferences) > 1:
-        again = partial(rehearse, sampler, model=model, seed=seed, differentiable=differentiable)
+        known = partial(rehearse, model=model, seed=seed, differentiable=differentiable, adapters=adapters)
+        again = partial(known, sampler)
         ledgers, images = zip(*map(again, preferences.apart()), strict=True)
         return added(ledgers), {name: sum(each[name] for each in images) for name in images[0]}
     limits = {budget_of(name): math.inf for name in preferences.rewards}
