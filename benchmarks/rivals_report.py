@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from benchmarks.rivals import HELD_OUT, RESULTS
+from benchmarks.rivals import BACKWARD, HELD_OUT, RESULTS
 
 OURS = ("Auto", "Fast", "Pooled", "SRSoup")
 COSTS = {"nfe": "network evaluations", "queries": "queries"}
@@ -47,6 +47,8 @@ def section(content: Mapping[str, Any]) -> str:
     title = f"## {content['setting']}, at most {content['budget']:,} {COSTS[content['cost']]} a soup"
     each = "one seed" if seeds == 1 else f"{seeds} seeds"
     about = f"{prompts} prompts with {each} each, {content['dtype']}, {content['machine']}."
+    if any("gradients" in found for found in measures(content).values()):
+        about += f" Of a budget of evaluations, the gradient of a guided prediction takes {BACKWARD}."
     head = [*HEAD, f"{held_out}, held out"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, found in measures(content).items():
