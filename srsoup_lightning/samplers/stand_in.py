@@ -25,7 +25,9 @@ def cosine_schedule(steps: int, eta: float) -> DDIM:
 
 def projections(names: Sequence[str], seed: int = 0, shape: tuple[int, ...] = SHAPE) -> dict[str, _Projection]:
     """Return rewards of the stand-in: projections of its images on random directions."""
-    directions = torch.randn(len(names), *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode(False):  # a tensor of a Trainer's inference mode could have no part in a gradient
+        directions = torch.randn(len(names), *shape, generator=generator, dtype=torch.float32)
     return {name: _Projection(direction) for name, direction in zip(names, directions, strict=True)}
 
 

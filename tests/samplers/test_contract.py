@@ -171,6 +171,7 @@ def test_gradients_do_not_depend_on_the_mode_of_the_trainer(name: str) -> None:
     denoiser = bind(sampler)
     with torch.inference_mode():
         inside = run(sampler, lattice(2, 2), rewards, denoiser=denoiser)
+        count(sampler, lattice(2, 2), model=denoiser)
     outside = run(sampler, lattice(2, 2), rewards, denoiser=denoiser)
     torch.testing.assert_close((inside.images, inside.rewards), (outside.images, outside.rewards))
     assert inside.ledger.gradients == outside.ledger.gradients > 0 or name == "mpgd"
