@@ -39,6 +39,10 @@ else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
+    def __dir__() -> list[str]:
+        """Return the public names, which shells complete before they are imported."""
+        return sorted({*globals(), *_MODULES})
+
 
 __all__ = [
     "Limits",

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from rewards import Reward
+from rewards.function_reward import Rewards, as_rewards
 from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
@@ -43,7 +43,8 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         pipeline: Name of a builtin checkpoint, local folder or hub id of a diffusers pipeline, which is loaded when it
             is needed; a pipeline that is loaded, with the LoRAs that are active in it; or a Backbone. The networks of
             a loaded one are frozen, and the module stays on its device.
-        rewards: Name to reward. The names must be those of the preferences.
+        rewards: Name to reward, or to a function of images and prompts. The names must be those of the
+            preferences.
         sampler: Method. In a fit, it makes the pictures of the validation.
         preferences: Preferences to make pictures for. Their order is that of every result. A fit has one.
         negative_prompt: Prompt that classifier-free guidance leads away from.
@@ -58,6 +59,7 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
 
     Attributes:
         base: Name of the pipeline; of one that tells none, and of a Backbone, its class.
+        loading: Options of loading the pipeline.
         loras: Weight of each LoRA that the pipeline has, by folder, file or hub id; by name where it was given loaded.
         backbone, oracle, account: The model, once it is loaded, the rewards as samplers ask them, limits and budgets.
 
@@ -71,7 +73,7 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
     def __init__(
         self,
         pipeline: str | Backbone | LoadedPipeline,
-        rewards: dict[str, Reward],
+        rewards: Rewards,
         sampler: Sampler,
         preferences: Preferences,
         negative_prompt: str = "",
@@ -83,12 +85,12 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         adapters: Adapters | None = None,
     ) -> None:
         super().__init__()
-        ordered = preferences.in_order(rewards)
+        ordered = preferences.in_order(as_rewards(rewards))
         self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
         self.begin_sampling(sampler, preferences, self.oracle.account, soup_limits)
         self.negative_prompt, self.adapters, self.tuning, self._adapted = negative_prompt, adapters, training, False
-        self.strict_loading = False  # checkpoints lack frozen weights
+        self.loading, self.strict_loading = loading, False  # checkpoints lack frozen weights
         source = model_source(pipeline, loading, adapters)
         self.base, self.describe_model, self._load = source.name, source.describe, source.load
         self.loras = dict(source.loras)  # a copy, which a spawned process can receive

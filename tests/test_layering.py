@@ -47,12 +47,9 @@ class Rule:
 
 
 PURE = ours(
-    *(
-        f"diffusion.{name}"
-        for name in ("transition", "flow", "schedule", "noise", "precision", "process", "adapters", "blends")
-    )
+    *(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "precision", "process", "adapters"))
 )
-MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs"))
+MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs", "adapters"))
 SAMPLING = (*MATHS, *ours("samplers", "results", "problem", "diffusion.denoiser"))
 TUNING = (*SAMPLING, "peft", *ours("finetune", "diffusion.backbone"))
 RESULTS = Rule(
@@ -60,12 +57,12 @@ RESULTS = Rule(
     save=(CHECKS, "rewards.eight_bit", "rewards.pictures", *ours("samplers.result")),
 )
 RULES = {
-    **dict.fromkeys((*PURE, *ours("search", "preferences", "costs", "diffusion.denoiser")), Rule(only=MATHS)),
+    **dict.fromkeys((*MATHS[2:], *ours("diffusion.denoiser")), Rule(only=MATHS)),
     # Diffusers keeps its schedules in numpy arrays, and its schedulers choose the timesteps.
     f"{OURS}.diffusion.schedule": Rule(only=(*MATHS, "numpy", "diffusers")),
     f"{OURS}.diffusion": Rule(
         never=(*LIGHTNING, "rewards", *ours("samplers", "search", "problem", "oracle", "costs")),
-        save=(CHECKS, "rewards.networks.silence"),
+        save=(CHECKS, "rewards.networks.hub", "rewards.networks.silence"),
     ),
     f"{OURS}.oracle": Rule(only=("torch", CHECKS, *ours("oracle", "costs"))),
     f"{OURS}.problem": Rule(only=(*MATHS, *ours("problem", "diffusion.denoiser", "oracle"))),
@@ -81,12 +78,12 @@ RULES = {
     f"{OURS}.finetune.rehearsal": Rule(only=(*TUNING, *ours("oracle"))),
     # Pairs of pictures and kept searches come from run directories and score tables.
     f"{OURS}.finetune.picture_pairs": Rule(only=(*TUNING, "rewards.pictures", *ours("runs"))),
-    f"{OURS}.finetune.kept_searches": Rule(only=(*TUNING, *ours("runs"))),
+    **dict.fromkeys(ours("finetune.in_context", "finetune.kept_searches"), Rule(only=(*TUNING, *ours("runs")))),
     f"{OURS}.pareto": Rule(only=("torch", "torchmetrics", "moocore", "numpy", CHECKS, *ours("pareto"))),
     f"{OURS}.module": Rule(
         never=(*ADAPTERS, "rewards", *ours("samplers", "diffusion", "search")),
         save=(
-            *("rewards.Reward", "rewards.base", CHECKS),
+            *("rewards.Reward", "rewards.base", "rewards.function_reward", CHECKS),
             *ours("samplers.base", "samplers.hooks", "samplers.result", "samplers.rehearsal"),
             *ours("diffusion.adapters", "diffusion.backbone", "diffusion.loading", "diffusion.precision"),
             *ours("diffusion.process"),

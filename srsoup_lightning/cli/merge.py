@@ -78,7 +78,7 @@ def _layers(source: str) -> dict[str, Factors]:
     file = Path(source) / WEIGHTS
     if not file.is_file():
         raise FileNotFoundError(f"no adapter {source!r}: give the folder of {WEIGHTS}")
-    header = header_of(str(file))
+    header = header_of(file)
     if EMBEDDING in header:
         raise ValueError(f"adapter {source!r} takes a preference as its input, so it serves all of them: merge it not")
     try:
@@ -96,7 +96,7 @@ def _layers(source: str) -> dict[str, Factors]:
 def _metadata(source: str, merged: dict[str, Tensor]) -> dict[str, str]:
     """Metadata of an adapter whose scale is 1, like those of the first of its sources."""
     ranks = {len(weight) for key, weight in merged.items() if key.endswith(DOWN)}
-    config = json.loads(header_of(str(Path(source) / WEIGHTS))[METADATA])
+    config = json.loads(header_of(Path(source) / WEIGHTS)[METADATA])
     own = {"r": max(ranks), "lora_alpha": max(ranks)}
     packed = {key: own.get(key.rpartition(".")[2], value) for key, value in config.items()}
     return {"format": "pt", METADATA: json.dumps(packed, sort_keys=True)}

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import ceil
 from typing import ClassVar, NamedTuple
 
 import lightning as L
-from lightning.pytorch.cli import LightningArgumentParser
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from rewards import Reward
-from srsoup_lightning.cli.predict import add_soup_callbacks
+from rewards.checks import first_line
+from srsoup_lightning.cli.like import seconds_like
 from srsoup_lightning.cli.trainer_command import TrainerCLI
 from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.loading.silence import silence_libraries
+from srsoup_lightning.diffusion.loading.sizes import sizes_of
 from srsoup_lightning.finetune.hooks import require_stage
 from srsoup_lightning.finetune.rehearsal import rehearse_round
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory
-from srsoup_lightning.runs.rows import total
 from srsoup_lightning.samplers.rehearsal import Rates, count, probe
 from srsoup_lightning.terminal import literal, printable
 
@@ -57,6 +60,7 @@ class SoupTrainer(L.Trainer):
         datamodule: PromptDataModule,
         probe_models: bool = False,
         like: str | None = None,
+        seconds_per_evaluation: float | None = None,
         spread_over: int = 1,
     ) -> Ledger:
         """Show the cost of ``predict``, or of ``fit`` where the model has an objective, before anything is run.
@@ -65,7 +69,9 @@ class SoupTrainer(L.Trainer):
             model: The module. Its pipeline is loaded only for a probe.
             datamodule: The prompts and seeds.
             probe_models: Load the pipeline and the rewards, and time a batch of each.
-            like: A run directory of the same pipeline and rewards. The plan takes its seconds per network evaluation.
+            like: A run directory of the same pipeline, size and device. The plan takes its seconds per network
+                evaluation. Its rewards may be others, whose time is in these seconds.
+            seconds_per_evaluation: Seconds per network evaluation, all else in it, where they are known otherwise.
             spread_over: Number of devices that share the work, at least 1, all like the one that was timed.
 
         Returns:
@@ -73,11 +79,12 @@ class SoupTrainer(L.Trainer):
 
         Raises:
             FileNotFoundError: There are no soups in `like`.
-            ValueError: `spread_over` is below 1, or a fit has no last epoch.
+            ValueError: `like` had another pipeline, size or device; `seconds_per_evaluation` is not above 0, or given
+                beside `like`; `spread_over` is below 1; or a fit has no last epoch.
         """
         if spread_over < 1:
             raise ValueError(f"spread_over is {spread_over}: give at least 1 device")
-        seconds = None if like is None else _seconds_an_evaluation(RunDirectory(like))
+        seconds = _known_seconds(like, seconds_per_evaluation, model, self.strategy.root_device)
         rates = denoiser = None
         if probe_models:
             model.trainer = self
@@ -92,7 +99,7 @@ class SoupTrainer(L.Trainer):
         work = _soups(model, datamodule, denoiser) if model.tuning is None else self._rounds(model, denoiser)
         console = Console()
         console.print(_counts(work, caption=None if probe_models else AT_MOST))
-        for line in _times(work, spread_over, rates, seconds):
+        for line in (*_sizes(model), *_times(work, spread_over, rates, seconds)):
             console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
         return work.each[0]
 
@@ -158,7 +165,7 @@ def _times(work: Work, devices: int, rates: Rates | None, seconds: float | None)
     lines, (each, *_) = [], work.each
     if seconds is not None:
         time = _both(seconds * each.nfe, work, devices)
-        lines.append(f"at the measured {1e3 * seconds:.3g} ms a network evaluation, all else in it: {time}")
+        lines.append(f"at {1e3 * seconds:.3g} ms a network evaluation, all else in it: {time}")
     if rates is not None:
         queries = ", ".join(f"{1e3 * each:.3g} ms a query of {name}" for name, each in rates.queries.items())
         network = f"{1e3 * rates.evaluation:.3g} ms an evaluation"
@@ -177,21 +184,39 @@ def _both(each: float, work: Work, devices: int) -> str:
     return f"{each:,.1f} s a {work.unit}, {hours:,.2f} h the run on {on}"
 
 
-def _seconds_an_evaluation(run: RunDirectory) -> float:
-    spent = total(run.cost_rows())
-    if not spent.nfe:
-        raise FileNotFoundError(f"no soups in {str(run.root)!r}: give the directory of a run that made some")
-    return spent.seconds / spent.nfe
+def _known_seconds(like: str | None, given: float | None, model: SRSoupModule, device: torch.device) -> float | None:
+    if like is not None and given is not None:
+        raise ValueError(f"like is {like!r}, and seconds_per_evaluation {given}: leave out one of the two")
+    if given is not None and not 0 < given < math.inf:
+        raise ValueError(f"seconds_per_evaluation is {given}: give a number above 0")
+    return given if like is None else seconds_like(RunDirectory(like), model, device)
+
+
+def _sizes(model: SRSoupModule) -> list[str]:
+    """Lines about the files and the memory of a pipeline that is named, or about why they are not known."""
+    if model.backbone is not None:
+        return []
+    batch = model.max_batch or 1
+    try:
+        with silence_libraries():
+            sizes = sizes_of(model.base, model.loading, batch)
+    except (OSError, ValueError) as error:
+        return [f"files and memory of the pipeline are not known: {first_line(error)}"]
+    pictures = "one picture" if batch == 1 else f"{batch} pictures"
+    return [
+        f"files of the pipeline: {_bytes(sizes.files)}, {_bytes(sizes.missing)} of them to be downloaded",
+        f"memory for it, computed for {pictures} at once: about {_bytes(sizes.memory)}; that of rewards comes on top",
+    ]
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e9:,.2f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
 
 
 class PlanCLI(TrainerCLI):
     """Command line of ``plan``, which takes the configs of ``predict`` and of ``fit``. See :class:`TrainerCLI`."""
 
     trainer_type: ClassVar[type[L.Trainer]] = SoupTrainer
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks' options, which configs may have."""
-        add_soup_callbacks(parser)
 
     def before_instantiate_classes(self) -> None:
         """Load no rewards without a probe."""

@@ -6,6 +6,7 @@ from srsoup_lightning.finetune.dense import DenseDPO
 from srsoup_lightning.finetune.distillation import SoupDistillation
 from srsoup_lightning.finetune.dpo import DiffusionDPO
 from srsoup_lightning.finetune.draft import DRaFT
+from srsoup_lightning.finetune.in_context import RewardsInContext
 from srsoup_lightning.finetune.kept_searches import KeptSearches
 from srsoup_lightning.finetune.matching import Matching
 from srsoup_lightning.finetune.matching_losses import AWM, NFT, Decay
@@ -37,6 +38,7 @@ __all__ = [
     "RandomSteps",
     "RankedRuns",
     "RankedSamples",
+    "RewardsInContext",
     "Searches",
     "SoupDistillation",
     "Steps",

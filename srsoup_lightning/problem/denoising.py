@@ -83,26 +83,27 @@ class Denoising:
         """
         bound = self.denoiser.adapters
         if bound is None:
-            return self._evaluated(x, level, guided)
+            return self.evaluate(x, level, guided)
         if preferences is None:
             if self.preference is None:
                 raise ValueError("predictions depend on the preference, and none is given: call its method serving")
             preferences = self.preference.expand(len(x), -1)
         evaluations = bound.policy.evaluations(self.rewards, preferences, self.chance(level))
-        return evaluations.combined(self._evaluated(x[evaluations.latents], level, guided, evaluations.inputs))
+        return evaluations.combined(self.evaluate(x[evaluations.latents], level, guided, evaluations.inputs))
 
-    def _evaluated(self, x: Tensor, level: int, guided: bool, inputs: Tensor | None = None) -> Prediction:
+    def evaluate(self, x: Tensor, level: int, guided: bool, inputs: Tensor | None = None) -> Prediction:
+        """Evaluate the network at latents x (B, C, H, W), with inputs (B, K + M) of its adapters, if it has any."""
         denoise = self.denoiser.denoise if guided else self.denoiser.denoise_unguided
         bound = self.denoiser.adapters
 
-        def evaluate(rows: Tensor) -> Prediction:
+        def some(rows: Tensor) -> Prediction:
             with nullcontext() if bound is None or inputs is None else bound.given(inputs[rows]):
                 return denoise(x[rows], level)
 
         self.meter.count_evaluations(len(x) * (self.denoiser.evaluations if guided else 1))
         rows = torch.arange(len(x), device=x.device)
         with torch.set_grad_enabled(self._graph):
-            parts = list(self.batch.chunks(lambda chunk: self._saved(evaluate, chunk), rows))
+            parts = list(self.batch.chunks(lambda chunk: self._saved(some, chunk), rows))
         return Prediction(torch.cat([part.x0 for part in parts]), torch.cat([part.noise for part in parts]))
 
     def decode(self, clean: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from srsoup_lightning.pareto.bootstrap import LEVELS, resampled
 from srsoup_lightning.report.comparison import Comparison
 from srsoup_lightning.report.figure_style import Style, legend, panels, style
 from srsoup_lightning.report.measures import Measured, Weights, means_of
-from srsoup_lightning.report.units import own_units
+from srsoup_lightning.report.units import Box, own_units
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.terminal import printable
 
@@ -44,10 +44,29 @@ def draw_fronts(comparison: Comparison) -> Figure:
     return figure
 
 
-def draw_front(run: Run) -> Figure:
-    """Draw the front of one run with at least two rewards, in their own units."""
-    units = own_units(run)
-    return draw_fronts(Comparison([Measured(run, {}, means_of(run, units))], units, {}, frozenset(), ()))
+def draw_fronts_in_box(runs: Sequence[Run], box: Box | None) -> Figure:
+    """Draw the fronts of runs with at least two rewards on the same prompts, in the rewards' own units, with the box.
+
+    Args:
+        runs: At least one run. All have the same rewards.
+        box: Box that the axes show all of; None for no box.
+    """
+    units = own_units(runs[0])
+    measured = [Measured(run, {}, means_of(run, units)) for run in runs]
+    figure = draw_fronts(Comparison(measured, units, {}, frozenset(), ()))
+    if box is not None:
+        for (a, b), panel in zip(combinations(units.rewards, 2), figure.axes, strict=False):
+            _draw_box(panel, box[a], box[b])
+    return figure
+
+
+def _draw_box(panel: Axes, across: Sequence[float], up: Sequence[float]) -> None:
+    from matplotlib.patches import Rectangle
+
+    (left, right), (bottom, top) = across, up
+    sides = Rectangle((left, bottom), right - left, top - bottom, fill=False, linestyle=":", edgecolor="0.5")
+    panel.add_patch(sides)
+    panel.autoscale_view()
 
 
 def _front(panel: Axes, run: Measured, pair: tuple[int, int], look: Style) -> None:

@@ -14,7 +14,8 @@
     <root>/adapters.json            LoRAs that the images were made with, if any, and the costs of their training; see
                                     :mod:`srsoup_lightning.runs.adapter`
     <root>/sheets/<prompt slug>-<hash>.png
-    <root>/tensorboard/             event files, beside ``searches/``, see :mod:`srsoup_lightning.runs.searches`
+    <root>/tensorboard/             event files, and curves.jsonl: the curves of each soup over its denoising steps
+    <root>/searches/                if kept, see :mod:`srsoup_lightning.runs.searches`
     <root>/adapter/                 of a fit, see :mod:`srsoup_lightning.runs.adapter`
     <root>/checkpoints/             of a fit
     <root>/validation.jsonl         of a fit, one row for each validation: round, step, rewards and more

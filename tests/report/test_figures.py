@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from srsoup_lightning.cli.compare import compare
 from srsoup_lightning.report.figure_style import legend, style
-from srsoup_lightning.report.front_figure import _band, draw_front
+from srsoup_lightning.report.front_figure import _band, draw_fronts_in_box
 from srsoup_lightning.runs.reading import read_runs
 from tests.report.runs import Weights, make_run
 
@@ -68,7 +68,7 @@ def test_a_run_alone_is_drawn_in_own_units_and_preferences_that_move_nothing_are
 
     one = make_run(tmp_path / "tiny", tiny, prompts=["ab", "abcd"])
     other = make_run(tmp_path / "same", lambda prompt, seed, weights: [len(prompt) + seed, seed])
-    ((panel,), (same,)) = (draw_front(run).axes for run in read_runs([one, other]))
+    ((panel,), (same,)) = (draw_fronts_in_box([run], None).axes for run in read_runs([one, other]))
     line = panel.lines[0].get_xydata()
     np.testing.assert_allclose(line, [[3, 200.5], [3 + 5e-6, 100.5], [3 + 1e-5, 0.5]], rtol=1e-9)
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("jpeg", "clip")

@@ -20,6 +20,8 @@ DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in get_arg
 class Loading:
     """How a pipeline is loaded and run. Weights are named by a local folder or a hub id, and are safetensors only.
 
+    Hub ids of components and LoRAs may have a revision: user/name@revision.
+
     The metadata of a field holds ``operational: True`` where the option does not change the pictures of a run, and
     ``of_loaded: True`` where it applies to a pipeline that is given loaded.
 
@@ -27,7 +29,7 @@ class Loading:
         dtype: Precision of the networks: "float32", "bfloat16" or "float16". Transitions are always float32.
         height: Height in pixels; None takes the model's own.
         width: Width in pixels; None takes the model's own.
-        revision: Commit, tag or branch of a hub id; None takes its main branch.
+        revision: Commit, tag or branch of the pipeline on the hub; None takes its main branch.
         variant: Variant of the weights, such as "fp16", which is half the download; None takes the plain ones.
         omit: Components that are not loaded. ["text_encoder_3", "tokenizer_3"] loads Stable Diffusion 3 without its T5.
         network: Other weights of the denoising network, such as those of a fine-tuned one.
@@ -37,7 +39,8 @@ class Loading:
             pipeline's own decoder.
         scheduler: Entries that replace those of the pipeline's ``scheduler_config.json``, also its ``_class_name``:
             {"_class_name": "LCMScheduler"} for a consistency LoRA, {"timestep_spacing": "trailing"} for Lightning's.
-        loras: LoRAs in the format of diffusers or peft, each with its weight. They are merged into the networks,
+        loras: LoRAs in the format of diffusers or peft, each with its weight: folders, files, hub ids, or files of the
+            hub as user/name@revision/file.safetensors. They are merged into the networks,
             unless there are `base_steps`.
         base_steps: Number of the last denoising steps that the base model makes, without the LoRAs, at least 0. This
             is a cure for LoRAs that are over-optimised for a reward: they keep their say in the layout, and the base
