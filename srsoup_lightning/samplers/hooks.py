@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 import lightning as L
 import torch
 
-from srsoup_lightning.costs.account import Account
 from srsoup_lightning.costs.limits import Limits
 from srsoup_lightning.data import checked_request
 from srsoup_lightning.diffusion.process import BatchSize, fastest_batch
+from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
@@ -34,10 +34,10 @@ class SamplingHooks(L.LightningModule, abc.ABC):
         step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
     """
 
-    def begin_sampling(self, sampler: Sampler, preferences: Preferences, account: Account, limits: Limits) -> None:
+    def begin_sampling(self, sampler: Sampler, preferences: Preferences, oracle: RewardOracle, limits: Limits) -> None:
         """Set the attributes, before anything is loaded."""
-        self.sampler, self.preferences, self.account, self.soup_limits = sampler, preferences, account, limits
-        self.forecast = Forecast(sampler, preferences)
+        self.sampler, self.preferences, self.account, self.soup_limits = sampler, preferences, oracle.account, limits
+        self.forecast = Forecast(sampler, preferences, oracle.differentiable)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
         self.max_batch_callbacks: list[Callable[[int], None]] = []
         self.batch: BatchSize | None = None

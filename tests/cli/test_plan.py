@@ -25,7 +25,8 @@ from srsoup_lightning.samplers import (
     SRSoup,
     WeightedSum,
 )
-from srsoup_lightning.samplers.rehearsal import Rates, count, probe
+from srsoup_lightning.samplers.probe import Rates, probe
+from srsoup_lightning.samplers.rehearsal import count
 from tests.cli.test_main import write_config
 from tests.conftest import Channel
 from tests.report.runs import write_rows

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rewards.checks import first_line
 from rewards.networks.hub import not_downloaded
+from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.builtin import PIPELINES, PREVIEW_DECODERS
-from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.families import families
 from srsoup_lightning.diffusion.loading.components import (
     change_scheduler,

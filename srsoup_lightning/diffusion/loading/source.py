@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from rewards.checks import require_no_url
-from srsoup_lightning.diffusion.adapters import Adapters
+from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.fingerprint import loaded_model
 from srsoup_lightning.diffusion.loading.given import (
