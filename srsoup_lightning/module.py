@@ -95,7 +95,7 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         self.base, self.describe_model, self._load = source.name, source.describe, source.load
         self.loras = dict(source.loras)  # a copy, which a spawned process can receive
         if training is not None:
-            source.require_trainable()
+            source.require_trainable(adapters)
         self.backbone: Backbone | None = source.given
         if isinstance(device := getattr(source.given, "device", None), torch.device):
             self.to(device)
