@@ -16,13 +16,16 @@ from srsoup_lightning.runs.reading import read_runs
 from tests.report.runs import Weights, make_run
 
 
-def test_a_band_is_the_hull_of_its_boxes() -> None:
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_a_band_is_the_hull_of_its_ellipses_in_any_unit(unit: float) -> None:
     low = np.array([[0.0, 0.0], [4.0, 4.0], [4.0, 0.0]])
-    path = _band(low, low + 1, "black").get_path()
-    inside = [(0.1, 0.1), (0.9, 0.1), (2.5, 2.5), (2.9, 2.1), (4.5, 2.5), (4.9, 0.1), (4.1, 4.9)]
-    outside = [(3.2, 2.0), (2.0, 3.2), (2.5, 0.5), (5.1, 2.5), (-0.1, 0.5), (4.5, 5.1)]
-    assert path.contains_points(inside).all()
-    assert not path.contains_points(outside).any()
+    path = _band(low * [1, unit], (low + 1) * [1, unit], "black").get_path()
+    inside = np.array([(0.5, 0.02), (0.98, 0.5), (2.5, 2.5), (2.9, 2.3), (4.5, 2.5), (4.98, 0.5), (4.5, 4.98)])
+    outside = np.array(
+        [(0.1, 0.1), (4.9, 4.9), (3.2, 2.0), (2.0, 3.2), (2.5, 0.5), (5.1, 2.5), (-0.1, 0.5), (4.5, 5.1)]
+    )
+    assert path.contains_points(inside * [1, unit]).all()
+    assert not path.contains_points(outside * [1, unit]).any()
 
 
 def test_the_first_runs_differ_in_colour_and_in_marker() -> None:
