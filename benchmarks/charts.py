@@ -116,7 +116,8 @@ def measure(out: Path = Path("benchmarks/results/charts.json")) -> None:
     sampler = SRSoup(**COMMON, candidates=10, sharing=FixedSoup(0, 8))
     module = SRSoupModule("tiny-animals", rewards, sampler, Preferences.lattice(["jpeg", "clip"], divisions=5))
     clocked = Clocked()
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory() as folder:
+        root = str(Path(folder, "runs", "demo"))  # whatever lies beside it would be compared
         trainer = L.Trainer(
             logger=TensorBoardLogger(root, "tensorboard", ""),
             enable_checkpointing=False,
