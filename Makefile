@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-checkpoints lint checkpoints benchmark clean
+.PHONY: setup demo test test-slow test-checkpoints test-floors lint checkpoints benchmark clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +23,12 @@ test-slow: setup
 
 test-checkpoints: setup
 	$(BIN)/python -m pytest -m checkpoints -n auto
+
+# The tests with the lowest versions that pyproject.toml allows. It downloads several gigabytes.
+test-floors:
+	$(PYTHON) -m venv build/floors
+	build/floors/bin/python -m pip install --quiet --disable-pip-version-check --constraint floors.txt --editable '.[dev]'
+	build/floors/bin/python -m pytest -m "not slow and not checkpoints" -n auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .
@@ -52,8 +58,11 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.flows
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.fit_overhead
+	$(BIN)/python -m benchmarks.adapters
+	$(BIN)/python -m benchmarks.adapters_report
 	$(BIN)/python -m benchmarks.rewards
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.model_table
 	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python -m benchmarks.charts measure
 	$(BIN)/python -m benchmarks.gallery measure

@@ -11,14 +11,16 @@ import yaml
 
 from benchmarks.reward_networks import save_aesthetic_head
 from srsoup_lightning.builtin import CONFIGS
-from tests.diffusion.conftest import tiny_pipeline
+from tests.diffusion.conftest import tiny_pipeline, tiny_preview_decoder
 from tests.diffusion.pipelines import make
+from tests.diffusion.test_loras import save_lora
 from tests.rewards.conftest import WIDTH, save_tiny_clip
 
 TWINS = {  # of each pipeline
     "tiny-animals": "sd15",
     "tiny-animals-flow": "sd35",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "sd15",
+    "stabilityai/sd-turbo": "sd15",
     "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
     "stabilityai/stable-diffusion-3.5-medium": "sd35",
 }
@@ -39,9 +41,12 @@ def save_twins(root: Path) -> dict[str, str]:
     for name, pipeline in pipelines.items():
         pipeline.save_pretrained(root / name)
     pipelines["sdxl"].vae.save_pretrained(root / "vae")
+    tiny_preview_decoder(4).save_pretrained(root / "preview")
+    save_lora(tiny_pipeline(), root / "lora", "unet")
     save_tiny_clip(root / "clip")
     save_aesthetic_head(root, WIDTH)
-    return {name: str(root / name) for name in (*pipelines, "vae", "clip", "head.safetensors")}
+    parts = ("vae", "preview", "lora", "clip", "head.safetensors")
+    return {name: str(root / name) for name in (*pipelines, *parts)}
 
 
 def twin_of(name: str, twins: dict[str, str]) -> dict:
@@ -50,9 +55,13 @@ def twin_of(name: str, twins: dict[str, str]) -> dict:
     model = settings["model"]
     model["pipeline"] = twins[TWINS[model["pipeline"]]]
     model.setdefault("loading", {}).update({"height": 16, "width": 16, "dtype": "float32"})
-    model["loading"].pop("variant", None)
-    if "vae" in model["loading"]:
-        model["loading"]["vae"] = twins["vae"]
+    for key in ("revision", "variant"):
+        model["loading"].pop(key, None)
+    for key, twin in {"vae": "vae", "preview_decoder": "preview"}.items():
+        if key in model["loading"]:
+            model["loading"][key] = twins[twin]
+    if "loras" in model["loading"]:
+        model["loading"]["loras"] = {twins["lora"]: 1.0}
     for reward in model["rewards"].values():
         kind: Any = locate(reward["class_path"])
         if "model" in signature(kind).parameters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from dataclasses import MISSING, fields
 from functools import partial
 from itertools import permutations
@@ -18,6 +19,7 @@ from srsoup_lightning import samplers
 from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.commands import COMMANDS
 from srsoup_lightning.cli.main import main
+from srsoup_lightning.runs.adapter import read_used_adapters
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.samplers import Particles, SRSoup
 from srsoup_lightning.samplers.scalarised import Scalarised
@@ -43,11 +45,14 @@ def quick(name: str) -> list[str]:
     return ["--data.prompts", "[a lobster]", *options]
 
 
-SEARCHES = [name for name in CONFIGS.names() if name not in FITS]
+ADAPTED = [name for name in CONFIGS.names() if "adapters" in settings_of(name)["model"]]
+SEARCHES = [name for name in CONFIGS.names() if name not in {*FITS, *ADAPTED}]
 BUILTIN = [name for name in SEARCHES if settings_of(name)["model"]["pipeline"] == "tiny-animals"]
 KINDS = {name: locate(settings_of(name)["model"]["sampler"]["class_path"]) for name in SEARCHES}
-PUBLISHED = [name for name in SEARCHES if name not in BUILTIN and issubclass(KINDS[name], SRSoup)]
-RIVALS = [name for name in SEARCHES if name not in BUILTIN and name not in PUBLISHED]
+REAL = [name for name in SEARCHES if name not in BUILTIN]
+FAST = [name for name in REAL if "loras" in settings_of(name)["model"]["loading"]]
+PUBLISHED = [name for name in REAL if name not in FAST and issubclass(KINDS[name], SRSoup)]
+RIVALS = [name for name in REAL if name not in FAST + PUBLISHED]
 
 
 @pytest.mark.long
@@ -82,7 +87,7 @@ MODELS = {"sd15": (1.0, None, 20), "sdxl": (1.0, None, 20), "sd35": (0.8, "sde",
 
 def test_every_file_is_a_config_of_a_known_model() -> None:
     files = {path.stem for path in (Path(__file__).parents[1] / "configs").rglob("*.yaml")}
-    assert files == {*SEARCHES, *FITS}
+    assert files == {*SEARCHES, *FITS, *ADAPTED}
     assert {name.split("_")[0] for name in PUBLISHED} == set(MODELS)
 
 
@@ -120,19 +125,21 @@ def test_of_the_jpeg_experiment_the_best_five_above_the_target_count() -> None:
     assert weights.flatten().nonzero().flatten().tolist() == [25, 26, 27, 28, 29]
 
 
-def test_a_rival_s_config_differs_from_the_demo_s_in_the_sampler_alone() -> None:
+@pytest.mark.parametrize(("demo", "by_gradient"), [("animals", False), ("animals_dsg", True)])
+def test_a_rival_s_config_differs_from_the_demo_s_in_the_sampler_alone(demo: str, by_gradient: bool) -> None:
     """So runs of two of them can be compared. And each rival has one for tiny-animals and one for a published model."""
-    demo = settings_of("animals")
+    plain = settings_of(demo)
     kinds = [kind for kind in map(partial(getattr, samplers), samplers.__all__) if isinstance(kind, type)]
     scalarised = {kind for kind in kinds if issubclass(kind, Scalarised) and not inspect.isabstract(kind)}
-    black_box = {kind for kind in scalarised if not kind.needs_gradient}
-    rivals = [name for name in BUILTIN if KINDS[name] in black_box]
-    assert {KINDS[name] for name in rivals} == {KINDS[name] for name in RIVALS} == black_box - {Particles}
+    compared = {kind for kind in scalarised if kind.needs_gradient == by_gradient}
+    rivals = [name for name in BUILTIN if KINDS[name] in compared]
+    published = {KINDS[name] for name in RIVALS if KINDS[name] in compared}
+    assert {KINDS[name] for name in rivals} == published == compared - {Particles}
     for name in rivals:
         settings = settings_of(name)
-        settings["model"]["sampler"] = demo["model"]["sampler"]
+        settings["model"]["sampler"] = plain["model"]["sampler"]
         assert settings.pop("trainer") == {"default_root_dir": f"runs/{name}"}
-        assert settings == {key: value for key, value in demo.items() if key != "trainer"}
+        assert settings == {key: value for key, value in plain.items() if key != "trainer"}
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -142,7 +149,7 @@ def test_the_options_of_a_config_are_those_of_its_sampler(name: str) -> None:
     assert all(getattr(made, key) == value for key, value in given.items() if not isinstance(value, dict))
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, *(pytest.param(name, marks=pytest.mark.slow) for name in RIVALS)])
+@pytest.mark.parametrize("name", [*PUBLISHED, *FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in RIVALS)])
 def test_a_published_config_s_tiny_twin_runs(name: str, twins: dict[str, str], tmp_path: Path) -> None:
     config = str(save(twin_of(name, twins), tmp_path))
     assert main(["predict", "--config", config, *quick(name), "--trainer.default_root_dir", str(tmp_path / "run")]) == 0
@@ -162,3 +169,44 @@ def test_a_published_config_is_planned_without_its_models(name: str, capsys: pyt
     assert main(["plan", "--config", name]) == 0
     queries = 30 * (rewards * end + columns * (50 - end)) // rewards
     assert f"{queries:,}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_a_config_of_adapters_runs_with_adapters_of_tiny_fits(
+    name: str, twins: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fits are those that the config's first lines name, with tiny models."""
+    config, other = "animals_nft", tmp_path / "runs" / "animals_nft_clip"
+    if "preference" in name:
+        config, other = "animals_conditioned", None
+    settings, few = twin_of(config, twins), {"num_inference_steps": 2, "groups": 2, "group_size": 2}
+    settings["model"]["training"]["objective"]["init_args"] |= few
+    settings["trainer"] |= {"max_epochs": 1, "check_val_every_n_epoch": 2, "accelerator": "cpu"}
+    monkeypatch.chdir(tmp_path)
+    fit = ["fit", "--config", str(save(settings, tmp_path))]
+    assert main(fit) == 0
+    if other is not None:
+        weights = ["--model.preferences.init_args.weights", "[[0, 1]]", "--trainer.default_root_dir", str(other)]
+        assert main([*fit, *weights]) == 0
+    predict = ["predict", "--config", str(save(twin_of(name, twins), tmp_path)), "--data.prompts", "[a lobster]"]
+    assert main([*predict, "--model.sampler.num_inference_steps", "2"]) == 0
+    run = RunDirectory(tmp_path / "runs" / name)
+    assert len(list(run.image_rows())) == 6
+    assert len(read_used_adapters(run.adapters)) == (1 if other is None else 2)
+
+
+PINNED = re.compile("@[0-9a-f]{40}$")
+
+
+@pytest.mark.parametrize("name", [*REAL, *FITS])
+def test_all_that_a_config_downloads_is_pinned_to_a_commit(name: str) -> None:
+    """Its pipeline, parts and LoRAs, and all that its rewards load, except what ships with the package."""
+    model = settings_of(name)["model"]
+    loading = model.get("loading", {})
+    pins = [f"{model['pipeline']}@{loading.get('revision')}", loading.get("vae"), loading.get("preview_decoder")]
+    pins += loading.get("loras", {})
+    for reward in model["rewards"].values():
+        given, options = reward.get("init_args", {}), inspect.signature(locate(reward["class_path"])).parameters
+        source = given.get("model") or getattr(options.get("model"), "default", "")
+        pins += [f"{source}@{given.get(option)}" for option in options if option.endswith("revision")]
+    assert not [pin for pin in pins if pin and "/" in pin and not PINNED.search(pin)]

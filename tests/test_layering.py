@@ -46,46 +46,44 @@ class Rule:
         return self.only is None or inside(name, self.only) or name.split(".")[0] in sys.stdlib_module_names
 
 
-PURE = ours(
-    *(
-        f"diffusion.{name}"
-        for name in ("transition", "flow", "schedule", "noise", "precision", "process", "adapters", "blends")
-    )
-)
-MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs"))
-SAMPLING = (*MATHS, *ours("samplers", "problem", "diffusion.denoiser"))
+PURE = ours(*(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "precision", "process")))
+MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs", "adapters"))
+SAMPLING = (*MATHS, *ours("samplers", "results", "problem", "diffusion.denoiser"))
 TUNING = (*SAMPLING, "peft", *ours("finetune", "diffusion.backbone"))
 RESULTS = Rule(
     never=(*ADAPTERS, "rewards", *ours("samplers", "problem", "oracle", "diffusion", "search")),
     save=(CHECKS, "rewards.eight_bit", "rewards.pictures", *ours("samplers.result")),
 )
 RULES = {
-    **dict.fromkeys((*PURE, *ours("search", "preferences", "costs", "diffusion.denoiser")), Rule(only=MATHS)),
+    **dict.fromkeys((*MATHS[2:], *ours("diffusion.denoiser")), Rule(only=MATHS)),
     # Diffusers keeps its schedules in numpy arrays, and its schedulers choose the timesteps.
     f"{OURS}.diffusion.schedule": Rule(only=(*MATHS, "numpy", "diffusers")),
     f"{OURS}.diffusion": Rule(
         never=(*LIGHTNING, "rewards", *ours("samplers", "search", "problem", "oracle", "costs")),
-        save=(CHECKS, "rewards.networks.silence"),
+        save=(CHECKS, "rewards.networks.hub", "rewards.networks.silence"),
     ),
     f"{OURS}.oracle": Rule(only=("torch", CHECKS, *ours("oracle", "costs"))),
     f"{OURS}.problem": Rule(only=(*MATHS, *ours("problem", "diffusion.denoiser", "oracle"))),
     f"{OURS}.samplers": Rule(only=SAMPLING),
     # The rehearsal builds a Problem, which needs an oracle.
     f"{OURS}.samplers.rehearsal": Rule(only=(*SAMPLING, *ours("oracle"))),
+    f"{OURS}.samplers.hooks": Rule(only=(*SAMPLING, *LIGHTNING, *ours("data", "oracle"))),
     f"{OURS}.samplers.base": Rule(never=ours("samplers"), save=ours("samplers.result")),
     f"{OURS}.samplers.result": Rule(never=ours("samplers", "problem", "oracle")),
+    f"{OURS}.results": Rule(only=("torch", "PIL", *ours("results", "runs", "costs"))),
     f"{OURS}.finetune": Rule(only=TUNING),
     f"{OURS}.finetune.hooks": Rule(only=(*TUNING, *LIGHTNING)),
     f"{OURS}.finetune.rehearsal": Rule(only=(*TUNING, *ours("oracle"))),
-    # Pairs of pictures come from run directories and score tables.
+    # Pairs of pictures and kept searches come from run directories and score tables.
     f"{OURS}.finetune.picture_pairs": Rule(only=(*TUNING, "rewards.pictures", *ours("runs"))),
+    **dict.fromkeys(ours("finetune.in_context", "finetune.kept_searches"), Rule(only=(*TUNING, *ours("runs")))),
     f"{OURS}.pareto": Rule(only=("torch", "torchmetrics", "moocore", "numpy", CHECKS, *ours("pareto"))),
     f"{OURS}.module": Rule(
         never=(*ADAPTERS, "rewards", *ours("samplers", "diffusion", "search")),
         save=(
             *("rewards.Reward", "rewards.base", "rewards.function_reward", CHECKS),
-            *ours("samplers.base", "samplers.result", "samplers.rehearsal"),
-            *ours("diffusion.adapters", "diffusion.backbone", "diffusion.loading", "diffusion.precision"),
+            *ours("samplers.base", "samplers.hooks", "samplers.result", "samplers.rehearsal"),
+            *ours("diffusion.backbone", "diffusion.loading", "diffusion.precision"),
             *ours("diffusion.process"),
         ),
     ),

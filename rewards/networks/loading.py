@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rewards.checks import first_line, require_choice
+from rewards.networks.hub import NO_FILE, hub_cause
 from rewards.networks.silence import silence_transformers
 from rewards.networks.source import Source
 from rewards.networks.weight_file import require_shapes
@@ -77,7 +78,8 @@ def load_network(kind: Any, model: Source, dtype: Dtype, config: object) -> Any:
         with silence_transformers():
             network, report = model.load(kind, **options)
     except OSError as error:
-        raise (model.only_pickles() if "safetensors" in str(error) else model.not_found(error)) from None
+        pickled = "safetensors" in str(error) and hub_cause(error) in (None, NO_FILE)
+        raise (model.only_pickles() if pickled else model.not_found(error)) from None
     except SafetensorError as error:
         raise ValueError(
             f"{model.name} has files named .safetensors that are of another format ({first_line(error)}): "

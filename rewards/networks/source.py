@@ -8,6 +8,7 @@ from typing import Any
 
 from rewards.builtin import CLIP_MODELS
 from rewards.checks import first_line, require_no_url
+from rewards.networks.hub import NO_FILE, connection_errors, hub_cause, not_downloaded
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,29 @@ class Source:
     def load(self, loader: Any, **options: object) -> Any:  # noqa: ANN401
         """``loader.from_pretrained`` of the folder, or of the hub id at its revision. Code from there is never run."""
         location, revision = str(self.folder or self.name), self.revision or "main"
-        return loader.from_pretrained(location, revision=revision, trust_remote_code=False, **options)
+        with connection_errors():
+            return loader.from_pretrained(location, revision=revision, trust_remote_code=False, **options)
 
     def not_found(self, reason: str | Exception) -> FileNotFoundError:
         """The error where no model is found."""
         builtin = ", ".join(CLIP_MODELS.names()) or "none"
-        at = "" if self.revision is None else f" at revision {self.revision!r}"
-        return FileNotFoundError(
-            f"no model {self.name!r}{at} ({first_line(reason)}): "
+        return self._not_downloaded(reason) or FileNotFoundError(
+            f"no model {self.name!r} ({first_line(reason)}): "
             f"give a hub id, a local folder or the name of a builtin checkpoint ({builtin})."
         )
 
-    def no_preprocessing(self, reason: str | Exception) -> FileNotFoundError:
+    def no_preprocessing(self, error: Exception) -> FileNotFoundError:
         """The error of a model without tokenizer or image preprocessing."""
-        return FileNotFoundError(
-            f"{self.name} lacks its tokenizer or its image preprocessing ({first_line(reason)}): save the model's "
+        lacking = None if hub_cause(error) == NO_FILE else self._not_downloaded(error)
+        return lacking or FileNotFoundError(
+            f"{self.name} lacks its tokenizer or its image preprocessing ({first_line(error)}): save the model's "
             "processor there, or name another hub id or folder as the reward's processor, if it takes one."
         )
+
+    def _not_downloaded(self, reason: str | Exception) -> FileNotFoundError | None:
+        if isinstance(reason, str):
+            return None
+        return not_downloaded(f"model {self.name!r}", self.revision, reason)
 
     def only_pickles(self) -> ValueError:
         """The error of a model that has weights, but none in safetensors."""

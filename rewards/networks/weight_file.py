@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rewards.checks import first_line, require_no_url
+from rewards.networks.hub import connection_errors, not_downloaded
 
 _PICKLES = (".pth", ".pt")
 
@@ -92,9 +93,12 @@ def _find(name: str, revision: str | None) -> Path:
 
     organisation, repository, path = name.split("/", 2)
     try:
-        return Path(hf_hub_download(f"{organisation}/{repository}", path, revision=revision))
+        with connection_errors():
+            return Path(hf_hub_download(f"{organisation}/{repository}", path, revision=revision))
     except (OSError, HFValidationError) as error:
-        raise _not_found(name, first_line(error)) from None
+        raise not_downloaded(f"file of weights {name!r}", revision, error) or _not_found(
+            name, first_line(error)
+        ) from None
 
 
 def _not_found(name: str, reason: str) -> FileNotFoundError:

@@ -59,6 +59,7 @@ COMMANDS = {
     "score": Command("Score pictures of any origin by rewards.", "srsoup_lightning.cli.score:score"),
     "compare": Command("Compare finished runs in tables and figures.", "srsoup_lightning.cli.compare:compare"),
     "gallery": Command("Show runs side by side on a page for the browser.", "srsoup_lightning.cli.gallery:gallery"),
+    "merge": Command("Average adapters into one.", "srsoup_lightning.cli.merge:merge"),
     "verify": Command("Check that runs are whole, without a model.", "srsoup_lightning.cli.verify:verify"),
     "serve-reward": Command("Serve rewards over HTTP.", "srsoup_lightning.cli.serve_reward:serve"),
 }

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from typing import ClassVar, NamedTuple
 
 import lightning as L
+import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from rewards import Reward
+from rewards.checks import first_line
+from srsoup_lightning.cli.like import seconds_like
 from srsoup_lightning.cli.trainer_command import TrainerCLI
+from srsoup_lightning.cli.unloaded import UNLOADED, declares_gradients
 from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.diffusion.denoiser import Denoiser
+from srsoup_lightning.diffusion.loading.silence import silence_libraries
+from srsoup_lightning.diffusion.loading.sizes import sizes_of
 from srsoup_lightning.finetune.hooks import require_stage
 from srsoup_lightning.finetune.rehearsal import rehearse_round
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory
-from srsoup_lightning.runs.rows import total
-from srsoup_lightning.samplers.rehearsal import Rates, count, probe
+from srsoup_lightning.samplers.probe import Rates, probe
+from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.terminal import literal, printable
 
 MIB, HOUR = 2**20, 3600.0
@@ -29,21 +35,6 @@ AT_MOST = (
     "at most: a schedule that ends without noise saves a step of search, and distilled guidance half of the "
     "network evaluations; a probe knows"
 )
-
-
-class Unloaded(Reward):
-    """Stand-in for a reward whose model is not loaded. A plan counts its queries without asking it."""
-
-    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """Raise an error: there is no model to score with.
-
-        Raises:
-            RuntimeError: Always.
-        """
-        raise RuntimeError("this reward stands for another in a plan and scores nothing: load the one it stands for")
-
-
-UNLOADED = f"{Unloaded.__module__}.{Unloaded.__qualname__}"
 
 
 class SoupTrainer(L.Trainer):
@@ -55,6 +46,7 @@ class SoupTrainer(L.Trainer):
         datamodule: PromptDataModule,
         probe_models: bool = False,
         like: str | None = None,
+        seconds_per_evaluation: float | None = None,
         spread_over: int = 1,
     ) -> Ledger:
         """Show the cost of ``predict``, or of ``fit`` where the model has an objective, before anything is run.
@@ -63,7 +55,9 @@ class SoupTrainer(L.Trainer):
             model: The module. Its pipeline is loaded only for a probe.
             datamodule: The prompts and seeds.
             probe_models: Load the pipeline and the rewards, and time a batch of each.
-            like: A run directory of the same pipeline and rewards. The plan takes its seconds per network evaluation.
+            like: A run directory of the same pipeline, size and device. The plan takes its seconds per network
+                evaluation. Its rewards may be others, whose time is in these seconds.
+            seconds_per_evaluation: Seconds per network evaluation, all else in it, where they are known otherwise.
             spread_over: Number of devices that share the work, at least 1, all like the one that was timed.
 
         Returns:
@@ -71,11 +65,13 @@ class SoupTrainer(L.Trainer):
 
         Raises:
             FileNotFoundError: There are no soups in `like`.
-            ValueError: `spread_over` is below 1, or a fit has no last epoch.
+            NoGradientError: The sampler needs gradients that a reward does not have.
+            ValueError: `like` had another pipeline, size or device; `seconds_per_evaluation` is not above 0, or given
+                beside `like`; `spread_over` is below 1; or a fit has no last epoch.
         """
         if spread_over < 1:
             raise ValueError(f"spread_over is {spread_over}: give at least 1 device")
-        seconds = None if like is None else _seconds_an_evaluation(RunDirectory(like))
+        seconds = _known_seconds(like, seconds_per_evaluation, model, self.strategy.root_device)
         rates = denoiser = None
         if probe_models:
             model.trainer = self
@@ -85,12 +81,13 @@ class SoupTrainer(L.Trainer):
             problem = model.problem(
                 datamodule.prompts[0], process=None if model.tuning is None else model.tuning.objective
             )
-            gradients = model.tuning is not None or model.sampler.needs_gradient
+            gradients = model.tuning is not None or model.sampler.takes_gradients
+            problem = problem.serving(model.preferences.weights.mean(0))
             rates, denoiser = probe(problem, gradients), problem.denoiser
         work = _soups(model, datamodule, denoiser) if model.tuning is None else self._rounds(model, denoiser)
         console = Console()
         console.print(_counts(work, caption=None if probe_models else AT_MOST))
-        for line in _times(work, spread_over, rates, seconds):
+        for line in (*_sizes(model), *_times(work, spread_over, rates, seconds)):
             console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
         return work.each[0]
 
@@ -126,7 +123,10 @@ class Work(NamedTuple):
 
 def _soups(model: SRSoupModule, data: PromptDataModule, denoiser: Denoiser | None) -> Work:
     soups = len(data.prompts) * len(data.seeds)
-    each = [count(model.sampler, model.preferences, model=denoiser, seed=seed) for seed in (0, 1)]
+    known = model.oracle.differentiable
+    model.oracle.require_gradients(type(model.sampler).__name__, model.sampler.lacking(model.preferences, known))
+    counted = partial(count, model=denoiser, differentiable=known, adapters=model.adapters)
+    each = [counted(model.sampler, model.preferences, seed=seed) for seed in (0, 1)]
     varies = model.sampler.cost_varies and len(model.preferences) > 1
     return Work("soup", soups, each, added([each[0]] * soups), varies)
 
@@ -156,7 +156,7 @@ def _times(work: Work, devices: int, rates: Rates | None, seconds: float | None)
     lines, (each, *_) = [], work.each
     if seconds is not None:
         time = _both(seconds * each.nfe, work, devices)
-        lines.append(f"at the measured {1e3 * seconds:.3g} ms a network evaluation, all else in it: {time}")
+        lines.append(f"at {1e3 * seconds:.3g} ms a network evaluation, all else in it: {time}")
     if rates is not None:
         queries = ", ".join(f"{1e3 * each:.3g} ms a query of {name}" for name, each in rates.queries.items())
         network = f"{1e3 * rates.evaluation:.3g} ms an evaluation"
@@ -175,11 +175,33 @@ def _both(each: float, work: Work, devices: int) -> str:
     return f"{each:,.1f} s a {work.unit}, {hours:,.2f} h the run on {on}"
 
 
-def _seconds_an_evaluation(run: RunDirectory) -> float:
-    spent = total(run.cost_rows())
-    if not spent.nfe:
-        raise FileNotFoundError(f"no soups in {str(run.root)!r}: give the directory of a run that made some")
-    return spent.seconds / spent.nfe
+def _known_seconds(like: str | None, given: float | None, model: SRSoupModule, device: torch.device) -> float | None:
+    if like is not None and given is not None:
+        raise ValueError(f"like is {like!r}, and seconds_per_evaluation {given}: leave out one of the two")
+    if given is not None and not 0 < given < math.inf:
+        raise ValueError(f"seconds_per_evaluation is {given}: give a number above 0")
+    return given if like is None else seconds_like(RunDirectory(like), model, device)
+
+
+def _sizes(model: SRSoupModule) -> list[str]:
+    """Lines about the files and the memory of a pipeline that is named, or about why they are not known."""
+    if model.backbone is not None:
+        return []
+    batch = model.max_batch or 1
+    try:
+        with silence_libraries():
+            sizes = sizes_of(model.base, model.loading, batch)
+    except (OSError, ValueError) as error:
+        return [f"files and memory of the pipeline are not known: {first_line(error)}"]
+    pictures = "one picture" if batch == 1 else f"{batch} pictures"
+    return [
+        f"files of the pipeline: {_bytes(sizes.files)}, {_bytes(sizes.missing)} of them to be downloaded",
+        f"memory for it, computed for {pictures} at once: about {_bytes(sizes.memory)}; that of rewards comes on top",
+    ]
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e9:,.2f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
 
 
 class PlanCLI(TrainerCLI):
@@ -191,4 +213,7 @@ class PlanCLI(TrainerCLI):
         """Load no rewards without a probe."""
         config = self.config.plan
         if not config.probe_models:
-            config.model.rewards = {name: {"class_path": UNLOADED} for name in config.model.rewards}
+            config.model.rewards = {
+                name: {"class_path": UNLOADED, "init_args": {"differentiable": declares_gradients(reward)}}
+                for name, reward in config.model.rewards.items()
+            }

@@ -6,14 +6,14 @@ import abc
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from srsoup_lightning.diffusion.adapters import Adapters, BoundAdapters
-from srsoup_lightning.diffusion.blends import PreferenceConditioned
+from srsoup_lightning.adapters import Adapters, BoundAdapters, PreferenceConditioned
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.lora import (
     add_lora,
@@ -23,7 +23,7 @@ from srsoup_lightning.diffusion.lora import (
     other_lora_state,
     without_loras,
 )
-from srsoup_lightning.diffusion.row_inputs import RowInputs, embed_preference, scale_by_row
+from srsoup_lightning.diffusion.row_inputs import EMBEDDING, RowInputs, embed_preference, scale_by_row
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -130,6 +130,22 @@ class Backbone(nn.Module, abc.ABC):
         inputs = RowInputs(adapters=1)
         embed_preference(network, rewards, width, seed, inputs)
         self.adapt(PreferenceConditioned("", tuple(rewards)), network.active_adapters(), inputs)
+
+    def aim(self, quantiles: Sequence[Sequence[float]]) -> None:
+        """Make scores of the rewards the input of the active LoRA, in place of the preference that is its input now.
+
+        Args:
+            quantiles: Quantiles of the scores of each reward, evenly spaced from 0 to 1. They are saved with the LoRA.
+
+        Raises:
+            ValueError: The LoRA has no such input, see :meth:`condition`.
+        """
+        bound = self.adapters
+        if bound is None or not isinstance(bound.policy, PreferenceConditioned):
+            raise ValueError("the LoRA takes no preference as its input: call condition first")
+        kept = tuple(tuple(each) for each in quantiles)
+        getattr(self.network, EMBEDDING).quantiles = kept
+        self.adapters = bound._replace(policy=replace(bound.policy, quantiles=kept))
 
     def adapt(self, policy: Adapters, names: Sequence[str], inputs: RowInputs) -> None:
         """Let predictions depend on a preference, by LoRAs that the denoising network has.

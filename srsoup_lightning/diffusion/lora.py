@@ -108,7 +108,8 @@ def lora_metadata(network: ModelMixin, prefix: str) -> dict[str, str]:
     packed = {f"{prefix}.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(packed, sort_keys=True)}
     if hasattr(network, EMBEDDING):
-        metadata[EMBEDDING] = json.dumps(list(getattr(network, EMBEDDING).rewards))
+        embedding = getattr(network, EMBEDDING)
+        metadata[EMBEDDING] = json.dumps({"rewards": embedding.rewards, "quantiles": embedding.quantiles})
     return metadata
 
 

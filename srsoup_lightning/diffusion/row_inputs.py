@@ -85,6 +85,7 @@ class PreferenceEmbedding(nn.Module):
     def __init__(self, rewards: Sequence[str], width: int, features: int, inputs: RowInputs) -> None:
         super().__init__()
         self.rewards, self.inputs, self._disable_adapters = tuple(rewards), inputs, False
+        self.quantiles: tuple[tuple[float, ...], ...] | None = None  # of the scores that a preference aims at
         self.first = nn.Linear(len(rewards), width, dtype=torch.float32)
         self.last = nn.Linear(width, features, dtype=torch.float32)
         nn.init.zeros_(self.last.weight)

@@ -6,6 +6,8 @@ from srsoup_lightning.finetune.dense import DenseDPO
 from srsoup_lightning.finetune.distillation import SoupDistillation
 from srsoup_lightning.finetune.dpo import DiffusionDPO
 from srsoup_lightning.finetune.draft import DRaFT
+from srsoup_lightning.finetune.in_context import RewardsInContext
+from srsoup_lightning.finetune.kept_searches import KeptSearches
 from srsoup_lightning.finetune.matching import Matching
 from srsoup_lightning.finetune.matching_losses import AWM, NFT, Decay
 from srsoup_lightning.finetune.pairs import Pairs, RankedSamples
@@ -24,6 +26,7 @@ __all__ = [
     "Decay",
     "DenseDPO",
     "DiffusionDPO",
+    "KeptSearches",
     "LoRA",
     "Matching",
     "Objective",
@@ -35,6 +38,7 @@ __all__ = [
     "RandomSteps",
     "RankedRuns",
     "RankedSamples",
+    "RewardsInContext",
     "Searches",
     "SoupDistillation",
     "Steps",

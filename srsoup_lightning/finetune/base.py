@@ -53,6 +53,9 @@ class Objective(Process, abc.ABC):
     needs_gradient: ClassVar[bool] = False
     """Whether the objective needs gradients of the rewards."""
 
+    needs_conditioning: ClassVar[bool] = False
+    """Whether the objective needs inputs of the adapter, see :class:`Conditioning`."""
+
     @property
     def items(self) -> int:
         """Number of items of a group, whose losses are averaged: its members, or comparisons of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from srsoup_lightning.finetune.rollout import Memory, Rollout
 from srsoup_lightning.finetune.searches import OnlineSearch, Searches
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.search.gradient import project_to_shell
+from srsoup_lightning.search.scalarise import Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,8 @@ class SoupDistillation(Objective):
 
         mean_d (mu_theta(x, w) - (mu_old(x, w) + alpha sigma u))^2 / sigma^2
 
-    mu_old is the mean of the model that the search ran on. The minimum is the mean direction ``alpha E[u | x, w]``. At
+    mu_old is the mean of the model that the search ran on: the tuned one as it was at the start of the round, or the
+    base model for searches that runs have kept. The minimum is the mean direction ``alpha E[u | x, w]``. At
     alpha 1, the model gains in a step what the search gains on average, to first order, and asks no rewards. This is a
     policy gradient with as many samples at a state as the search has candidates, and with credit for each step.
 
@@ -63,6 +66,10 @@ class SoupDistillation(Objective):
         if self.eta == 0:
             raise ValueError("eta is 0: a step without noise is not searched, give eta in (0, 1]")
 
+    def prompts(self, given: Sequence[str], rewards: Sequence[str], value: Value) -> Sequence[str]:
+        """See :meth:`Objective.prompts`; those of kept searches."""
+        return self.searches.prompts(given, rewards, value)
+
     def check(self, problem: Problem) -> None:
         """See :meth:`Objective.check`."""
         self.searches.check(self, problem)
@@ -73,7 +80,7 @@ class SoupDistillation(Objective):
 
     def sampling(self, policy: Policy, memory: Memory) -> AbstractContextManager[None]:
         """See :meth:`Objective.sampling`; keeps the weights that the search runs on."""
-        if self.hindsight:
+        if self.hindsight and not self.searches.on_base:
             memory["old"] = policy.weights()
         return nullcontext()
 
@@ -90,8 +97,9 @@ class SoupDistillation(Objective):
         old = rollout.take("means", rows, place)
         if self.hindsight and problem.denoiser.adapters is not None:
             weights = self._redrawn(rollout, rows, draw, step)
-            with policy.acting(rollout.memory["old"]):
-                old = problem.kernel.mean(step, x, problem.denoise(x, step, preferences=weights))
+            if not self.searches.on_base:
+                with policy.acting(rollout.memory["old"]):
+                    old = problem.kernel.mean(step, x, problem.denoise(x, step, preferences=weights))
         direction = torch.einsum("bm,bm...->b...", weights, rollout.take("gradients", rows, place))
         shift = self.alpha * project_to_shell(direction, torch.zeros_like(direction[:1]))
         base = None

@@ -211,6 +211,11 @@ def require_stage(training: Training | None, preferences: Preferences, stage: st
             f"{len(preferences)} preferences are given, and a fit tunes one adapter for one of them: give a single "
             "one, or training.conditioning, which makes the preference an input of the adapter"
         )
+    if training.objective.needs_conditioning and training.conditioning is None:
+        raise ValueError(
+            f"{type(training.objective).__name__} trains an adapter that has scores as inputs: give "
+            "training.conditioning, such as {width: 64}"
+        )
     if training.conditioning is not None and len(preferences.weighted) < 2:
         raise ValueError(
             f"training.conditioning is given, and {preferences.weighted} alone has weight: give preferences between at "

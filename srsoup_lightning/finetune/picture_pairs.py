@@ -178,13 +178,13 @@ class RankedRuns(PicturePairs):
         """See :meth:`PicturePairs.read`."""
         weights = value.weights.cpu()
         used = [name for name, weight in zip(rewards, weights.tolist(), strict=True) if weight > 0]
-        rows = [row for run in read_runs(self.runs) for row in _scored(run, used)]
+        rows = [row for run in read_runs(self.runs) for row in scored(run, used)]
         if not rows:
             raise ValueError(f"no picture of {', '.join(self.runs)} has scores by {', '.join(used)}: score them anew")
-        ranked = Value(weights[weights > 0], value.kind).in_units_of(_scores(rows, used))
+        ranked = Value(weights[weights > 0], value.kind).in_units_of(scores_of(rows, used))
         pairs: PairsOfPrompts = defaultdict(list)
         for prompt, images in grouped(rows, lambda row: row.prompt).items():
-            for winner, loser, decided in zip(*matched(ranked(_scores(images, used)), self.match), strict=True):
+            for winner, loser, decided in zip(*matched(ranked(scores_of(images, used)), self.match), strict=True):
                 if decided:
                     pairs[prompt].append(PicturePair(Path(images[winner].image), Path(images[loser].image)))
         if not pairs:
@@ -195,7 +195,7 @@ class RankedRuns(PicturePairs):
         return dict(pairs)
 
 
-def _scored(run: Run, used: Sequence[str]) -> Iterator[ImageRow]:
+def scored(run: Run, used: Sequence[str]) -> Iterator[ImageRow]:
     """Yield the pictures of a run that have all scores that are used, each with the complete path of its file.
 
     Raises:
@@ -212,6 +212,6 @@ def _scored(run: Run, used: Sequence[str]) -> Iterator[ImageRow]:
             yield replace(row, image=str(run.picture(row)))
 
 
-def _scores(rows: Sequence[ImageRow], used: Sequence[str]) -> Tensor:
+def scores_of(rows: Sequence[ImageRow], used: Sequence[str]) -> Tensor:
     """Return scores (K, M) of K pictures by M rewards."""
     return torch.tensor([[row.rewards[name] for name in used] for row in rows], dtype=torch.float32)

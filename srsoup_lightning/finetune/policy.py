@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from torch import Tensor
@@ -27,6 +27,10 @@ class Policy:
     def weights(self) -> dict[str, Tensor]:
         """Copy of the trained weights."""
         return self.backbone.adapter_state()
+
+    def aim(self, quantiles: Sequence[Sequence[float]]) -> None:
+        """Make scores of the rewards the input of the adapter; see :meth:`Backbone.aim`."""
+        self.backbone.aim(quantiles)
 
     def acting(self, weights: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Context in which the model has other trained weights, with the keys and shapes of :meth:`weights`.

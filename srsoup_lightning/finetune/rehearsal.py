@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
@@ -36,6 +36,9 @@ class StandIn(Policy):
     def weights(self) -> dict[str, Tensor]:
         """See :meth:`Policy.weights`."""
         return {}
+
+    def aim(self, quantiles: Sequence[Sequence[float]]) -> None:
+        """See :meth:`Policy.aim`."""
 
     def acting(self, weights: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """See :meth:`Policy.acting`."""

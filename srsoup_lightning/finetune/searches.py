@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +48,9 @@ class Searched(NamedTuple):
 
 class Searches(abc.ABC):
     """Source of searched steps."""
+
+    on_base: ClassVar[bool] = False
+    """Whether the searches ran on the base model, whatever the adapter has learned since."""
 
     @abc.abstractmethod
     def check(self, process: Process, problem: Problem) -> None:

@@ -113,7 +113,8 @@ def test_what_a_command_can_t_do_is_said_before_the_pipeline_is_loaded(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("srsoup_lightning.module.load_backbone", lambda *_: pytest.fail("it is loaded first"))
+    loading = "srsoup_lightning.diffusion.loading.source.load_backbone"
+    monkeypatch.setattr(loading, lambda *_: pytest.fail("it is loaded first"))
     command, message = REFUSED[objective]
     assert command(write_fit(tmp_path, pipeline, objective)) == 2
     error = capsys.readouterr().err

@@ -75,7 +75,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     config = write_config(tmp_path_factory.mktemp("finished"))
     box = ("--summary.box", "{red: [0, 1], blue: [0, 1]}")
     with redirect_stdout(io.StringIO()) as shown:
-        assert srsoup(config, "--model.sampler.candidates", "6", *box, "--tensorboard.curves", "1") == 0
+        assert srsoup(config, "--model.sampler.candidates", "6", *box) == 0
     return Finished(config, RunDirectory(config.parent / "run"), shown.getvalue())
 
 
@@ -89,10 +89,11 @@ def test_a_run_leaves_its_contract_and_charts_in_the_box_of_the_summary(finished
     assert len(list(run.image_rows())) == 2 * 3
     assert yaml.safe_load(run.config.read_text())["model"]["sampler"]["init_args"]["candidates"] == 6
     assert "hypervolume" in finished.shown
-    assert {"tensorboard", "tensorboard/front", "tensorboard/front/red1-blue0"} <= event_files(run.root)
-    events = EventAccumulator(str(run.tensorboard / "front/red1-blue0")).Reload()
-    assert {"hypervolume", "utility"} <= set(events.Tags()["scalars"])
-    assert len(list((run.tensorboard / "denoising").glob("*/0"))) == 1
+    assert event_files(run.root) == {"tensorboard"}
+    events = EventAccumulator(str(run.tensorboard)).Reload()
+    assert {"result/hypervolume", "result/utility"} <= set(events.Tags()["scalars"])
+    (config,) = events.Tensors("config/text_summary")
+    assert run.config.read_text() in config.tensor_proto.string_val[0].decode()
 
 
 def test_charts_can_be_left_out_or_put_elsewhere(config: Path) -> None:
@@ -101,8 +102,7 @@ def test_charts_can_be_left_out_or_put_elsewhere(config: Path) -> None:
     options = {"save_dir": str(config.parent / "mine"), "name": "soups", "version": "one"}
     logger = component("lightning.pytorch.loggers.TensorBoardLogger", **options)
     assert srsoup(config, "--writer.overwrite", "true", "--trainer.logger", yaml.safe_dump(logger)) == 0
-    assert {name.split("/")[0] for name in event_files(config.parent)} == {"mine"}
-    assert "mine/soups/one/front/red1-blue0" in event_files(config.parent)
+    assert event_files(config.parent) == {"mine/soups/one"}
 
 
 def test_the_saved_config_makes_the_same_run_again(
@@ -241,7 +241,7 @@ def test_the_chosen_batch_is_in_the_config_before_any_soup(tmp_path: Path, monke
 
     monkeypatch.setattr(SingleDeviceStrategy, "broadcast", broadcast_and_look)
     monkeypatch.setattr(RunDirectory, "write", lambda *arguments: (written.append(saved()), write(*arguments)))
-    monkeypatch.setattr("srsoup_lightning.module.fastest_batch", lambda *_: sizes.pop(0))
+    monkeypatch.setattr("srsoup_lightning.samplers.hooks.fastest_batch", lambda *_: sizes.pop(0))
     assert srsoup(config, *options, "--data.prompts", "[a cat]") == 0
     assert srsoup(config, *options) == 0
     assert (written, sent, sizes) == ([4, 4], [(4, 4)], [5])

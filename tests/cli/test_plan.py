@@ -10,6 +10,10 @@ from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
 from srsoup_lightning.cli.main import main
 from srsoup_lightning.cli.plan import SoupTrainer
 from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.diffusion.loading.options import Loading
+from srsoup_lightning.diffusion.loading.sizes import sizes_of
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.identity import RunIdentity, described
 from srsoup_lightning.samplers import (
     AdaptiveAnchors,
     Auto,
@@ -21,8 +25,10 @@ from srsoup_lightning.samplers import (
     SRSoup,
     WeightedSum,
 )
-from srsoup_lightning.samplers.rehearsal import Rates, count, probe
+from srsoup_lightning.samplers.probe import Rates, probe
+from srsoup_lightning.samplers.rehearsal import count
 from tests.cli.test_main import write_config
+from tests.conftest import Channel
 from tests.report.runs import write_rows
 
 STEPS, N = 6, 4
@@ -106,18 +112,60 @@ def test_the_command_reckons_with_the_seconds_of_a_run_and_devices(
     assert "2 soups" in shown
     # 5 steps, N = 4, soup phase 0-20 takes them all: 4 queries of each reward a step.
     assert f"{4 * 5 * 2}" in shown
-    (earlier := config.parent / "earlier").mkdir()
-    row = {"prompt": "a", "seed": 0, "queries": {"red": 1}, "nfe": 100, "seconds": 360_000, "device": "cpu"}
-    write_rows(earlier / "ledger.jsonl", [row])  # an hour for each evaluation
-    # The first of two devices makes two of three soups.
-    assert plan(config, "--like", str(earlier), "--data.prompts", "[a, b, c]", "--spread_over", "2") == 0
+    assert "files and memory of the pipeline are not known: pipeline 'no-such/pipeline' can't be downloaded" in shown
+    # The first of two devices makes two of three soups, at an hour for each evaluation.
+    spread = ("--data.prompts", "[a, b, c]", "--spread_over", "2")
+    assert plan(config, "--seconds_per_evaluation", "3600", *spread) == 0
     shown = capsys.readouterr().out
     assert f"3.6e+06 ms a network evaluation, all else in it: {3_600 * NFE:,.1f} s a soup" in shown
     assert f"{2 * NFE:,}.00 h the run on 2 devices, {4 * NFE:,} h in all" in shown
-    for option, value, message in (
-        ("--spread_over", "0", "spread_over is 0: give at least 1 device"),
-        ("--like", "nowhere", "no soups in"),
+    for options, message in (
+        (("--spread_over", "0"), "spread_over is 0: give at least 1 device"),
+        (("--seconds_per_evaluation", "0"), "seconds_per_evaluation is 0.0: give a number above 0"),
+        (("--like", "a", "--seconds_per_evaluation", "1"), "like is 'a', and seconds_per_evaluation 1.0: leave out"),
+        (("--like", "nowhere"), "no soups in"),
     ):
-        assert plan(config, option, value) == 2
+        assert plan(config, *options) == 2
         assert message in capsys.readouterr().err
     assert not (config.parent / "run").exists()
+
+
+def test_the_seconds_of_a_run_count_for_the_same_pipeline_size_and_device(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the builtin model, whose run has one soup of 400 s and 100 evaluations."""
+    small = write_config(tmp_path, pipeline="tiny-animals", loading={"height": 32, "width": 32})
+    loading = Loading(height=32, width=32)
+    module = SRSoupModule("tiny-animals", {"red": Channel(0)}, SOUP, Preferences.lattice(["red"], 1), loading=loading)
+    run = RunDirectory(tmp_path / "earlier")
+    run.root.mkdir()
+    row = {"prompt": "a", "seed": 0, "queries": {"red": 1}, "nfe": 100, "seconds": 400, "device": "cpu"}
+    write_rows(run.root / "ledger.jsonl", [row])
+    like = ("--like", str(run.root))
+    assert plan(small, *like) == 1
+    assert "no run.json in" in capsys.readouterr().err
+    facts = described({"model": module.describe_model()})
+    for device, options, message in (
+        ("cpu", (), None),
+        ("cuda", (), "is not like this run (device was 'cuda', now 'cpu')"),
+        ("cpu", ("--model.loading.height", "64"), "(loading.height was 32, now 64)"),
+        ("cpu", ("--model.pipeline", "tiny-animals-flow"), "(weights was "),
+    ):
+        RunIdentity(facts=facts, parts=({"device": device},)).write(run.identity)
+        assert plan(small, *like, *options) == int(message is not None)
+        shown = capsys.readouterr()
+        if message is None:
+            assert "at 4e+03 ms a network evaluation" in shown.out
+            assert "files of the pipeline: 19.7 MB, 0.0 MB of them to be downloaded" in shown.out
+        else:
+            assert message in shown.err
+
+
+def test_memory_follows_the_options_of_loading() -> None:
+    """All weights in 16 bits, and one network at a time; each further picture takes as much again."""
+    plain, more = (sizes_of("tiny-animals", Loading(dtype="bfloat16"), batch) for batch in (1, 3))
+    assert 2 * (plain.memory - 2 * (7_624_468 + 1_499_127 + 688_640)) == more.memory - plain.memory > 0
+    assert (
+        2 * 7_624_468 <= sizes_of("tiny-animals", Loading(dtype="bfloat16", offload="model"), 1).memory < plain.memory
+    )
+    assert sizes_of("tiny-animals", Loading(preview_decoder="tiny-animals-preview"), 1).files > plain.files

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import (
-    DiffusionPipeline,
     LCMScheduler,
     ModelMixin,
     StableDiffusionImg2ImgPipeline,
@@ -207,19 +206,6 @@ def test_entries_of_the_scheduler_s_config_are_replaced_and_the_others_stay(pipe
     assert consistency.times == tuple(expected.timesteps.tolist())
     assert isinstance(consistency.kernel, Renoising)
     refused(pipeline_folder, ValueError, "makes no DDIMScheduler: wave", scheduler={"beta_schedule": "wave"})
-
-
-def test_a_revision_of_a_hub_id_is_asked_for_of_index_and_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def record(answer: object) -> classmethod:
-        return classmethod(lambda _, source, **options: asked.append((source, options["revision"])) or answer)
-
-    index = {"_class_name": "StableDiffusionPipeline", "vae": ["diffusers", "AutoencoderKL"]}
-    monkeypatch.setattr(DiffusionPipeline, "load_config", record(index))
-    monkeypatch.setattr(StableDiffusionPipeline, "from_pretrained", record(tiny_pipeline()))
-    load("user/name", revision="v2")
-    assert asked == [("user/name", "v2")] * 2
 
 
 def children(backbone: PipelineBackbone) -> set[str]:

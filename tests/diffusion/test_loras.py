@@ -109,7 +109,7 @@ def test_a_lora_in_peft_s_own_format_keeps_its_alpha(
     added = products(get_peft_model_state_dict(tuned))
     added = {name.removeprefix("base_model.model."): product for name, product in added.items()}
     require_merged(pipeline_folder, tmp_path, added)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda source, file: str(tmp_path / file))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda id_, file, revision: str(tmp_path / file))
     require_merged(pipeline_folder, "user/lora", added)
 
 

@@ -9,15 +9,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from srsoup_lightning import PromptDataModule, SRSoupModule
+from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.adapters import PreferenceConditioned, RewardedSoup, target_scores
+from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.data import SoupRequest
-from srsoup_lightning.diffusion.blends import PreferenceConditioned, RewardedSoup
 from srsoup_lightning.diffusion.loading.loras import add_loras
 from srsoup_lightning.diffusion.loading.resident import add_adapters
 from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.finetune import Conditioning, DenseDPO, Matching, Objective, OnlineSearch, SoupDistillation
+from srsoup_lightning.finetune import (
+    Conditioning,
+    DenseDPO,
+    Matching,
+    Objective,
+    OnlineSearch,
+    RewardsInContext,
+    SoupDistillation,
+)
+from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.samplers import BaseModel, SRSoup
-from tests.conftest import Channel
+from tests.conftest import Channel, quiet_trainer
 from tests.diffusion.drawing import backbone_of, sized
 from tests.diffusion.pipelines import make
 from tests.finetune.fits import PROCESS, SMALL, Smooth, fit, make_fit, tracked, trainer_of
@@ -86,6 +96,41 @@ def test_a_resumed_fit_ends_at_the_same_bytes(tmp_path: Path) -> None:
             fit(tmp_path / folder, conditioned(SoupDistillation(**SMALL, searches=SEARCH)), rounds=rounds)
     files = [tmp_path / folder / "adapter" / "pytorch_lora_weights.safetensors" for folder in ("once", "twice")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_preferences_aim_at_quantiles_of_scores() -> None:
+    quantiles = torch.stack([torch.linspace(-2, 4, 5), torch.linspace(0, 1, 5)])
+    weights = torch.tensor([[1.0, 0.0], [0.75, 0.25], [0.5, 0.5], [0.1, 0.9]])
+    expected = torch.tensor([[4.0, 0.0], [4.0, 0.5], [4.0, 1.0], [-2 + 0.2 * 6, 1.0]])
+    torch.testing.assert_close(target_scores(weights, quantiles), expected)
+
+
+def test_rewards_in_context_learn_from_scored_pictures_alone(tmp_path: Path) -> None:
+    run, names = tmp_path / "run", ["red", "blue"]
+    base = SRSoupModule(sized("SD"), {"red": Smooth(0), "blue": Channel(2)}, BaseModel(**PROCESS), points())
+    trainer = quiet_trainer(callbacks=[SampleWriter()], default_root_dir=run)
+    trainer.predict(base, PromptDataModule(["a cat", "a dog"], [0, 1, 2]))
+    objective = RewardsInContext(**SMALL, runs=(str(run),))
+    with pytest.raises(ValueError, match="trains an adapter that has scores as inputs: give"):
+        fit(tmp_path / "bad", make_fit(objective), rounds=1)
+    module = fit(tmp_path / "fit", conditioned(objective), rounds=2)
+    assert module.finetuning is not None
+    assert module.finetuning.costs.total_queries == 0
+    scores = torch.tensor([[row.rewards[name] for name in names] for row in RunDirectory(run).image_rows()])
+    standardised = (scores - scores.mean(0)) / scores.std(0, correction=0)
+    loaded = sized("SD")
+    add_adapters(loaded, PreferenceConditioned(str(tmp_path / "fit" / "adapter")))
+    assert loaded.adapters is not None
+    found = loaded.adapters.policy.evaluations(names, torch.tensor([[1.0, 0.0], [0.5, 0.5]]), 0.0).inputs
+    expected = torch.stack([standardised.amax(0), standardised.amax(0)])
+    expected[0, 1] = standardised[:, 1].amin()
+    torch.testing.assert_close(found[:, 1:], expected, rtol=1e-3, atol=1e-3)
+    again = SRSoupModule(loaded, base.rewards, BaseModel(**PROCESS), points())
+    torch.testing.assert_close(pictures(again), pictures(module), rtol=0, atol=1e-5)
+
+
+def points() -> Preferences:
+    return Preferences(["red", "blue"], POINTS)
 
 
 def test_others_refuse_a_conditioned_adapter_in_words(tmp_path: Path) -> None:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.callbacks import SampleWriter, SearchKeeper
 from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.finetune import OnlineSearch, SoupDistillation
+from srsoup_lightning.finetune import Conditioning, KeptSearches, OnlineSearch, SoupDistillation
 from srsoup_lightning.finetune.searches import searched
 from srsoup_lightning.problem import Problem
+from srsoup_lightning.runs.searches import read_searches
 from srsoup_lightning.samplers import Selection, SRSoup, Surrogate
 from srsoup_lightning.search.gradient import project_to_shell
 from srsoup_lightning.search.pooling import Pooled
+from srsoup_lightning.search.scalarise import Value
 from srsoup_lightning.search.sharing import FixedSoup, Never
+from tests.conftest import Channel, quiet_trainer
+from tests.diffusion.drawing import sized
+from tests.finetune.fits import PROCESS, Smooth, fit, make_fit
 from tests.finetune.tilted import Tilted, train, tuning
 from tests.samplers.toys import NAMES, bind, lattice, linears, oracle
 
@@ -96,3 +104,32 @@ def test_bad_distillations_are_refused() -> None:
         SoupDistillation(eta=0.0)
     with pytest.raises(ValueError, match="the search starts from the best of a pool"):
         OnlineSearch(SRSoup(selection=Selection()))
+
+
+def test_kept_searches_are_learned_without_a_query(tmp_path: Path) -> None:
+    points = [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    rewards, preferences = {"red": Smooth(0), "blue": Channel(2)}, Preferences(["red", "blue"], points)
+    process = PROCESS | {"eta": 1.0}
+    module = SRSoupModule(sized("SD"), rewards, SRSoup(candidates=3, sharing=Never(), **process), preferences)
+    trainer = quiet_trainer(callbacks=[SearchKeeper(), SampleWriter()], default_root_dir=tmp_path / "run")
+    trainer.predict(module, PromptDataModule(["a cat", "a dog"], [0, 1]))
+    (search, *others) = read_searches(tmp_path / "run")
+    assert (len(others), search.rewards, search.steps) == (3, ("red", "blue"), (0, 1, 2))
+    assert search.gradients.shape[:3] == (3, 3, 2)
+
+    kept = KeptSearches((str(tmp_path / "run"),))
+    for conditioning, given in ((None, [[1.0, 0.0]]), (Conditioning(width=8), points)):
+        objective = SoupDistillation(**SMALL | process, searches=kept)
+        folder = tmp_path / str(len(given))
+        tuned = fit(folder, make_fit(objective, given, conditioning=conditioning), rounds=1)
+        assert tuned.finetuning is not None
+        assert tuned.finetuning.costs.total_queries == 0
+        assert tuned.finetuning.costs.gradients > 0
+    for options, message in (
+        ({"num_inference_steps": 4}, "have num_inference_steps 3, and the objective 4: give the objective theirs"),
+        ({"guidance_scale": 3.0}, "have guidance_scale 2, and the objective 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(tmp_path / "bad", make_fit(replace(objective, **options)), rounds=1)
+    with pytest.raises(FileNotFoundError, match="has kept no searches: make it by srsoup predict with"):
+        KeptSearches((str(tmp_path),)).prompts([], ["red"], Value(torch.ones(1)))

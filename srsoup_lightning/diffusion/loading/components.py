@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewards.checks import first_line
+from rewards.networks.hub import not_downloaded
+from srsoup_lightning.diffusion.loading.hub import component_folder
 from srsoup_lightning.diffusion.loading.silence import collected_warnings
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
-
-
-def is_hub_id(source: str) -> bool:
-    """Whether a source has the form of a hub id, user/name."""
-    return source.count("/") == 1 and not source.startswith((".", "~", "/"))
 
 
 def component_names(index: Mapping[str, Any]) -> set[str]:
@@ -31,7 +27,7 @@ def load_component(kind: str, name: str, source: str, dtype: torch.dtype) -> Mod
     Args:
         kind: Name of its class in diffusers.
         name: Name of the component in messages.
-        source: Local folder or hub id.
+        source: Local folder, or user/name[@revision] on the hub.
         dtype: Precision.
 
     Raises:
@@ -40,16 +36,15 @@ def load_component(kind: str, name: str, source: str, dtype: torch.dtype) -> Mod
     """
     import diffusers
 
-    missing = FileNotFoundError(f"no {name} {source!r}: give a folder or hub id of class {kind}, with safetensors")
-    if not Path(source).is_dir() and not is_hub_id(source):
-        raise missing
     try:
         with collected_warnings():
             component, report = getattr(diffusers, kind).from_pretrained(
-                source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
+                component_folder(source), torch_dtype=dtype, use_safetensors=True, output_loading_info=True
             )
     except OSError as error:
-        raise missing from error
+        raise not_downloaded(f"{name} {source!r}", None, error) or FileNotFoundError(
+            f"no {name} {source!r}: give a folder or hub id of class {kind}, with safetensors"
+        ) from error
     except Exception as error:  # of many types, which depend on what the folder holds
         raise ValueError(f"{name} {source!r} is no {kind}: {first_line(error)}") from error
     if lacking := report["missing_keys"]:  # diffusers would initialise them at random

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.builtin import PIPELINES, PREVIEW_DECODERS
-from srsoup_lightning.diffusion.adapters import Adapters
+from srsoup_lightning.diffusion.loading.hub import HubName, commit_of, component_folder, download_file, lora_path
 from srsoup_lightning.diffusion.loading.model_index import FILE, read_index
 from srsoup_lightning.diffusion.loading.options import Loading
 
@@ -34,22 +35,21 @@ def loaded_model(pipeline: str, loading: Loading, adapters: Adapters | None = No
     parts = {"network": loading.network, "vae": loading.vae, "preview_decoder": preview}
     return {
         "weights": _of_pipeline(str(PIPELINES.find(pipeline) or pipeline), pipeline, loading.revision),
-        "parts": {name: fingerprint(source) for name, source in parts.items() if source},
-        "loras": [{"weights": fingerprint(source), "weight": weight} for source, weight in loading.loras.items()],
+        "parts": {name: _of_part(source, component_folder) for name, source in parts.items() if source},
+        "loras": [
+            {"weights": _of_part(source, lora_path), "weight": weight} for source, weight in loading.loras.items()
+        ],
         "loading": replace(loading, loras={}, base_steps=0, network=None, vae=None, preview_decoder=None),
         "base_steps": loading.base_steps,
         **({} if adapters is None else {"adapters": _of_adapters(adapters)}),
     }
 
 
-def fingerprint(source: str) -> str:
-    """Fingerprint of a file, or of the files of a folder that loading reads; a hub id is its own.
+def fingerprint(path: Path) -> str:
+    """Fingerprint of a file, or of the files of a folder that loading reads.
 
     Of a large file, its size and blocks that are evenly spread over it count. Training changes all of them.
     """
-    path = Path(source)
-    if not path.exists():
-        return source
     digest = hashlib.blake2b(digest_size=16)
     for file in [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.suffix in READ):
         name = file.name if path.is_file() else file.relative_to(path).as_posix()
@@ -75,16 +75,26 @@ def _of_adapters(adapters: Adapters) -> dict[str, object]:
     """Facts about a policy of adapters: its options, with fingerprints in place of places."""
     options = repr(adapters)
     for source in adapters.sources:
-        options = options.replace(repr(source), repr(fingerprint(source)))
+        options = options.replace(repr(source), repr(_of_part(source, lora_path)))
     return {"policy": options}
 
 
 def _of_pipeline(source: str, pipeline: str, revision: str | None) -> str:
-    """Fingerprint of a pipeline; the commit where it comes from the hub."""
+    """Fingerprint of a pipeline; its id and commit where it comes from the hub."""
     if Path(source).is_dir():
-        return fingerprint(source)
-    from huggingface_hub import try_to_load_from_cache
+        return fingerprint(Path(source))
+    read_index(source, pipeline, revision)  # or says why there is none
+    return f"{source}@{commit_of(download_file(source, FILE, revision))}"
 
-    read_index(source, pipeline, revision)  # brings the index into the cache, or says why there is none
-    found = try_to_load_from_cache(source, FILE, revision=revision)
-    return f"{source}@{Path(found).parent.name}" if isinstance(found, str) else f"{source}@{revision}"
+
+def _of_part(source: str, find: Callable[[str], Path]) -> str:
+    """Fingerprint of a component or a LoRA; its name and commit where it comes from the hub."""
+    if Path(source).exists():
+        return fingerprint(Path(source))
+    try:
+        path = find(source)
+    except OSError:  # whoever loads it says why
+        return source
+    name = HubName.of(source)
+    assert name is not None
+    return f"{name.id}@{commit_of(path)}/{name.file or ''}"

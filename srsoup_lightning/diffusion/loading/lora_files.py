@@ -17,16 +17,17 @@ _NESTED = re.compile(r"\)\s*[*+?{]")
 _QUANTIFIER = re.compile(r"[*+{]")
 
 
-def require_one_weight_file(source: str) -> None:
+def require_one_weight_file(path: Path) -> None:
     """Check that a folder has one weight file, because diffusers takes any one of several.
 
     Raises:
         ValueError: It has several.
     """
-    folder = Path(source)
-    files = sorted(file.name for file in folder.glob("*.safetensors")) if folder.is_dir() else []
+    files = sorted(file.name for file in path.glob("*.safetensors")) if path.is_dir() else []
     if len(files) > 1:
-        raise ValueError(f"LoRA {source!r} has several weight files, {', '.join(files)}: give the path of one of them")
+        raise ValueError(
+            f"LoRA {str(path)!r} has several weight files, {', '.join(files)}: give the path of one of them"
+        )
 
 
 def require_simple_patterns(config: Mapping[str, Any]) -> None:
@@ -43,22 +44,20 @@ def require_simple_patterns(config: Mapping[str, Any]) -> None:
             )
 
 
-def metadata_of(source: str) -> dict[str, Any]:
+def metadata_of(path: Path) -> dict[str, Any]:
     """Return the LoRA's config in the header of its weight file. Empty where there is none, or no such file here."""
     try:
-        content = json.loads(header_of(source).get(METADATA, "{}"))
+        content = json.loads(header_of(path).get(METADATA, "{}"))
     except ValueError:  # whoever reads the weights says so
         return {}
     return {key.rpartition(".")[2]: value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
-def header_of(source: str) -> dict[str, str]:
+def header_of(path: Path) -> dict[str, str]:
     """Return the metadata of a LoRA's weight file. Empty where there are none, or no such file here."""
     from safetensors import SafetensorError, safe_open
 
-    file = Path(source)
-    if file.is_dir():
-        file = next(file.glob("*.safetensors"), file)
+    file = next(path.glob("*.safetensors"), path) if path.is_dir() else path
     if not file.is_file():
         return {}
     try:

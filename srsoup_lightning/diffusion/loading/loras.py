@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import catch_warnings, filterwarnings
 
 from rewards.checks import first_line
+from rewards.networks.hub import not_downloaded
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.diffusion.loading.components import is_hub_id
+from srsoup_lightning.diffusion.loading.hub import PEFT_CONFIG, PEFT_WEIGHTS, lora_path
 from srsoup_lightning.diffusion.loading.integrity import read_json
 from srsoup_lightning.diffusion.loading.lora_files import (
     header_of,
@@ -125,10 +126,13 @@ def read_lora(
         ValueError: The LoRA is of another model, or has weights that are not finite.
     """
     try:
-        with collected_warnings() as warnings:
+        with collected_warnings() as warnings, catch_warnings():
+            filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are what is wanted
             (load or partial(_load_lora, pipeline))(source, name)
     except (OSError, IndexError) as error:  # IndexError: diffusers takes the first of no files
-        raise FileNotFoundError(f"no LoRA {source!r}: give a folder, file or hub id with safetensors") from error
+        raise not_downloaded(f"LoRA {source!r}", None, error) or FileNotFoundError(
+            f"no LoRA {source!r}: give a folder, file or hub id with safetensors"
+        ) from error
     except Exception as error:  # of many types, which depend on the format and the difference
         kind = type(pipeline).__name__
         raise ValueError(f"LoRA {source!r} can't be loaded into a {kind}: {first_line(error)}") from error
@@ -150,29 +154,20 @@ def _load_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
     """Load a LoRA in the format of diffusers, or in that of peft, which has its config in a file beside the weights."""
     from safetensors.torch import load_file
 
-    if not Path(source).exists() and not is_hub_id(source):
-        raise FileNotFoundError(source)
-    require_one_weight_file(source)
-    require_simple_patterns(metadata_of(source))
-    if EMBEDDING in header_of(source):
+    path = lora_path(source)
+    require_one_weight_file(path)
+    require_simple_patterns(metadata_of(path))
+    if EMBEDDING in header_of(path):
         raise ValueError("it takes a preference as its input: give it as model.adapters, a PreferenceConditioned")
-    try:
-        config = read_json(fetch(source, "adapter_config.json"))
-    except OSError:
-        pipeline.load_lora_weights(source, adapter_name=name, use_safetensors=True)
+    if not (path / PEFT_CONFIG).is_file():
+        pipeline.load_lora_weights(str(path), adapter_name=name, use_safetensors=True)
         return
+    config = read_json(path / PEFT_CONFIG)
     require_simple_patterns(config)
     network = getattr(pipeline, "transformer", None) or pipeline.unet
     network.load_lora_adapter(
-        load_file(fetch(source, "adapter_model.safetensors")),
+        load_file(path / PEFT_WEIGHTS),
         prefix=PEFT,
         adapter_name=name,
         metadata={f"{PEFT}.{key}": value for key, value in config.items()},
     )
-
-
-def fetch(source: str, file: str) -> Path:
-    """Path of a file in a folder, or of a file of a hub id after its download."""
-    from huggingface_hub import hf_hub_download
-
-    return Path(source) / file if Path(source).exists() else Path(hf_hub_download(source, file))

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from rewards.checks import first_line
+from rewards.networks.hub import not_downloaded
 from srsoup_lightning.builtin import PIPELINES
-from srsoup_lightning.diffusion.loading.components import is_hub_id
+from srsoup_lightning.diffusion.loading.hub import HubName, download_file
 from srsoup_lightning.diffusion.loading.integrity import read_json
 
 FILE = "model_index.json"
@@ -26,24 +27,37 @@ def read_index(source: str, pipeline: str, revision: str | None) -> dict[str, An
         FileNotFoundError: No such pipeline, or the hub does not give access to it.
         ValueError: A damaged index.
     """
-    from diffusers import DiffusionPipeline
+    file = Path(source) / FILE if Path(source).is_dir() else _downloaded(source, pipeline, revision)
+    if not file.is_file():
+        raise _not_found(pipeline, f"no {FILE} in it")
+    index = read_json(file)
+    if not isinstance(index, dict):
+        raise ValueError(f"{file} is damaged (no names and values in it): get it anew")
+    return _checked(index, file)
 
-    if Path(source).is_dir():
-        if not (Path(source) / FILE).is_file():
-            raise _not_found(pipeline, f"no {FILE} in it")
-        index = read_json(Path(source) / FILE)
-        if not isinstance(index, dict):
-            raise ValueError(f"{Path(source) / FILE} is damaged (no names and values in it): get it anew")
-        return _checked(index, Path(source) / FILE)
+
+def _not_found(pipeline: str, reason: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"no pipeline {pipeline!r} ({reason}): give a hub id, a local folder in diffusers' format or the name of a "
+        f"builtin checkpoint ({', '.join(PIPELINES.names()) or 'none'})"
+    )
+
+
+def _downloaded(source: str, pipeline: str, revision: str | None) -> Path:
+    """Index of a pipeline of the hub."""
     if Path(source).is_file():
         raise _not_found(pipeline, "a file: diffusers' from_single_file and save_pretrained make a folder of it")
-    if not is_hub_id(source):
+    name = HubName.of(source)
+    if name is None:
         raise _not_found(pipeline, "there is no such folder")
+    if name.revision is not None:
+        raise _not_found(pipeline, "the revision of a pipeline has a key of its own, loading.revision")
     try:
-        index = dict(DiffusionPipeline.load_config(source, revision=revision))
+        return download_file(name.id, FILE, revision)
     except (OSError, ValueError) as error:
-        raise _not_found(pipeline, _reason_of_hub(error)) from error
-    return _checked(index, f"{FILE} of {source}")
+        raise not_downloaded(f"pipeline {pipeline!r}", revision, error) or _not_found(
+            pipeline, first_line(error)
+        ) from error
 
 
 def _checked(index: dict[str, Any], place: object) -> dict[str, Any]:
@@ -65,26 +79,3 @@ def _checked(index: dict[str, Any], place: object) -> dict[str, Any]:
 
 def _is_component(value: list[Any]) -> bool:
     return len(value) == 2 and all(part is None or isinstance(part, str) for part in value)
-
-
-def _reason_of_hub(error: Exception) -> str:
-    """Reason why the hub gave no access; the error of diffusers hides it."""
-    from huggingface_hub import errors
-
-    reasons = {  # the first that fits: some of these classes derive from others
-        errors.GatedRepoError: "its licence must be accepted on its page, and `hf auth login` tell the hub who did",
-        errors.RepositoryNotFoundError: "the hub has no such id, or shows it only after `hf auth login`",
-        errors.RevisionNotFoundError: "the hub has no such revision of it",
-        errors.LocalEntryNotFoundError: "the hub can't be reached, and the cache doesn't have it",
-        errors.EntryNotFoundError: f"the hub has no {FILE} in it",
-    }
-    cause = error.__cause__ or error.__context__
-    fitting = (reason for kind, reason in reasons.items() if isinstance(cause, kind))
-    return next(fitting, f"the hub gives no access to it, {first_line(error)}")
-
-
-def _not_found(pipeline: str, reason: str) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"no pipeline {pipeline!r} ({reason}): give a hub id, a local folder in diffusers' format or the name of a "
-        f"builtin checkpoint ({', '.join(PIPELINES.names()) or 'none'})"
-    )

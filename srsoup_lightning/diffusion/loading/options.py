@@ -12,6 +12,7 @@ from srsoup_lightning.diffusion.flow import FlowTransition
 from srsoup_lightning.diffusion.pipeline_backbone import Offload
 
 Precision = Literal["float32", "bfloat16", "float16"]
+OF_LOADED = {"of_loaded": True}
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in get_args(Precision)}
 
 
@@ -19,13 +20,16 @@ DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in get_arg
 class Loading:
     """How a pipeline is loaded and run. Weights are named by a local folder or a hub id, and are safetensors only.
 
-    The metadata of a field holds ``operational: True`` where the option does not change the pictures of a run.
+    Hub ids of components and LoRAs may have a revision: user/name@revision.
+
+    The metadata of a field holds ``operational: True`` where the option does not change the pictures of a run, and
+    ``of_loaded: True`` where it applies to a pipeline that is given loaded.
 
     Args:
         dtype: Precision of the networks: "float32", "bfloat16" or "float16". Transitions are always float32.
         height: Height in pixels; None takes the model's own.
         width: Width in pixels; None takes the model's own.
-        revision: Commit, tag or branch of a hub id; None takes its main branch.
+        revision: Commit, tag or branch of the pipeline on the hub; None takes its main branch.
         variant: Variant of the weights, such as "fp16", which is half the download; None takes the plain ones.
         omit: Components that are not loaded. ["text_encoder_3", "tokenizer_3"] loads Stable Diffusion 3 without its T5.
         network: Other weights of the denoising network, such as those of a fine-tuned one.
@@ -35,7 +39,8 @@ class Loading:
             pipeline's own decoder.
         scheduler: Entries that replace those of the pipeline's ``scheduler_config.json``, also its ``_class_name``:
             {"_class_name": "LCMScheduler"} for a consistency LoRA, {"timestep_spacing": "trailing"} for Lightning's.
-        loras: LoRAs in the format of diffusers or peft, each with its weight. They are merged into the networks,
+        loras: LoRAs in the format of diffusers or peft, each with its weight: folders, files, hub ids, or files of the
+            hub as user/name@revision/file.safetensors. They are merged into the networks,
             unless there are `base_steps`.
         base_steps: Number of the last denoising steps that the base model makes, without the LoRAs, at least 0. This
             is a cure for LoRAs that are over-optimised for a reward: they keep their say in the layout, and the base
@@ -66,18 +71,18 @@ class Loading:
     """
 
     dtype: Precision = "float32"
-    height: int | None = None
-    width: int | None = None
+    height: int | None = field(default=None, metadata=OF_LOADED)
+    width: int | None = field(default=None, metadata=OF_LOADED)
     revision: str | None = None
     variant: str | None = None
     omit: tuple[str, ...] = ()
     network: str | None = None
     vae: str | None = None
-    preview_decoder: str | None = None
+    preview_decoder: str | None = field(default=None, metadata=OF_LOADED)
     scheduler: dict[str, Any] = field(default_factory=dict)
     loras: dict[str, float] = field(default_factory=dict)
     base_steps: int = 0
-    transition: FlowTransition = "ancestral"
+    transition: FlowTransition = field(default="ancestral", metadata=OF_LOADED)
     offload: Offload = field(default="none", metadata={"operational": True})
     vae_tiling: bool = False
     vae_slicing: bool = False
@@ -85,7 +90,7 @@ class Loading:
     channels_last: bool = False
     compile: bool = False
     trust_remote_code: bool = False
-    backbone: str | None = None
+    backbone: str | None = field(default=None, metadata=OF_LOADED)
 
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, Precision)

@@ -8,8 +8,9 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rewards.checks import first_line
+from rewards.networks.hub import not_downloaded
+from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.builtin import PIPELINES, PREVIEW_DECODERS
-from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.families import families
 from srsoup_lightning.diffusion.loading.components import (
     change_scheduler,
@@ -17,6 +18,7 @@ from srsoup_lightning.diffusion.loading.components import (
     load_component,
     scheduler_class,
 )
+from srsoup_lightning.diffusion.loading.hub import download_pipeline
 from srsoup_lightning.diffusion.loading.integrity import require_complete
 from srsoup_lightning.diffusion.loading.loras import add_loras
 from srsoup_lightning.diffusion.loading.model_index import read_index
@@ -28,6 +30,7 @@ from srsoup_lightning.diffusion.loading.trust import require_no_code, require_sa
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import AutoencoderTiny, DiffusionPipeline, ModelMixin
 
 CENSORS = ("safety_checker",)  # components that replace pictures by black ones and do not tell the rewards
@@ -53,13 +56,15 @@ def load_backbone(pipeline: str, loading: Loading = Loading(), adapters: Adapter
         index = read_index(source, pipeline, loading.revision)
         kind = str(index.get("_class_name"))
         family = _family(pipeline, kind, loading.backbone)
-        folder = Path(source) if Path(source).is_dir() else None
-        _check_before_loading(index, pipeline, folder, loading)
+        _check_before_loading(index, pipeline, loading)
+        local = Path(source) if Path(source).is_dir() else None
+        if local is not None:
+            _check_files(local, index, pipeline, loading)
         replaced = _replaced_components(index, loading)
-        preview_decoder = _preview_decoder(loading)
-        if folder is not None:
-            require_complete(folder, index, component_names(index) - set(replaced))
-        loaded = _load_pipeline(source, kind, index, replaced, loading)
+        preview_decoder = load_preview_decoder(loading)
+        folder = local or _downloaded(source, index, pipeline, replaced, loading)
+        require_complete(folder, index, component_names(index) - set(replaced))
+        loaded = _load_pipeline(folder, kind, index, replaced, loading)
         if loading.scheduler:
             change_scheduler(loaded, loading.scheduler)
         add_loras(loaded, loading.loras, merge=not loading.base_steps)
@@ -87,14 +92,31 @@ def load_backbone(pipeline: str, loading: Loading = Loading(), adapters: Adapter
         return backbone
 
 
-def _check_before_loading(index: dict[str, Any], pipeline: str, folder: Path | None, loading: Loading) -> None:
-    """Refuse code, pickles and a scheduler that the pipeline's can't become, before anything is loaded."""
+def _check_before_loading(index: dict[str, Any], pipeline: str, loading: Loading) -> None:
+    """Refuse code and a scheduler that the pipeline's can't become, before anything is loaded."""
     if not loading.trust_remote_code:
-        require_no_code(index, pipeline, folder)
-    if folder is not None:
-        require_safetensors(folder, component_names(index) - {*loading.omit, *CENSORS})
+        require_no_code(index, pipeline, None)
     if loading.scheduler:
         scheduler_class(index["scheduler"][1], loading.scheduler)
+
+
+def _check_files(folder: Path, index: dict[str, Any], pipeline: str, loading: Loading) -> None:
+    """Refuse code and pickles in the folder of a pipeline."""
+    if not loading.trust_remote_code:
+        require_no_code(index, pipeline, folder)
+    require_safetensors(folder, component_names(index) - {*loading.omit, *CENSORS})
+
+
+def _downloaded(source: str, index: dict[str, Any], pipeline: str, replaced: Components, loading: Loading) -> Path:
+    """Folder of a pipeline of the hub, after its download and the checks of its files."""
+    try:
+        folder = download_pipeline(source, loading, replaced)
+    except (OSError, ValueError) as error:
+        raise not_downloaded(f"pipeline {pipeline!r}", loading.revision, error) or ValueError(
+            f"pipeline {pipeline!r} can't be downloaded: {first_line(error)}"
+        ) from error
+    _check_files(folder, index, pipeline, loading)
+    return folder
 
 
 def _family(pipeline: str, kind: str, path: str | None) -> type[PipelineBackbone]:
@@ -110,10 +132,15 @@ def _family(pipeline: str, kind: str, path: str | None) -> type[PipelineBackbone
         raise ValueError(
             f"pipeline {pipeline!r} is a {kind}, which diffusers {diffusers.__version__} doesn't have: update it"
         )
-    return families()[kind] if path is None else _imported_backbone(path)
+    return families()[kind] if path is None else imported_backbone(path)
 
 
-def _imported_backbone(path: str) -> type[PipelineBackbone]:
+def imported_backbone(path: str) -> type[PipelineBackbone]:
+    """Return the class of a user's own backbone.
+
+    Raises:
+        ValueError: It can't be imported, or is no PipelineBackbone.
+    """
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
@@ -143,21 +170,21 @@ def _replaced_components(index: dict[str, Any], loading: Loading) -> Components:
     }
 
 
-def _preview_decoder(loading: Loading) -> AutoencoderTiny | None:
+def load_preview_decoder(loading: Loading, dtype: torch.dtype | None = None) -> AutoencoderTiny | None:
+    """Load the preview decoder that the options name, if they name one, in this precision or that of the options."""
     if loading.preview_decoder is None:
         return None
     source = str(PREVIEW_DECODERS.find(loading.preview_decoder) or loading.preview_decoder)
-    return load_component("AutoencoderTiny", "preview decoder", source, DTYPES[loading.dtype])
+    return load_component("AutoencoderTiny", "preview decoder", source, dtype or DTYPES[loading.dtype])
 
 
 def _load_pipeline(
-    source: str, kind: str, index: dict[str, Any], replaced: Components, loading: Loading
+    folder: Path, kind: str, index: dict[str, Any], replaced: Components, loading: Loading
 ) -> DiffusionPipeline:
     import diffusers
     from safetensors import SafetensorError
 
     options = {
-        "revision": loading.revision,
         "variant": loading.variant,
         "use_safetensors": True,
         "trust_remote_code": loading.trust_remote_code,
@@ -166,15 +193,15 @@ def _load_pipeline(
         options["requires_safety_checker"] = False
     with collected_warnings() as warnings:
         try:
-            made = getattr(diffusers, kind).from_pretrained(source, dtype=DTYPES[loading.dtype], **options, **replaced)
+            made = getattr(diffusers, kind).from_pretrained(folder, dtype=DTYPES[loading.dtype], **options, **replaced)
         except OSError as error:
             raise FileNotFoundError(
-                f"no weights for pipeline {source!r} ({first_line(error)}): where all of them are of a variant, "
+                f"no weights for pipeline {str(folder)!r} ({first_line(error)}): where all of them are of a variant, "
                 "such as fp16, name it as loading.variant, and else get it anew"
             ) from error
         except (RuntimeError, SafetensorError, ValueError) as error:
             reasons = "; ".join(first_line(each) for each in (*warnings, error))  # a warning may name the component
-            raise ValueError(f"pipeline {source!r} can't be loaded: {shorten(reasons, 300)}") from error
+            raise ValueError(f"pipeline {str(folder)!r} can't be loaded: {shorten(reasons, 300)}") from error
     if holes := [first_line(warning) for warning in warnings if "newly initialized" in warning]:  # at random
-        raise ValueError(f"pipeline {source!r} lacks weights, get it anew: {shorten(holes[0], 300)}")
+        raise ValueError(f"pipeline {str(folder)!r} lacks weights, get it anew: {shorten(holes[0], 300)}")
     return made

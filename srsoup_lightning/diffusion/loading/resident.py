@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from srsoup_lightning.diffusion.adapters import Adapters
-from srsoup_lightning.diffusion.blends import PreferenceConditioned
-from srsoup_lightning.diffusion.loading.components import is_hub_id
+from srsoup_lightning.adapters import Adapters, PreferenceConditioned
+from srsoup_lightning.diffusion.loading.hub import LORA_WEIGHTS, lora_path
 from srsoup_lightning.diffusion.loading.lora_files import METADATA, header_of, require_one_weight_file
-from srsoup_lightning.diffusion.loading.loras import fetch, read_lora, require_network_alone
+from srsoup_lightning.diffusion.loading.loras import read_lora, require_network_alone
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.diffusion.row_inputs import EMBEDDING, RowInputs, embed_preference
-
-FILE = "pytorch_lora_weights.safetensors"
 
 
 def add_adapters(backbone: PipelineBackbone, policy: Adapters) -> None:
@@ -43,7 +39,8 @@ def add_adapters(backbone: PipelineBackbone, policy: Adapters) -> None:
     network.set_adapters(list(names.values()))
     network.requires_grad_(False)
     if isinstance(policy, PreferenceConditioned):
-        policy = replace(policy, rewards=getattr(network, EMBEDDING).rewards)
+        embedding = getattr(network, EMBEDDING)
+        policy = replace(policy, rewards=embedding.rewards, quantiles=embedding.quantiles)
     backbone.adapt(policy, list(names.values()), inputs)
 
 
@@ -51,11 +48,10 @@ def _load_conditioned(backbone: PipelineBackbone, inputs: RowInputs, source: str
     """Load a LoRA that takes a preference as its input, and the small network that brings it in."""
     from safetensors.torch import load_file
 
-    if not Path(source).exists() and not is_hub_id(source):
-        raise FileNotFoundError(source)
-    require_one_weight_file(source)
-    file = Path(source) if Path(source).is_file() else fetch(source, FILE)
-    header, weights, network = header_of(str(file)), load_file(file), backbone.network
+    path = lora_path(source)
+    require_one_weight_file(path)
+    file = path / LORA_WEIGHTS if path.is_dir() else path
+    header, weights, network = header_of(file), load_file(file), backbone.network
     if EMBEDDING not in header:
         raise ValueError("it takes no preference as its input: give it as loading.loras, or in another of the policies")
     prefix = f"{backbone.network_name}.{EMBEDDING}."
@@ -63,7 +59,9 @@ def _load_conditioned(backbone: PipelineBackbone, inputs: RowInputs, source: str
     network.load_lora_adapter(
         weights, prefix=backbone.network_name, adapter_name=name, metadata=json.loads(header[METADATA])
     )
-    embed_preference(network, json.loads(header[EMBEDDING]), len(embedding["first.weight"]), 0, inputs)
+    facts = json.loads(header[EMBEDDING])
+    embed_preference(network, facts["rewards"], len(embedding["first.weight"]), 0, inputs)
     getattr(network, EMBEDDING).load_state_dict(embedding)
+    getattr(network, EMBEDDING).quantiles = facts["quantiles"] and tuple(map(tuple, facts["quantiles"]))
     if not all(torch.isfinite(weight).all() for weight in embedding.values()):
         raise ValueError("weights of its embedding of the preference are not finite")

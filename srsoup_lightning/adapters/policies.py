@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rewards.checks import require_choice
-from srsoup_lightning.diffusion.adapters import Adapters, Evaluations
+from srsoup_lightning.adapters.base import Adapters, Evaluations
 
 Mode = Literal["all", "drawn"]
 TOLERANCE = 1e-6  # largest difference of two weights that count as equal
@@ -173,6 +173,8 @@ class PreferenceConditioned(Adapters):
         source: Folder of the adapter.
         rewards: Names of the rewards that it was trained for, in their order. None takes those in its file.
         strength: Scale of the adapter: 0 is the base model, and 1 is as it was trained.
+        quantiles: Quantiles of the standardised scores of each reward, where these are the input of the adapter in
+            place of the preference, see :func:`target_scores`. None takes those in its file, if any.
 
     Raises:
         ValueError: The strength is no finite number.
@@ -181,6 +183,7 @@ class PreferenceConditioned(Adapters):
     source: str
     rewards: tuple[str, ...] | None = None
     strength: float = 1.0
+    quantiles: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if not isfinite(self.strength):
@@ -206,8 +209,30 @@ class PreferenceConditioned(Adapters):
         ones = torch.ones_like(weights[:, :1])
         names = self.rewards or tuple(rewards)
         columns = [weights[:, [rewards.index(name)]] if name in rewards else 0 * ones for name in names]
-        inputs = torch.cat([self.strength * ones, *columns], 1)
+        known = torch.cat(columns, 1)
+        if self.quantiles is not None:
+            known = target_scores(known, known.new_tensor(self.quantiles))
+        inputs = torch.cat([self.strength * ones, known], 1)
         return Evaluations(torch.arange(len(weights), device=weights.device), ones[:, 0], inputs)
+
+
+def target_scores(weights: Tensor, quantiles: Tensor) -> Tensor:
+    """Return the scores (B, M) that preferences aim at, as in Rewards-in-Context (Yang et al. 2024, arXiv:2402.10207).
+
+    The reward of the largest weight aims at its highest score. Another one of weight w aims at the quantile
+    ``min(1, M w)`` of its scores. For two rewards, this is the authors' rule; they have none for more.
+
+    Args:
+        weights: Weights (B, M) of the preferences.
+        quantiles: Quantiles (M, Q) of the scores of each reward, evenly spaced from 0 to 1.
+    """
+    last = quantiles.shape[1] - 1
+    places = (weights.shape[1] * weights).clamp(max=1) * last
+    places = torch.where(weights == weights.amax(1, keepdim=True), last, places)
+    below = places.floor().long().clamp(max=max(last - 1, 0))
+    columns = torch.arange(len(quantiles), device=weights.device).expand_as(below)
+    low, high = quantiles[columns, below], quantiles[columns, (below + 1).clamp(max=last)]
+    return low + (places - below) * (high - low)
 
 
 def drawn(shares: Tensor, chance: float) -> Tensor:
