@@ -95,7 +95,7 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         self.base, self.describe_model, self._load = source.name, source.describe, source.load
         self.loras = dict(source.loras)  # a copy, which a spawned process can receive
         if training is not None:
-            source.require_trainable()
+            source.require_trainable(adapters)
         self.backbone: Backbone | None = source.given
         if isinstance(device := getattr(source.given, "device", None), torch.device):
             self.to(device)
@@ -175,16 +175,20 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         if not isinstance(batch, SoupRequest):
             raise TypeError(f"a batch is {batch!r}: give prompts as trainer.predict(module, PromptDataModule([...]))")
         try:
-            return self.soup_of(batch)
+            problem = self.problem(batch.prompt)
+            with self.within_limits(problem):
+                soup = self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self.tell_step)
         except LimitError as reached:
+            if self._trainer is None or not self.trainer.predicting:
+                raise
             if self.account.stop(str(reached)):
                 logger.warning("%s: the run ends with the soups that are finished", reached)
-            if self._trainer is None:
-                raise
             # The Trainer takes it for the end of the data. This process waits for the others where it always does.
             raise StopIteration from reached
         except Exception as error:
             raise about_request(error, batch)  # noqa: B904 - it is the same error, or it has it as its cause
+        self.forecast.learn(soup.ledger)
+        return soup
 
     def validation_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:  # type: ignore[override]
         """Make the soup of a prompt and seed of the validation, and log its rewards."""
