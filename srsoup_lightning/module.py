@@ -57,8 +57,7 @@ class SRSoupModule(FinetuningHooks):
         adapters: LoRAs by which the model depends on the preference, under any sampler. None has no such LoRAs.
 
     Attributes:
-        base: Name of the pipeline; of a Backbone, its class.
-        loading: Options of loading the pipeline.
+        base, loading: Name of the pipeline, or class of a Backbone; options of loading it.
         loras: Weight of each LoRA that the pipeline is loaded with, by folder, file or hub id.
         backbone, oracle, account: The model, once it is loaded, the rewards as samplers ask them, limits and budgets.
         max_batch: Size of the batches, once the Trainer has set the module up.
