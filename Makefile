@@ -13,7 +13,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	$(BIN)/srsoup predict --config animals --writer.overwrite true
+	$(BIN)/srsoup demo
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow and not checkpoints" -n auto --dist worksteal

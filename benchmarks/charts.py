@@ -2,9 +2,12 @@
 
 The demo's soups are made through a Trainer whose ParetoLogger has a clock around each of its hooks and around its
 on_step callback, so that the time it took is a share of the very run it took part in. The first soup is left out,
-because it imports and opens files for the others. ``python -m benchmarks.charts screenshot`` makes the picture in
-docs/tensorboard.md, of two runs of 10 steps in runs/FixedSoup and runs/Auto: ``animals`` with 4 candidates and 4 steps
-of soup, and ``animals_auto`` with 5 divisions, 3 candidates, 6 previews and a pool of 24.
+because it imports and opens files for the others.
+
+``python -m benchmarks.charts runs`` makes the runs of five methods that the pictures in docs/tensorboard.md show.
+``python -m benchmarks.charts screenshot`` makes the first picture of them. ``python -m benchmarks.charts screenshot
+--tab "custom_scalars&_smoothingWeight=0" --click "Ignore outliers in chart scaling" --out
+docs/images/tensorboard_charts.png`` makes the second one.
 """
 
 from __future__ import annotations
@@ -42,6 +45,14 @@ from srsoup_lightning.samplers import FixedSoup, OnStep, Soup, SRSoup
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
 COLOURS = 128  # of the picture, which makes it a third of its size
 PROMPTS = ["a snail", "a lobster", "an octopus"]
+SHORT = {"num_inference_steps": 10, "candidates": 6, "sharing.init_args.end": 6}
+METHODS = {  # run -> config, and options of its method
+    "soup": ("animals", SHORT),
+    "auto": ("animals_auto", {"num_inference_steps": 10, "candidates": 4, "surrogate.previews": 8}),
+    "best_of_n": ("animals_best_of_n", {"num_inference_steps": 10, "pool": 48}),
+    "fk": ("animals_fk", {"num_inference_steps": 10}),
+    "demon": ("animals_demon", {"num_inference_steps": 10, "candidates": 6}),
+}
 # Elements by their text, whichever shadow tree they are in.
 FIND = """
 const found = [];
@@ -131,10 +142,23 @@ def measure(out: Path = Path("benchmarks/results/charts.json")) -> None:
     Console().print_json(data=results)
 
 
+def runs(folder: Path = Path("runs/charts")) -> None:
+    """Make short runs of five methods, one after the other.
+
+    Args:
+        folder: The folder of the run directories.
+    """
+    for name, (config, options) in METHODS.items():
+        given = [f"--model.sampler.init_args.{option}={value}" for option, value in options.items()]
+        command = [sys.executable, "-m", "srsoup_lightning", "predict", "--config", config, *given]
+        shared = ["--model.preferences.init_args.divisions=4", f"--data.prompts={json.dumps(PROMPTS)}"]
+        subprocess.run([*command, *shared, f"--trainer.default_root_dir={folder / name}"], check=True)
+
+
 def screenshot(
-    runs: Path = Path("runs"),
-    tab: str = "custom_scalars&regexInput=mean",
-    view: str = "",
+    runs: Path = Path("runs/charts"),
+    tab: str = "images",
+    click: str = "",
     out: Path = Path("docs/images/tensorboard.png"),
 ) -> None:
     """Make a picture of TensorBoard.
@@ -142,15 +166,15 @@ def screenshot(
     Args:
         runs: The folder of the run directories.
         tab: The page, as in its address, with the runs in view.
-        view: The view to choose on it, by its name.
+        click: The view or option to click on, by its text.
         out: The PNG file.
     """
     with _tensorboard(runs) as address, open_browser() as browser:
         prefer(browser, color_scheme="light")
-        resize(browser, 1280, 745)
+        resize(browser, 1280, 900)
         browser.get(f"{address}#{tab}")
-        if view:
-            _element(browser, view).click()
+        if click:
+            _element(browser, click).click()
         time.sleep(5)  # charts draw themselves in their own time
         picture = Image.open(BytesIO(browser.get_screenshot_as_png()))
         picture.convert("RGB").quantize(COLOURS).save(out, optimize=True)
@@ -173,4 +197,4 @@ def _tensorboard(folder: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    auto_cli([measure, screenshot])
+    auto_cli([measure, runs, screenshot])

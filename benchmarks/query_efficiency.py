@@ -65,7 +65,8 @@ class Setting:
 SETTINGS = {"two rewards": Setting(("jpeg", "clip"), 10), "three rewards": Setting(("jpeg", "clip", "colour"), 5)}
 METHODS: dict[str, Sampler] = {
     "BaseModel": BaseModel(**COMMON),
-    "BestOfN(96)": BestOfN(**COMMON, pool=96),
+    # 170: the network evaluations of the weighted sum with N = 16 and of Auto. 546: the queries of Auto with N = 5.
+    **{f"BestOfN({n})": BestOfN(**COMMON, pool=n) for n in (96, 170, 546)},
     **{f"WeightedSum, N = {n}": WeightedSum(**COMMON, candidates=n) for n in (8, 16, 30)},
     **{f"FixedSoup(0, {SOUP.end}), N = {n}": SRSoup(**COMMON, candidates=n, sharing=SOUP) for n in (16, 30)},
     "Gated(0.9), N = 16": SRSoup(**COMMON, candidates=16, sharing=Gated(0.9)),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from rewards.base import Reward, require_batch
 from rewards.checks import first_line
+
+if TYPE_CHECKING:
+    Rewards = Mapping[str, Reward | Callable[..., Any]]
+else:
+    Rewards = dict[str, Reward]  # as a config has them, where a FunctionReward names the function
 
 
 class FunctionReward(Reward):
@@ -19,7 +26,8 @@ class FunctionReward(Reward):
 
     The function is called as ``function(images, prompts)``, with ``(B, 3, H, W)`` floats in ``[0, 1]`` and a list of B
     strings. It returns B numbers as a tensor, a list or an array. With ``each`` it is called once for every image as
-    ``function(image, prompt)``, with ``(3, H, W)`` and one string, and returns one number. The range is the function's.
+    ``function(image, prompt)``, with ``(3, H, W)`` and one string, and returns one number. A function that takes one
+    argument gets the images alone, or the image. The range is the function's.
 
     Copies share the function unless it has state of its own. A pickle needs a function that can be pickled: one of a
     module, not a lambda. Modules of torch are frozen and follow the reward's device, as the networks of every reward.
@@ -60,6 +68,7 @@ class FunctionReward(Reward):
         # In a tuple, as Reward's networks are: nn.Module would register a module.
         self._function = (found,)
         self._each, self._gradients, self._on_cpu = each, is_differentiable, on_cpu
+        self._with_prompts = _takes_prompts(found)
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -86,8 +95,41 @@ class FunctionReward(Reward):
         require_batch(images, prompts)
         shown = images.cpu() if self._on_cpu else images
         with torch.set_grad_enabled(self._gradients and torch.is_grad_enabled()):
-            answer = list(map(self.function, shown, prompts)) if self._each else self.function(shown, prompts)
+            given = (shown, prompts) if self._with_prompts else (shown,)
+            answer = list(map(self.function, *given)) if self._each else self.function(*given)
             return one_per_image(answer, images, getattr(self.function, "__qualname__", type(self.function).__name__))
+
+
+def as_rewards(given: Rewards) -> dict[str, Reward]:
+    """Return rewards by name, with a :class:`FunctionReward` in the place of every plain function.
+
+    Args:
+        given: Name to reward, or to a function of ``(images, prompts)`` or of ``(images)`` as FunctionReward calls it.
+            Higher must be better.
+
+    Raises:
+        TypeError: A value is neither.
+    """
+    for name, reward in given.items():
+        if inspect.isclass(reward):
+            raise TypeError(f"reward {name!r} is the class {reward.__name__}: give an instance, {reward.__name__}(...)")
+        if isinstance(reward, Metric) and not isinstance(reward, Reward):
+            raise TypeError(f"reward {name!r} is a metric: give rewards.MetricReward(metric)")
+        if not callable(reward):
+            raise TypeError(f"reward {name!r} is a {type(reward).__name__}: give a reward or a function of images")
+    return {name: each if isinstance(each, Reward) else FunctionReward(each) for name, each in given.items()}
+
+
+def _takes_prompts(function: Callable[..., Any]) -> bool:
+    """Whether a function takes a second argument by position. One that doesn't tell is called with it."""
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+        signature.bind(None, None)
+    except ValueError:
+        return True
+    except TypeError:
+        return False
+    return True
 
 
 def _imported(path: str) -> object:

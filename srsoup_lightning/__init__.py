@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from srsoup_lightning.module import SRSoupModule
     from srsoup_lightning.oracle.policy import OraclePolicy
     from srsoup_lightning.preferences import Preferences
+    from srsoup_lightning.results.soup import Soup
 else:
     _MODULES = {
         "Limits": "costs.limits",
@@ -29,6 +30,7 @@ else:
         "Preferences": "preferences",
         "PromptDataModule": "data",
         "SRSoupModule": "module",
+        "Soup": "results.soup",
     }
 
     def __getattr__(name: str) -> object:
@@ -37,5 +39,18 @@ else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
+    def __dir__() -> list[str]:
+        """Return the public names, which shells complete before they are imported."""
+        return sorted({*globals(), *_MODULES})
 
-__all__ = ["Limits", "Loading", "OraclePolicy", "Preferences", "PromptDataModule", "SRSoupModule", "__version__"]
+
+__all__ = [
+    "Limits",
+    "Loading",
+    "OraclePolicy",
+    "Preferences",
+    "PromptDataModule",
+    "SRSoupModule",
+    "Soup",
+    "__version__",
+]

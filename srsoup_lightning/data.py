@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +14,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from srsoup_lightning.runs.files import require_text
-from srsoup_lightning.runs.prompt_files import read_prompts
+from srsoup_lightning.runs.prompt_files import TABLES, read_prompts
 
 
 class SoupRequest(NamedTuple):
@@ -26,7 +29,8 @@ class PromptDataModule(L.LightningDataModule):
 
     Args:
         prompts: List of prompts, or path of a text file with one prompt in each line, or of a table (.csv, .tsv,
-            .jsonl or .json); see :func:`~srsoup_lightning.runs.prompt_files.read_prompts`.
+            .jsonl or .json); see :func:`~srsoup_lightning.runs.prompt_files.read_prompts`. A text that is no file is a
+            prompt, unless it looks like a path: it ends as these files do, or has a slash and no space.
         seeds: Seeds of each prompt, each a whole number. A fit does not use them.
         validation_prompts: Prompts of the pictures that a fit makes on a schedule, in the same form; none by default.
         validation_seeds: Seeds of each of them.
@@ -36,7 +40,7 @@ class PromptDataModule(L.LightningDataModule):
         finished: Soups that exist already and need not be made.
 
     Raises:
-        FileNotFoundError: There is no such prompt file.
+        FileNotFoundError: `prompts` looks like a path, and there is no such file.
         ValueError: There are no prompts or no seeds, one is repeated, or a prompt is empty or no text in UTF-8; or a
             prompt file is damaged, of another kind, or has no such column.
     """
@@ -109,6 +113,23 @@ def about_request(error: Exception, request: SoupRequest) -> Exception:
     return error
 
 
+def checked_request(prompt: str, seed: int) -> SoupRequest:
+    """Return the request of a soup after a check.
+
+    Raises:
+        TypeError: The prompt is no text, or the seed no whole number.
+        ValueError: The prompt is empty, or no text in UTF-8.
+    """
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt is {prompt!r}: give a text")
+    try:
+        seed = operator.index(seed)  # of any library's integers
+    except TypeError:
+        raise TypeError(f"seed is {seed!r}: give a whole number") from None
+    _checked([prompt], [seed], None)
+    return SoupRequest(prompt, seed)
+
+
 class _Requests(Dataset[SoupRequest]):
     def __init__(self, requests: list[SoupRequest]) -> None:
         self.requests = requests
@@ -141,9 +162,13 @@ def _checked(prompts: list[str] | str, seeds: Sequence[int], column: str | None)
     return prompts, seeds
 
 
-def _read(path: str, column: str | None) -> list[str]:
-    if not Path(path).exists():
+def _read(text: str, column: str | None) -> list[str]:
+    """Read the prompts of a file, or take the text for a prompt."""
+    if os.path.exists(text) and not os.path.isdir(text):  # Path's own raises for a prompt too long for a name
+        return read_prompts(Path(text), column)
+    is_path = text.lower().endswith((".txt", *TABLES)) or ("/" in text and not re.search(r"\s", text))
+    if is_path:
         raise FileNotFoundError(
-            f"no prompt file {path!r}: give the path of a text file with a prompt a line, or a list of prompts"
+            f"no prompt file {text!r}: give the path of a text file with a prompt a line, or a list of prompts"
         )
-    return read_prompts(Path(path), column)
+    return [text]

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from rewards import Reward
-from rewards.checks import require_no_url
+from rewards.function_reward import Rewards, as_rewards
 from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
 from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.backbone import Backbone
-from srsoup_lightning.diffusion.loading.fingerprint import loaded_model
+from srsoup_lightning.diffusion.loading.given import LoadedPipeline
 from srsoup_lightning.diffusion.loading.loras import start_from_lora
 from srsoup_lightning.diffusion.loading.options import Loading
-from srsoup_lightning.diffusion.loading.pipeline import load_backbone
+from srsoup_lightning.diffusion.loading.source import model_source
 from srsoup_lightning.diffusion.precision import require_precision
-from srsoup_lightning.diffusion.process import BatchSize, Process, fastest_batch
+from srsoup_lightning.diffusion.process import BatchSize, Process
 from srsoup_lightning.finetune.hooks import FinetuningHooks, is_fitting, require_stage
 from srsoup_lightning.finetune.rehearsal import RoundLimits
 from srsoup_lightning.finetune.training import Training
@@ -31,19 +29,22 @@ from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.runs.termination import Termination
 from srsoup_lightning.samplers.base import Sampler
+from srsoup_lightning.samplers.hooks import SamplingHooks
 from srsoup_lightning.samplers.rehearsal import Forecast
-from srsoup_lightning.samplers.result import Moment, OnStep, Soup
+from srsoup_lightning.samplers.result import Soup
 
 logger = logging.getLogger(__name__)
 
 
-class SRSoupModule(FinetuningHooks):
-    """Makes one soup for each batch of ``trainer.predict``, and tunes a LoRA in ``trainer.fit``.
+class SRSoupModule(SamplingHooks, FinetuningHooks):
+    """Makes one soup by ``sample`` or for each batch of ``trainer.predict``, and tunes a LoRA in ``trainer.fit``.
 
     Args:
-        pipeline: Name of a builtin checkpoint, local folder or hub id of a diffusers pipeline; or a Backbone. It is
-            loaded when the Trainer sets the module up.
-        rewards: Name to reward. The names must be those of the preferences.
+        pipeline: Name of a builtin checkpoint, local folder or hub id of a diffusers pipeline, which is loaded when it
+            is needed; a pipeline that is loaded, with the LoRAs that are active in it; or a Backbone. The networks of
+            a loaded one are frozen, and the module stays on its device.
+        rewards: Name to reward, or to a function of images and prompts. The names must be those of the
+            preferences.
         sampler: Method. In a fit, it makes the pictures of the validation.
         preferences: Preferences to make pictures for. Their order is that of every result. A fit has one.
         negative_prompt: Prompt that classifier-free guidance leads away from.
@@ -57,22 +58,22 @@ class SRSoupModule(FinetuningHooks):
         adapters: LoRAs by which the model depends on the preference, under any sampler. None has no such LoRAs.
 
     Attributes:
-        base, loading: Name of the pipeline, or class of a Backbone; options of loading it.
-        loras: Weight of each LoRA that the pipeline is loaded with, by folder, file or hub id.
+        base: Name of the pipeline; of one that tells none, and of a Backbone, its class.
+        loading: Options of loading the pipeline.
+        loras: Weight of each LoRA that the pipeline has, by folder, file or hub id; by name where it was given loaded.
         backbone, oracle, account: The model, once it is loaded, the rewards as samplers ask them, limits and budgets.
-        max_batch: Size of the batches, once the Trainer has set the module up.
-        max_batch_callbacks: Called with the size that "auto" comes to, in the first process, before others have it.
-        step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
 
     Raises:
-        ValueError: Rewards and preferences, or rewards and `oracle`, name different things; `pipeline` is a URL;
-            `loading` is given for a Backbone, which is loaded already; or a fit has `base_steps`.
+        TypeError: `pipeline` is another object.
+        ValueError: Rewards and preferences, or rewards and `oracle`, name different things; `pipeline` is a URL, or of
+            a class without a family; `loading` does not fit a pipeline that is loaded already; or a fit has
+            `base_steps`, or a pipeline with an active LoRA.
     """
 
     def __init__(
         self,
-        pipeline: str | Backbone,
-        rewards: dict[str, Reward],
+        pipeline: str | Backbone | LoadedPipeline,
+        rewards: Rewards,
         sampler: Sampler,
         preferences: Preferences,
         negative_prompt: str = "",
@@ -84,36 +85,21 @@ class SRSoupModule(FinetuningHooks):
         adapters: Adapters | None = None,
     ) -> None:
         super().__init__()
-        ordered = preferences.in_order(rewards)
+        ordered = preferences.in_order(as_rewards(rewards))
         self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
-        self.account, self.soup_limits = self.oracle.account, soup_limits
-        self.sampler, self.preferences, self.negative_prompt = sampler, preferences, negative_prompt
-        self.tuning, self.adapters, self._adapted = training, adapters, False
-        self.forecast = Forecast(sampler, preferences)
-        self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
-        self.max_batch_callbacks: list[Callable[[int], None]] = []
-        self._batch: BatchSize | None = None
-        self.step_callbacks: list[OnStep] = []
+        self.begin_sampling(sampler, preferences, self.oracle.account, soup_limits)
+        self.negative_prompt, self.adapters, self.tuning, self._adapted = negative_prompt, adapters, training, False
         self.loading, self.strict_loading = loading, False  # checkpoints lack frozen weights
-        self.backbone: Backbone | None = None
-        if isinstance(pipeline, Backbone):
-            if loading != Loading() or adapters is not None:
-                raise ValueError("this Backbone is loaded already: leave out `loading` and `adapters`")
-            self.backbone, self.base, self.describe_model = pipeline, type(pipeline).__name__, pipeline.description
-        else:
-            require_no_url("pipeline", pipeline)
-            self.base, self._load = pipeline, partial(load_backbone, pipeline, loading, adapters)
-            self.describe_model = partial(loaded_model, pipeline, loading, adapters)
-        self.loras = dict((self.backbone or loading).loras)  # a copy, which a spawned process can receive
-        self.loras |= dict.fromkeys(adapters.sources if adapters else (), 1.0)
-        if training is not None and (steps := (self.backbone or loading).base_steps):
-            raise ValueError(f"base_steps is {steps}, and a fit can't train these steps: leave it out")
-
-    @property
-    def limited(self) -> bool:
-        """Whether any limit or budget is set."""
-        return bool(self.account.limits) or self.soup_limits != Limits()
+        source = model_source(pipeline, loading, adapters)
+        self.base, self.describe_model, self._load = source.name, source.describe, source.load
+        self.loras = dict(source.loras)  # a copy, which a spawned process can receive
+        if training is not None:
+            source.require_trainable()
+        self.backbone: Backbone | None = source.given
+        if isinstance(device := getattr(source.given, "device", None), torch.device):
+            self.to(device)
+        self._home = self.device
 
     def configure_callbacks(self) -> list[Callback]:
         """Return what ends the processes of a run after SIGTERM, where the Trainer does not have it yet."""
@@ -130,16 +116,25 @@ class SRSoupModule(FinetuningHooks):
         if stage == "predict" or type(self).training_step is FinetuningHooks.training_step:
             require_stage(self.tuning, self.preferences, stage)
         require_precision(getattr(self._trainer, "precision", "32-true"))
-        self.check()
-        self.configure_model()
+        self._home = self.device  # the Trainer moves the module afterwards
+        self.prepare()
         if self.tuning is not None and is_fitting(self):
             problem_of = partial(self.problem, process=self.tuning.objective)
             limits = RoundLimits(self.account, self.tuning, self.preferences, problem_of) if self.limited else None
             self.begin_finetuning(self.tuning, self._loaded(), problem_of, self.preferences, limits)
         else:
-            self._choose_batch(self._loaded())
+            self._choose_batch_of_all()
         self.account.begin()
         self.forecast = Forecast(self.sampler, self.preferences)
+
+    def teardown(self, stage: str) -> None:
+        """Bring the module back to the device where it was before the Trainer, which leaves it on the CPU."""
+        self.to(self._home)
+
+    def prepare(self) -> None:
+        """See :meth:`SamplingHooks.prepare`."""
+        self.check()
+        self.configure_model()
 
     def check(self) -> None:
         """Check that rewards can be asked, have the gradients that the methods need, and are those of the options.
@@ -180,9 +175,7 @@ class SRSoupModule(FinetuningHooks):
         if not isinstance(batch, SoupRequest):
             raise TypeError(f"a batch is {batch!r}: give prompts as trainer.predict(module, PromptDataModule([...]))")
         try:
-            problem = self.problem(batch.prompt)
-            with self._limited(problem):
-                soup = self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self._on_step)
+            return self.soup_of(batch)
         except LimitError as reached:
             if self.account.stop(str(reached)):
                 logger.warning("%s: the run ends with the soups that are finished", reached)
@@ -192,12 +185,10 @@ class SRSoupModule(FinetuningHooks):
             raise StopIteration from reached
         except Exception as error:
             raise about_request(error, batch)  # noqa: B904 - it is the same error, or it has it as its cause
-        self.forecast.learn(soup.ledger)
-        return soup
 
     def validation_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:  # type: ignore[override]
         """Make the soup of a prompt and seed of the validation, and log its rewards."""
-        soup = self.sampler.run(self.problem(batch.prompt), self.preferences, batch.prompt, batch.seed, self._on_step)
+        soup = self.sampler.run(self.problem(batch.prompt), self.preferences, batch.prompt, batch.seed, self.tell_step)
         means = dict(zip(soup.reward_names, soup.rewards.mean(0), strict=True))
         self.log_dict({f"validation/{name}": mean for name, mean in means.items()}, batch_size=1, sync_dist=True)
         return soup
@@ -211,7 +202,7 @@ class SRSoupModule(FinetuningHooks):
             process: Settings of the denoising process. None takes those of the sampler.
         """
         backbone, settings = self._loaded(), process or self.sampler
-        self._batch = self._batch or BatchSize.of(self.max_batch or settings.max_batch)
+        self.batch = self.batch or BatchSize.of(self.max_batch or settings.max_batch)
         denoiser = backbone.bind(
             prompt,
             num_inference_steps=settings.num_inference_steps,
@@ -219,32 +210,19 @@ class SRSoupModule(FinetuningHooks):
             eta=settings.eta,
             negative_prompt=self.negative_prompt,
         )
-        return Problem(denoiser, self.oracle, self._batch, prompt, meter)
+        return Problem(denoiser, self.oracle, self.batch, prompt, meter)
 
-    def _choose_batch(self, backbone: Backbone) -> None:
+    def _choose_batch_of_all(self) -> None:
         """Resolve a max_batch of "auto" in the first process, for all of them."""
         if self.max_batch is None and self._trainer is not None:
             if self.trainer.is_global_zero:
-                backbone.to(self.trainer.strategy.root_device)
+                self._loaded().to(self.trainer.strategy.root_device)
                 with self.trainer.precision_plugin.forward_context():
-                    problem = self.problem("").serving(self.preferences.weights.mean(0))
-                self.max_batch = fastest_batch(lambda x: problem.denoise(x, 0), problem.shape, problem.device)
-                for on_max_batch in self.max_batch_callbacks:
-                    on_max_batch(self.max_batch)
+                    self.choose_batch()
             self.max_batch = self.trainer.strategy.broadcast(self.max_batch)
-            self._batch = None
-
-    def _limited(self, problem: Problem) -> AbstractContextManager[None]:
-        """Keep a soup within the limits, if there are any."""
-        if not self.limited:
-            return nullcontext()
-        expected, images = self.forecast.expected(problem.denoiser)
-        return problem.meter.limited(self.soup_limits, self.account, expected, images)
-
-    def _on_step(self, moment: Moment) -> None:
-        for on_step in self.step_callbacks:
-            on_step(moment)
+            self.batch = None
 
     def _loaded(self) -> Backbone:
-        self.backbone = self.backbone or self._load()
+        if self.backbone is None:
+            self.backbone = self._load().to(self.device)
         return self.backbone

@@ -22,6 +22,7 @@ class Preferences:
         rewards: Names of the rewards, in the order of the last axis of every result.
         weights: One point for each preference: either a list of M numbers in the order of `rewards`, or {reward:
             weight}, where a reward left out has weight 0. In a mapping {name: point}, the names become file names.
+        normalise: Divide the weights of each point by their sum, so that 3 to 1 is a preference too.
 
     Attributes:
         weights: (P, M) float32 on the CPU. Each row sums to 1.
@@ -29,7 +30,8 @@ class Preferences:
 
     Raises:
         ValueError: There are no rewards or no points; a reward, point or name is repeated; or a point names an unknown
-            reward, has the wrong length, has a negative or non-finite weight, or does not sum to 1 (within 1e-6).
+            reward, has the wrong length, has a negative or non-finite weight, or does not sum to 1 (within 1e-6); with
+            `normalise`, it sums to 0.
 
     Example:
         >>> Preferences(["jpeg", "clip"], [[1, 0], {"jpeg": 0.25, "clip": 0.75}]).names
@@ -40,6 +42,7 @@ class Preferences:
         self,
         rewards: Sequence[str],
         weights: Sequence[Sequence[float] | Mapping[str, float]] | Mapping[str, Sequence[float] | Mapping[str, float]],
+        normalise: bool = False,
     ) -> None:
         self.rewards = tuple(rewards)
         if not self.rewards or len(set(self.rewards)) < len(self.rewards):
@@ -47,12 +50,12 @@ class Preferences:
         points = list(weights.values()) if isinstance(weights, Mapping) else list(weights)
         if not points:
             raise ValueError("no preferences: give at least one point, e.g. Preferences.lattice(rewards, divisions=5)")
-        rows = [self._row(point) for point in points]
+        rows = [self._row(point, normalise) for point in points]
         self.weights: Tensor = torch.tensor(rows, dtype=torch.float32)
         self.names = list(weights) if isinstance(weights, Mapping) else [point_name(self.rewards, row) for row in rows]
         _require_distinct(self.names, rows)
 
-    def _row(self, point: Sequence[float] | Mapping[str, float]) -> list[float]:
+    def _row(self, point: Sequence[float] | Mapping[str, float], normalise: bool) -> list[float]:
         if isinstance(point, Mapping):
             unknown = sorted(set(point) - set(self.rewards))
             if unknown:
@@ -64,8 +67,13 @@ class Preferences:
             raise ValueError(f"preference {row} has {len(row)} weights: give one for each of {list(self.rewards)}")
         if not all(math.isfinite(weight) and weight >= 0 for weight in row):
             raise ValueError(f"preference {row} leaves the simplex: weights must be finite and at least 0")
-        if abs(sum(row) - 1) > TOLERANCE:
-            raise ValueError(f"preference {row} sums to {sum(row):g}: weights must sum to 1")
+        total = sum(row)
+        if normalise:
+            if total == 0:
+                raise ValueError(f"preference {row} sums to 0: give a weight above 0")
+            return [weight / total for weight in row]
+        if abs(total - 1) > TOLERANCE:
+            raise ValueError(f"preference {row} sums to {total:g}: weights must sum to 1, or give normalise: true")
         return row
 
     @property

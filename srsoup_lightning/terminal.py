@@ -1,4 +1,4 @@
-"""Text of other origin, made safe for a terminal or a figure, and messages of other libraries, silenced."""
+"""Text of other origin, made safe for a terminal or a figure; messages of this package; those of others, silenced."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.markup import escape
+
+PACKAGE = __name__.partition(".")[0]
 
 
 def printable(text: str) -> str:
@@ -18,6 +21,36 @@ def printable(text: str) -> str:
 def literal(text: str) -> str:
     """Return the text for a table of rich, without markup and control characters."""
     return escape(printable(text))
+
+
+def say(message: str) -> None:
+    """Show a line of the command line on the error output, whose present stream a bar may have replaced."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"srsoup: {printable(message)}", markup=False)
+
+
+class _Messages(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        say(level + record.getMessage())
+
+
+@contextmanager
+def messages(level: int) -> Iterator[None]:
+    """Show messages of this package from a level on, in lines on the error output, until the block ends."""
+    logger, handler = logging.getLogger(PACKAGE), _Messages()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def is_quiet() -> bool:
+    """Whether this package shows warnings and errors alone: it then draws no bars."""
+    return logging.getLogger(PACKAGE).level >= logging.WARNING
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from srsoup_lightning import samplers
 from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.commands import COMMANDS
 from srsoup_lightning.cli.main import main
+from srsoup_lightning.runs.adapter import read_used_adapters
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.samplers import Particles, SRSoup
 from srsoup_lightning.samplers.scalarised import Scalarised
@@ -44,7 +45,8 @@ def quick(name: str) -> list[str]:
     return ["--data.prompts", "[a lobster]", *options]
 
 
-SEARCHES = [name for name in CONFIGS.names() if name not in FITS]
+ADAPTED = [name for name in CONFIGS.names() if "adapters" in settings_of(name)["model"]]
+SEARCHES = [name for name in CONFIGS.names() if name not in {*FITS, *ADAPTED}]
 BUILTIN = [name for name in SEARCHES if settings_of(name)["model"]["pipeline"] == "tiny-animals"]
 KINDS = {name: locate(settings_of(name)["model"]["sampler"]["class_path"]) for name in SEARCHES}
 REAL = [name for name in SEARCHES if name not in BUILTIN]
@@ -85,7 +87,7 @@ MODELS = {"sd15": (1.0, None, 20), "sdxl": (1.0, None, 20), "sd35": (0.8, "sde",
 
 def test_every_file_is_a_config_of_a_known_model() -> None:
     files = {path.stem for path in (Path(__file__).parents[1] / "configs").rglob("*.yaml")}
-    assert files == {*SEARCHES, *FITS}
+    assert files == {*SEARCHES, *FITS, *ADAPTED}
     assert {name.split("_")[0] for name in PUBLISHED} == set(MODELS)
 
 
@@ -165,6 +167,30 @@ def test_a_published_config_is_planned_without_its_models(name: str, capsys: pyt
     assert main(["plan", "--config", name]) == 0
     queries = 30 * (rewards * end + columns * (50 - end)) // rewards
     assert f"{queries:,}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_a_config_of_adapters_runs_with_adapters_of_tiny_fits(
+    name: str, twins: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fits are those that the config's first lines name, with tiny models."""
+    config, other = "animals_nft", tmp_path / "runs" / "animals_nft_clip"
+    if "preference" in name:
+        config, other = "animals_conditioned", None
+    settings, few = twin_of(config, twins), {"num_inference_steps": 2, "groups": 2, "group_size": 2}
+    settings["model"]["training"]["objective"]["init_args"] |= few
+    settings["trainer"] |= {"max_epochs": 1, "check_val_every_n_epoch": 2, "accelerator": "cpu"}
+    monkeypatch.chdir(tmp_path)
+    fit = ["fit", "--config", str(save(settings, tmp_path))]
+    assert main(fit) == 0
+    if other is not None:
+        weights = ["--model.preferences.init_args.weights", "[[0, 1]]", "--trainer.default_root_dir", str(other)]
+        assert main([*fit, *weights]) == 0
+    predict = ["predict", "--config", str(save(twin_of(name, twins), tmp_path)), "--data.prompts", "[a lobster]"]
+    assert main([*predict, "--model.sampler.num_inference_steps", "2"]) == 0
+    run = RunDirectory(tmp_path / "runs" / name)
+    assert len(list(run.image_rows())) == 6
+    assert len(read_used_adapters(run.adapters)) == (1 if other is None else 2)
 
 
 PINNED = re.compile("@[0-9a-f]{40}$")

@@ -23,8 +23,14 @@ def test_a_file_has_a_prompt_a_line(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(ValueError, match=r"no prompts in .*prompts\.txt"):
         PromptDataModule(str(path))
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.txt.*list of prompts"):
-        PromptDataModule("nowhere.txt")
+
+
+def test_a_text_that_is_no_file_is_a_prompt_and_one_that_looks_like_a_path_is_missed(tmp_path: Path) -> None:
+    for prompt in ("a lobster", "a black/white cat", "long " * 300, str(tmp_path.name)):
+        assert PromptDataModule(prompt).prompts == [prompt]
+    for path in ("nowhere.txt", "prompts/animals", "Prompts.CSV"):
+        with pytest.raises(FileNotFoundError, match=f"no prompt file '{path}'.*list of prompts"):
+            PromptDataModule(path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
@@ -80,10 +81,23 @@ def check_samplers(root: Path) -> None:
         predict(root, small(kind))
 
 
+def sample_without_a_trainer(root: Path) -> None:
+    pipeline, device = tiny_pipeline().to("pydev"), torch.device("pydev", 0)
+    moved = module(root, small(SRSoup, sharing=FixedSoup(0, 2), max_batch=8)).to(device)
+    given = SRSoupModule(pipeline, moved.rewards, moved.sampler, moved.preferences)
+    with pytest.MonkeyPatch.context() as patch:  # a tensor that wraps another one has no version in inference mode
+        patch.setattr(torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else nullcontext())
+        for made in (moved, given):
+            assert made.sample("a cat").ledger.device.startswith("pydev")
+    trainer(root).predict(given, PromptDataModule(["a cat"]))
+    assert pipeline.device == device
+
+
 def check_loading(root: Path) -> None:
     sampler = small(SRSoup, sharing=FixedSoup(0, 2))
     for options in ({"dtype": "bfloat16"}, {"dtype": "float16"}, {"offload": "text_encoders"}, {"vae_tiling": True}):
         predict(root, sampler, **options)
+    sample_without_a_trainer(root)
 
 
 def check_fits(root: Path) -> None:

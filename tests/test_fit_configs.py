@@ -29,6 +29,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
     for shade in (0, 90, 180):
         Image.new("RGB", (16, 16), (shade, 60, 60)).save(folder / f"{shade}.png")
     rows = [{"prompt": prompt, "winner": "180.png", "loser": loser} for prompt in "ab" for loser in ("0.png", "90.png")]
+    scores = [{"prompt": "a", "image": f"{shade}.png", "rewards": {"jpeg": shade, "clip": -shade}} for shade in (0, 90)]
+    (folder / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder / "pairs.jsonl")
 
@@ -38,6 +40,8 @@ def on_disk(settings: dict, pairs: str) -> dict:
     source = settings["model"]["training"]["objective"]["init_args"].get("pairs", {}).get("init_args", {})
     if "table" in source:
         source["table"] = pairs
+    if "runs" in (objective := settings["model"]["training"]["objective"]["init_args"]):
+        objective["runs"] = [str(Path(pairs).parent / "scores.jsonl")]
     return settings
 
 
@@ -78,7 +82,7 @@ def test_predict_refuses_a_config_of_a_fit(
     name: str, twins: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = str(save(twin_of(name, twins), tmp_path))
-    assert main(["predict", "--config", config, "--trainer.default_root_dir", str(tmp_path / "run")]) == 1
+    assert main(["predict", "--config", config, "--trainer.default_root_dir", str(tmp_path / "run")]) == 2
     assert "predict trains nothing: run srsoup fit" in capsys.readouterr().err
 
 

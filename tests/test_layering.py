@@ -47,20 +47,17 @@ class Rule:
 
 
 PURE = ours(
-    *(
-        f"diffusion.{name}"
-        for name in ("transition", "flow", "schedule", "noise", "precision", "process", "adapters", "blends")
-    )
+    *(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "precision", "process", "adapters"))
 )
-MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs"))
-SAMPLING = (*MATHS, *ours("samplers", "problem", "diffusion.denoiser"))
+MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs", "adapters"))
+SAMPLING = (*MATHS, *ours("samplers", "results", "problem", "diffusion.denoiser"))
 TUNING = (*SAMPLING, "peft", *ours("finetune", "diffusion.backbone"))
 RESULTS = Rule(
     never=(*ADAPTERS, "rewards", *ours("samplers", "problem", "oracle", "diffusion", "search")),
     save=(CHECKS, "rewards.eight_bit", "rewards.pictures", *ours("samplers.result")),
 )
 RULES = {
-    **dict.fromkeys((*PURE, *ours("search", "preferences", "costs", "diffusion.denoiser")), Rule(only=MATHS)),
+    **dict.fromkeys((*MATHS[2:], *ours("diffusion.denoiser")), Rule(only=MATHS)),
     # Diffusers keeps its schedules in numpy arrays, and its schedulers choose the timesteps.
     f"{OURS}.diffusion.schedule": Rule(only=(*MATHS, "numpy", "diffusers")),
     f"{OURS}.diffusion": Rule(
@@ -72,8 +69,10 @@ RULES = {
     f"{OURS}.samplers": Rule(only=SAMPLING),
     # The rehearsal builds a Problem, which needs an oracle.
     f"{OURS}.samplers.rehearsal": Rule(only=(*SAMPLING, *ours("oracle"))),
+    f"{OURS}.samplers.hooks": Rule(only=(*SAMPLING, *LIGHTNING, *ours("data"))),
     f"{OURS}.samplers.base": Rule(never=ours("samplers"), save=ours("samplers.result")),
     f"{OURS}.samplers.result": Rule(never=ours("samplers", "problem", "oracle")),
+    f"{OURS}.results": Rule(only=("torch", "PIL", *ours("results", "runs", "costs"))),
     f"{OURS}.finetune": Rule(only=TUNING),
     f"{OURS}.finetune.hooks": Rule(only=(*TUNING, *LIGHTNING)),
     f"{OURS}.finetune.rehearsal": Rule(only=(*TUNING, *ours("oracle"))),
@@ -84,8 +83,8 @@ RULES = {
     f"{OURS}.module": Rule(
         never=(*ADAPTERS, "rewards", *ours("samplers", "diffusion", "search")),
         save=(
-            *("rewards.Reward", "rewards.base", CHECKS),
-            *ours("samplers.base", "samplers.result", "samplers.rehearsal"),
+            *("rewards.Reward", "rewards.base", "rewards.function_reward", CHECKS),
+            *ours("samplers.base", "samplers.hooks", "samplers.result", "samplers.rehearsal"),
             *ours("diffusion.adapters", "diffusion.backbone", "diffusion.loading", "diffusion.precision"),
             *ours("diffusion.process"),
         ),

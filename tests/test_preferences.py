@@ -43,6 +43,13 @@ def test_points_are_lists_or_mappings_named_by_their_weights_or_by_you() -> None
     assert len(Preferences(["a", "b", "c"], [[1 / 3, 1 / 3, 1 / 3], [0.1, 0.2, 0.7]])) == 2  # thirds sum to nearly 1
 
 
+def test_weights_are_normalised_on_request() -> None:
+    assert Preferences(AB, [[3, 1], {"b": 2}], normalise=True).weights.tolist() == [[0.75, 0.25], [0, 1]]
+    for point, message in (([0, 0], "sums to 0"), ([-1, 3], "leaves the simplex")):
+        with pytest.raises(ValueError, match=message):
+            Preferences(AB, [point], normalise=True)
+
+
 @given(picked=st.lists(st.integers(0, 9), min_size=1, max_size=10, unique=True))
 def test_trajectories_are_the_anchors_then_the_rest_and_lead_back(picked: list[int]) -> None:
     names = ["a", "b", "c"]

@@ -41,6 +41,10 @@ compared:
       class_path: torchmetrics.image.PeakSignalNoiseRatio
       init_args: {data_range: 1.0}
     reference: REFERENCE
+function:
+  class_path: tests.rewards.conftest.redness
+alone:
+  class_path: tests.test_rewards_in_yaml.blueness
 nested:
   class_path: rewards.MetricReward
   init_args:
@@ -55,6 +59,10 @@ symmetry:
   class_path: rewards.Symmetry
   init_args: {mirror: top-bottom}
 """
+
+
+def blueness(images: Tensor) -> Tensor:
+    return images[:, 2].mean((1, 2))
 
 
 class Channel:
@@ -98,6 +106,8 @@ def test_functions_metrics_and_rewards_within_rewards(run: RunDirectory) -> None
         assert set(row.rewards) == set(rewards)
         assert row.rewards["metric"] < 0 < row.rewards["compared"]
         red, _, blue = np.asarray(Image.open(run.root / row.image)).mean((0, 1)) / 255
+        assert row.rewards["function"] == row.rewards["path"]
+        assert row.rewards["alone"] == pytest.approx(row.rewards["object"], abs=1e-6)
         assert row.rewards["path"] == pytest.approx(red, abs=0.003)
         assert row.rewards["object"] == pytest.approx(blue, abs=0.003)
 
@@ -121,6 +131,6 @@ def test_misuse_gets_one_line(
 ) -> None:
     wrong = {"class_path": f"rewards.{class_path}", "init_args": arguments}
     rewards = {"wrong": wrong, "right": {"class_path": "rewards.Contrast"}}
-    assert main(["predict", "--config", config(tmp_path, rewards)]) != 0
+    assert main(["-q", "predict", "--config", config(tmp_path, rewards)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line

@@ -6,12 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from rewards.base import Reward
+from rewards.function_reward import Rewards, as_rewards
 from rewards.remote.address import is_loopback, read_token, require_token_variable
 from rewards.remote.protocol import NAME, Limits
 
 
 def serve(
-    rewards: dict[str, Reward],
+    rewards: Rewards,
     host: str = "127.0.0.1",
     port: int = 8000,
     token_variable: str | None = None,
@@ -26,7 +27,8 @@ def serve(
     Errors of a reward go to the log with their traceback. The client gets only the name of their type.
 
     Args:
-        rewards: Name to reward. Names are part of addresses: letters, digits, ".", "_" and "-".
+        rewards: Name to reward, or to a function of images and prompts. Names are part of addresses: letters, digits,
+            ".", "_" and "-".
         host: Address to listen at. Every address except this machine's own needs a token.
         port: Port to listen at.
         token_variable: Name of the environment variable with the bearer token that requests must have; None needs no
@@ -43,7 +45,8 @@ def serve(
         FileNotFoundError: If there is no such certificate or key.
         ModuleNotFoundError: If the packages of the extra ``serve`` are not installed.
     """
-    _require_names(rewards)
+    by_name = as_rewards(rewards)
+    _require_names(by_name)
     _require_address(host, port, token_variable)
     _require_files(certificate, key)
     try:
@@ -53,7 +56,7 @@ def serve(
             f"serving rewards needs the package {missing.name}: pip install 'srsoup-lightning[serve]'.",
             name=missing.name,
         ) from None
-    app = make_app(rewards, read_token(token_variable), device, limits)
+    app = make_app(by_name, read_token(token_variable), device, limits)
     with suppress(KeyboardInterrupt):
         make_server(app, host, port, certificate, key, limits).run()
 

@@ -1,38 +1,32 @@
-"""Values of TensorBoard's charts by tag, of every denoising step and of every soup, and the layout of the charts."""
+"""Values of charts by tag: costs of every soup, and curves over denoising steps."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite, isnan
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.preferences import Preferences, point_name
+from srsoup_lightning.report.run_tables import costs
+from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
+from srsoup_lightning.runs.rows import Key
 from srsoup_lightning.samplers.result import Measures, Moment, Observation
 
 SO_FAR, OF_SOUP, CLOSENESS = "cost so far", "cost of the soup", "closeness"
 MEAN, LOWEST, HIGHEST = (f"{CLOSENESS}/{which}" for which in ("mean of all pairs", "lowest", "highest"))
-Layout = dict[str, dict[str, list[Any]]]  # category -> chart -> kind and tags
+OF_ALL = "denoising"  # group of the means over trajectories or preferences
+Curves = dict[str, dict[int, float]]  # tag -> step -> value
 
 
 def cost_values(group: str, ledger: Ledger) -> dict[str, float]:
-    """Return costs by tag. Hits, failures and gradient evaluations are left out where there are none."""
-    seldom = {
-        **{f"{group}/hits of {name}": count for name, count in ledger.hits.items()},
-        **{f"{group}/failures of {name}": count for name, count in ledger.failures.items()},
-        f"{group}/gradient evaluations": ledger.gradients,
-    }
-    return {
-        **{f"{group}/queries of {name}": count for name, count in ledger.queries.items()},
-        **{tag: count for tag, count in seldom.items() if count},
-        f"{group}/network evaluations": ledger.nfe,
-        f"{group}/decodes": ledger.decodes,
-        f"{group}/seconds": ledger.seconds,
-    }
+    """Return costs by tag."""
+    return {f"{group}/{name}": count for name, count in costs(ledger).items()}
 
 
 class PreferenceNames:
@@ -66,6 +60,7 @@ def _measured(measures: Measures, names: PreferenceNames) -> dict[str, float]:
         for measure, values in measures.values.items()
         for weights, value in zip(measures.preferences.tolist(), values.tolist(), strict=True)
     }
+    found |= {f"{OF_ALL}/{measure}": float(values.double().mean()) for measure, values in measures.values.items()}
     if measures.units is not None:
         for kind, numbers in measures.units._asdict().items():
             found |= {f"units/{kind} of {name}": n for name, n in zip(names.rewards, numbers.tolist(), strict=True)}
@@ -73,12 +68,13 @@ def _measured(measures: Measures, names: PreferenceNames) -> dict[str, float]:
 
 
 def _observed(observation: Observation, names: PreferenceNames) -> dict[str, float]:
-    values = {
-        f"{_group(reward)}/{names[weights]}": score
-        for weights, scores in zip(observation.preferences.tolist(), observation.rewards.tolist(), strict=True)
-        for reward, weight, score in zip(names.rewards, weights, scores, strict=True)
-        if weight > 0 and not isnan(score)
-    }
+    asked: dict[str, dict[str, float]] = {reward: {} for reward in names.rewards}
+    for weights, scores in zip(observation.preferences.tolist(), observation.rewards.tolist(), strict=True):
+        for reward, weight, score in zip(names.rewards, weights, scores, strict=True):
+            if weight > 0 and not isnan(score):
+                asked[reward][names[weights]] = score
+    values = {f"{of_candidates(reward)}/{name}": score for reward, by in asked.items() for name, score in by.items()}
+    values |= {f"{OF_ALL}/{of_candidates(reward)}": fmean(by.values()) for reward, by in asked.items() if by}
     count = len(observation.closeness)
     if count > 1:
         pairs = observation.closeness.cpu()[*torch.triu_indices(count, count, 1)]
@@ -86,35 +82,55 @@ def _observed(observation: Observation, names: PreferenceNames) -> dict[str, flo
     return values
 
 
-def _group(reward: str) -> str:
+def of_candidates(reward: str) -> str:
+    """Return the group of the mean rewards of the candidates of each trajectory."""
     return f"{reward} of candidates"
 
 
 class MeanCurves:
-    """Curves over denoising steps, averaged over the soups that have a value at the step."""
+    """Curves over denoising steps, averaged over the soups that have a value at the step.
 
-    def __init__(self) -> None:
+    Args:
+        table: Table of the curves of each soup, from which a run that goes on takes them. None keeps none.
+        finished: Soups of the table that count.
+    """
+
+    def __init__(self, table: Path | None, finished: Collection[Key]) -> None:
+        self.table = table
         self._sums: dict[tuple[str, int], float] = defaultdict(float)
         self._counts: dict[tuple[str, int], int] = defaultdict(int)
+        if table is not None:
+            if is_torn(table):  # by a crash
+                write_atomically(table, to_lines(row for _, row in read_rows(table)))
+            last = {_key(row): number for number, (_, row) in enumerate(read_rows(table))}  # of a soup made twice
+            for number, (_, row) in enumerate(read_rows(table)):
+                if last[_key(row)] == number and _key(row) in finished:
+                    self._add({tag: {int(step): at[step] for step in at} for tag, at in row["curves"].items()})
 
-    def add(self, values: Mapping[str, float], step: int) -> None:
-        """Add the values by tag that a soup has at a step."""
-        for tag, value in values.items():
-            self._sums[tag, step] += value
-            self._counts[tag, step] += 1
+    def add(self, key: Key, curves: Curves) -> None:
+        """Add the curves of a finished soup."""
+        self._add(curves)
+        if self.table is not None:
+            append_rows(self.table, [{"prompt": key[0], "seed": key[1], "curves": _rounded_curves(curves)}])
 
-    def __iter__(self) -> Iterator[tuple[str, float, int]]:
-        """Tag, mean and step of each point."""
-        return ((tag, total / self._counts[tag, step], step) for (tag, step), total in self._sums.items())
+    def curves(self) -> Curves:
+        """Return the means."""
+        found: Curves = defaultdict(dict)
+        for (tag, step), total in sorted(self._sums.items()):
+            found[tag][step] = total / self._counts[tag, step]
+        return dict(found)
+
+    def _add(self, curves: Curves) -> None:
+        for tag, at in curves.items():
+            for step, value in at.items():
+                self._sums[tag, step] += value
+                self._counts[tag, step] += 1
 
 
-def layout(rewards: Sequence[str]) -> Layout:
-    """Layout of the custom scalars: for each reward one chart of all trajectories, closeness as a band, and costs."""
-    candidates = {_group(reward): ["Multiline", [f"{re.escape(_group(reward))}/"]] for reward in rewards}
-    return {
-        "by denoising step": {**candidates, CLOSENESS: ["Margin", [MEAN, LOWEST, HIGHEST]]},
-        "by soups done": {
-            "queries so far": ["Multiline", [f"{SO_FAR}/queries of "]],
-            "network evaluations so far": ["Multiline", [f"{SO_FAR}/network evaluations"]],
-        },
-    }
+def _key(row: Mapping[str, Any]) -> Key:
+    return str(row["prompt"]), int(row["seed"])
+
+
+def _rounded_curves(curves: Curves) -> Curves:
+    """Return the curves with as many digits as single precision has."""
+    return {tag: {step: float(f"{value:.9g}") for step, value in at.items()} for tag, at in curves.items()}

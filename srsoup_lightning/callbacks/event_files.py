@@ -1,160 +1,174 @@
-"""TensorBoard's event files of a run. TensorBoard calls each folder of them a run.
+"""TensorBoard's event file of a run: one, in one folder, which is what TensorBoard calls a run.
 
-::
-
-    .                                       by finished soups: costs, pictures, the layout of the custom scalars
-    denoising/<prompt slug>-<hash>/<seed>   by denoising step, of one soup
-    denoising/mean from soup <number> on    by denoising step, the mean of all soups since the run was begun or resumed
-    front                                   the Pareto front of the whole run, written anew each time
-    front/<preference>                      a session of HParams of the whole run, written anew each time
+TensorBoard's own reader shows each point of a curve that was ever written, unless all of the run is written anew. So
+what belongs to a finished soup is kept, and whenever curves change that were written before, a new file with everything
+takes the place of the old one.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from srsoup_lightning.callbacks.curves import SO_FAR, MeanCurves, PreferenceNames, cost_values, layout, step_values
-from srsoup_lightning.data import SoupRequest
-from srsoup_lightning.preferences import Preferences
-from srsoup_lightning.report.front_figure import draw_front
-from srsoup_lightning.report.hparams import Value, hparams_of
-from srsoup_lightning.report.sheet import soup_sheet
-from srsoup_lightning.report.units import Box
-from srsoup_lightning.runs.directory import cost_row_of
-from srsoup_lightning.runs.naming import prompt_label
-from srsoup_lightning.runs.reading import Run
-from srsoup_lightning.runs.rows import CostRow, total
-from srsoup_lightning.samplers.result import Moment, Soup
+from srsoup_lightning.callbacks.boards import result_tag
+from srsoup_lightning.report.hparams import METHOD, Value
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary as Proto
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
-STEPS, FRONT = "denoising", "front"
-logger = logging.getLogger(__name__)
+SUFFIX = ".srsoup"  # of our event files, beside those of the logger
+HOUR = 3600.0  # seconds
+FIRST_STEP = -(2**62)  # below every place along a front
 
 
-class SoupLog:
-    """Logs soups as they are made.
+class Record(NamedTuple):
+    """Part of an event file.
 
-    Args:
-        board: The writer of the event files; its steps are finished soups.
-        preferences: Preferences of the run.
-        costs: Cost rows of the soups that are finished already.
-        curves: Number of soups of the run with curves of their own.
+    Attributes:
+        proto: Its content.
+        step: Its step.
+        time: Seconds since the epoch.
     """
 
-    def __init__(self, board: SummaryWriter, preferences: Preferences, costs: Sequence[CostRow], curves: int) -> None:
-        self.board, self.curves = board, curves
-        self.first = self.done = len(costs)
-        self._spent, self._means, self._names = Counter(_spent(costs)), MeanCurves(), PreferenceNames(preferences)
-        self._of_soup: SummaryWriter | None = None
-        if not os.path.exists(board.log_dir):  # overwriting the run has removed the open file
-            board.close()
-        board.add_custom_scalars(layout(preferences.weighted))
-        _discard(board, self.done + 1)
+    proto: Proto
+    step: int
+    time: float
 
-    def start(self, request: SoupRequest) -> None:
-        """Start the curves of a soup, if it is among the first."""
-        if self.done < self.curves:
-            self._of_soup = _renewed(self.board, STEPS, prompt_label(request.prompt), str(request.seed))
 
-    def add_step(self, moment: Moment) -> None:
-        """Log a denoising step."""
-        values = step_values(moment, self._names)
-        self._means.add(values, moment.step)
-        if self._of_soup is not None:
-            _add(self._of_soup, values, moment.step)
+class EventFile:
+    """Event file that can be written anew.
 
-    def end(self, soup: Soup, with_pictures: bool) -> None:
-        """Log the costs up to the end of a soup, and its pictures."""
+    Args:
+        folder: Folder or URL of remote storage.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._writer: RecordWriter | None = None
+
+    def write_anew(self, records: Iterable[Record]) -> None:
+        """Write a new file, then remove the content of earlier ones of this class in the folder."""
+        from tensorboard.compat import tf
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
         self.close()
-        self.done += 1
-        self._spent.update(_spent([cost_row_of(soup)]))
-        _add(self.board, self._spent, self.done)
-        if with_pictures:
-            self.board.add_image("pictures", np.asarray(soup_sheet(soup)), self.done, dataformats="HWC")
-        self.board.flush()
+        old = list(Path(self.folder).glob(f"*{SUFFIX}"))  # none in remote storage
+        tf.io.gfile.makedirs(self.folder)
+        # Readers take the files of a folder in the order of their names. Other writers begin with the time in seconds.
+        path = os.path.join(self.folder, f"events.out.tfevents.{time.time_ns()}{SUFFIX}")
+        self._writer = RecordWriter(tf.io.gfile.GFile(path, "wb"))
+        self._write(Event(file_version="brain.Event:2", wall_time=time.time()))
+        # A reader that has seen older files drops all of their points.
+        self._write(Event(session_log=SessionLog(status=SessionLog.START), step=FIRST_STEP, wall_time=time.time()))
+        for record in records:
+            self.add(record)
+        self.flush()
+        empty(old)
+
+    def add(self, record: Record) -> None:
+        """Add a record to the file."""
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._write(Event(summary=record.proto, step=record.step, wall_time=record.time))
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
-        """Close the curves of the soup under way."""
-        if self._of_soup is not None:
-            self._of_soup.close()
-            self._of_soup = None
+        """Write what is waiting, and close the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
-    def finish(self, costs: Sequence[CostRow]) -> None:
-        """Log the mean of the curves, and the costs of all processes from their cost rows."""
-        if self.done > self.first:
-            with _renewed(self.board, STEPS, f"mean from soup {self.first + 1} on") as board:
-                for tag, value, step in self._means:
-                    board.add_scalar(tag, value, step)
-        if len(costs) > self.done:
-            _add(self.board, _spent(costs), len(costs))
+    def _write(self, event: Event) -> None:
+        if self._writer is None:
+            raise RuntimeError("the event file is not open: call write_anew first")
+        self._writer.write(event.SerializeToString())
 
 
-def log_front(
-    board: SummaryWriter,
-    run: Run,
-    preferences: Preferences,
-    settings: Mapping[str, Value],
-    box: Box | None,
-) -> None:
-    """Log the figure of the front and a session for each preference, in place of earlier ones.
+def empty(files: Iterable[Path]) -> None:
+    """Remove the content of event files that a newer one replaces, and those that have been empty for an hour.
 
-    Args:
-        board: The writer of the run's event files.
-        run: The run, with at least one soup.
-        preferences: Preferences of the run.
-        settings: Name of the method and its settings, which all sessions share.
-        box: The box of hypervolume and utility, see :func:`hparams_of`.
+    TensorBoard's own reader stops for good when the file that it is at disappears. It goes on from an empty one.
     """
-    names, soups = PreferenceNames(preferences), len(run.costs)
-    with _renewed(board, FRONT) as front:
-        if len(run.rewards) > 1:
-            _add_figure(front, run, soups)
-    for session in hparams_of(run, box):
-        name = names[list(session.preference.values())]
-        weights = {f"weight/{reward}": weight for reward, weight in session.preference.items()}
-        board.add_hparams({**weights, **settings}, session.metrics, run_name=f"{FRONT}/{name}", global_step=soups)
+    for path in files:
+        with suppress(FileNotFoundError):  # another run has removed it
+            known = path.stat()
+            if known.st_size:
+                os.truncate(path, 0)
+            elif time.time() - known.st_mtime > HOUR:
+                path.unlink()
 
 
-def _add_figure(board: SummaryWriter, run: Run, step: int) -> None:
-    if find_spec("matplotlib") is None:
-        logger.warning("no Pareto front in TensorBoard without matplotlib: pip install 'srsoup-lightning[report]'")
-        return
-    board.add_figure("front", draw_front(run), step)
+def curve_records(curves: Mapping[str, Mapping[int, float]]) -> Iterator[Record]:
+    """Yield the records of curves by tag, step by step."""
+    for step in sorted({step for at in curves.values() for step in at}):
+        yield numbers_record({tag: at[step] for tag, at in curves.items() if step in at}, step)
 
 
-def _spent(costs: Sequence[CostRow]) -> dict[str, float]:
-    return cost_values(SO_FAR, total(costs))
+def image_record(tag: str, picture: Image.Image, step: int) -> Record:
+    """Return the record of a picture."""
+    from torch.utils.tensorboard.summary import image
+
+    return record_of(image(tag, np.asarray(picture.convert("RGB")), dataformats="HWC"), step)
 
 
-def _add(board: SummaryWriter, values: Mapping[str, float], step: int) -> None:
-    for tag, value in values.items():
-        board.add_scalar(tag, value, step)
+def text_record(tag: str, markdown: str, step: int) -> Record:
+    """Return the record of a text."""
+    from torch.utils.tensorboard.summary import text
+
+    return record_of(text(tag, markdown), step)
 
 
-def _renewed(board: SummaryWriter, *folders: str) -> SummaryWriter:
-    """A writer in a folder within that of another one, without the event files of an earlier part of the run."""
-    from torch.utils.tensorboard import SummaryWriter
+def session_records(settings: Mapping[str, Value], metrics: Iterable[str], step: int) -> list[Record]:
+    """Return the records of a session of HParams.
 
-    folder = os.path.join(board.log_dir, *folders)  # a path or the URL of remote storage
-    for old in Path(folder).rglob("events.out.tfevents.*"):
-        old.unlink()
-    return SummaryWriter(folder)
+    TensorBoard takes the names of all settings and metrics from the first run that it finds.
+    """
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+    from torch.utils.tensorboard.summary import hparams
+
+    _, start, end = hparams(dict(settings), {})
+    kinds = {name: "STRING" if isinstance(value, str) else "FLOAT64" for name, value in settings.items()}
+    experiment = api_pb2.Experiment(
+        hparam_infos=[
+            # TensorBoard sorts by name, and settings that differ come first.
+            api_pb2.HParamInfo(
+                name=name, type=api_pb2.DataType.Value(f"DATA_TYPE_{kind}"), differs=name.startswith(METHOD)
+            )
+            for name, kind in kinds.items()
+        ],
+        metric_infos=[
+            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=result_tag(name)), display_name=name) for name in metrics
+        ],
+    )
+    content = plugin_data_pb2.HParamsPluginData(experiment=experiment, version=metadata.PLUGIN_DATA_VERSION)
+    begun = type(start)()
+    value = begun.value.add(tag=metadata.EXPERIMENT_TAG)
+    value.metadata.plugin_data.plugin_name = metadata.PLUGIN_NAME
+    value.metadata.plugin_data.content = content.SerializeToString()
+    return [record_of(each, step) for each in (begun, start, end)]
 
 
-def _discard(board: SummaryWriter, step: int) -> None:
-    """Tell TensorBoard to ignore all that earlier parts of the run logged from a step on."""
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+def numbers_record(values: Mapping[str, float], step: int) -> Record:
+    """Return the record of numbers by tag."""
+    from tensorboard.compat.proto.summary_pb2 import Summary as Proto
 
-    event = Event(session_log=SessionLog(status=SessionLog.START))
-    # Adding the layout has opened the file.
-    board.file_writer.add_event(event, step)  # type: ignore[attr-defined]
+    return record_of(Proto(value=[Proto.Value(tag=tag, simple_value=value) for tag, value in values.items()]), step)
+
+
+def record_of(proto: Proto, step: int) -> Record:
+    """Return the record of a summary, as of now."""
+    return Record(proto, step, time.time())

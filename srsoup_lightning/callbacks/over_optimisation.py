@@ -22,6 +22,7 @@ from srsoup_lightning.finetune.divergence import divergence_from_base
 from srsoup_lightning.finetune.finetuning import Finetuning
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.pareto.diversity import Embedding, thumbnails
+from srsoup_lightning.report.run_tables import config_markdown
 from srsoup_lightning.report.sheet import reduced
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
@@ -48,6 +49,8 @@ class OverOptimisation(Callback):
     - ``kl``: divergence from the base model, see :func:`~srsoup_lightning.finetune.divergence.divergence_from_base`. A
       sampler whose eta is 0 has none.
     - ``sheet/<prompt>``: pictures in TensorBoard, the base model above, the tuned model below.
+
+    TensorBoard shows the config of the fit too, as a text.
 
     All of this is also a row of ``validation.jsonl`` in the Trainer's ``default_root_dir``, beside the costs of the
     training so far and those of this validation. A warning says once when
@@ -79,8 +82,11 @@ class OverOptimisation(Callback):
         self._warned = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Forget an earlier fit."""
+        """Forget an earlier fit, and show the config in TensorBoard."""
         self._base, self._pictures, self._warned = {}, [], False
+        board, config = first_board(trainer), config_markdown(RunDirectory(trainer.default_root_dir))
+        if board is not None and config:
+            board.experiment.add_text("config", config, trainer.global_step)
         if self.features is not None:
             self.features.to(pl_module.device)
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
 from srsoup_lightning.pareto import thumbnails
 from srsoup_lightning.report.compare import compared
-from srsoup_lightning.report.comparison import as_csv, as_json, as_table
+from srsoup_lightning.report.comparison import as_csv, as_json
 from srsoup_lightning.report.figures import write_figures
+from srsoup_lightning.report.formats import as_latex, as_markdown, as_table
+from srsoup_lightning.report.layout import layout
 from srsoup_lightning.terminal import printable
+
+FORMATS = {"latex": ("comparison.tex", as_latex), "markdown": ("comparison.md", as_markdown)}
 
 
 def compare(
@@ -20,13 +25,16 @@ def compare(
     baseline: str | None = None,
     box: dict[str, tuple[float, float]] | None = None,
     common: bool = False,
+    measures: list[str] | None = None,
+    format: Literal["latex", "markdown"] | None = None,
+    figures: bool = True,
     embedding: Callable = thumbnails,  # not Embedding, for which --help would list the subclasses of Tensor
 ) -> None:
     """Compare finished runs on the same prompts: tables, figures and intervals.
 
     Writes comparison.csv (a row for each run and measure), comparison.json (the same rows and everything that they are
-    computed from), and as SVG and PNG front (the rewards of each preference) and hypervolume (against queries, network
-    evaluations and seconds).
+    computed from), and as SVG, PDF and PNG front (the rewards of each preference) and hypervolume (against queries,
+    network evaluations and seconds).
 
     Args:
         runs: Run directories, or .jsonl files of scored pictures; label=path calls one by a label. Differences are to
@@ -37,6 +45,9 @@ def compare(
         box: {reward: [low, high]}, the hypervolume's box for all prompts, in place of a baseline. Without either it
             is the extremes of all pictures together, which hold for this comparison alone.
         common: Compare the prompts that all runs have, in place of refusing runs on other prompts.
+        measures: The measures of the table in the terminal, in LaTeX and in Markdown, in their order. All by default.
+        format: Write the table as comparison.tex (latex) or comparison.md (markdown) too.
+        figures: Draw the figures, which need matplotlib.
         embedding: The function that diversity measures distances with, images (B, 3, H, W) in [0, 1] to vectors (B, D).
 
     Raises:
@@ -49,11 +60,16 @@ def compare(
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"out is {out}, a file: give a folder")
     comparison = compared(runs, baseline, box, common, embedding)
+    table = layout(comparison, measures)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.csv").write_text(as_csv(comparison), encoding="utf-8")
     (folder / "comparison.json").write_text(as_json(comparison), encoding="utf-8")
+    if format is not None:
+        name, write = FORMATS[format]
+        (folder / name).write_text(write(table), encoding="utf-8")
     console = Console()
-    console.print(as_table(comparison))
-    for line in (f"box: {comparison.units.source}", *comparison.notes, f"tables and figures: {folder}"):
+    console.print(as_table(table))
+    for line in (*table.remarks, f"results: {folder}"):
         console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
-    write_figures(comparison, folder)
+    if figures:
+        write_figures(comparison, folder)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from lightning.pytorch.cli import LightningArgumentParser
-
-from srsoup_lightning.callbacks import AdapterWriter
 from srsoup_lightning.callbacks.adapter_writer import last_checkpoint
-from srsoup_lightning.callbacks.over_optimisation import OverOptimisation
 from srsoup_lightning.cli.trainer_command import TrainerCLI
 from srsoup_lightning.costs.limits import LimitError
 
@@ -22,11 +18,6 @@ class FitCLI(TrainerCLI):
         "log_every_n_steps": 1,
         "num_sanity_val_steps": 0,
     }
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks' options as ``--writer`` and ``--validation``."""
-        parser.add_lightning_class_args(AdapterWriter, "writer")
-        parser.add_lightning_class_args(OverOptimisation, "validation")
 
     def before_instantiate_classes(self) -> None:
         """Go on from the checkpoint in the run directory, if there is one."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-import docstring_parser
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from srsoup_lightning.cli.own_functions import MODE
+from srsoup_lightning.cli.refusal import refusing
 from srsoup_lightning.terminal import printable
 
 
@@ -29,26 +30,25 @@ def run_function(name: str, function: str, arguments: Sequence[str]) -> None:
     Raises:
         ArgumentError: The function has no such argument, or the value has another type.
     """
-    module, _, attribute = function.partition(":")
-    call: Callable[..., Any] = getattr(import_module(module), attribute)
-    options = _parsed(name, call, arguments)
-    result = call(**options)
+    call: Callable[..., Any] = resolve_name(function)
+    with refusing(TypeError):
+        options = _parsed(name, call, arguments)
+    with refusing():
+        result = call(**options)
     if isinstance(result, Path):
         Console().print(printable(str(result)), soft_wrap=True, markup=False, highlight=False)
 
 
 def _parsed(name: str, call: Callable[..., Any], arguments: Sequence[str]) -> dict[str, Any]:
-    docstring = docstring_parser.parse_from_object(call)
-    parser = ArgumentParser(prog=f"srsoup {name}", exit_on_error=False, description=docstring.description)
-    parser.add_argument("--config", action="config", help="YAML file with any of these arguments.")
+    parser = ArgumentParser(prog=f"srsoup {name}", exit_on_error=False, parser_mode=MODE)
+    parser.add_argument("--config", action="config")
     positional = [
         parameter.name
         for parameter in inspect.signature(call, eval_str=True).parameters.values()
         if parameter.default is parameter.empty and parameter.annotation == list[str]
     ]
-    helps = {parameter.arg_name: parameter.description for parameter in docstring.params}
     for argument in positional:
-        parser.add_argument(argument, nargs="+", type=str, help=helps[argument])
+        parser.add_argument(argument, nargs="+", type=str)
     parser.add_function_arguments(call, skip=set(positional), as_group=False)
     options = parser.instantiate_classes(parser.parse_args(list(arguments)))
     del options["config"]

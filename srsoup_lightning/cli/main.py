@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import locale
+import logging
 import os
 import re
 import signal
 import sys
 import threading
+import traceback
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 
-from rich.console import Console
-
-from srsoup_lightning.cli.commands import COMMANDS, overview
-from srsoup_lightning.terminal import printable
+from srsoup_lightning.cli.commands import COMMANDS
+from srsoup_lightning.cli.help import command_parser, main_parser
+from srsoup_lightning.cli.suggestions import explained, suggested
+from srsoup_lightning.terminal import messages, say
 from srsoup_lightning.version import __version__
 
+logger = logging.getLogger(__name__)
 REACHED = 3  # exit code
 LINGER = 5.0  # seconds that a process waits for its threads, at most, when its command is done
 SHOWS = re.compile(r"-h$|--(\S+\.)?help\b|--print_")  # options that show something in place of a run
@@ -30,7 +33,13 @@ OPTIONAL = re.compile(
     r"- Expected a <class 'NoneType'>.*",
     re.DOTALL,
 )
-DEBUG = "SRSOUP_DEBUG"  # environment variable: show the traceback of an error
+LEVELS = {  # lowest level of messages, by option
+    "-q": logging.WARNING,
+    "--quiet": logging.WARNING,
+    "-v": logging.DEBUG,
+    "--verbose": logging.DEBUG,
+}
+HELP = ("-h", "--help")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -45,23 +54,22 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed while running, 2 misused, 3 ended by a limit or a budget, 130 interrupted,
         143 terminated.
     """
-    arguments = list(sys.argv[1:] if args is None else args)
-    if arguments == ["--version"]:
-        sys.stdout.write(f"srsoup {__version__}\n")
-        return 0
-    if arguments in ([], ["-h"], ["--help"]):
-        sys.stdout.write(overview())
-        return 0
-    try:
-        _run(arguments)
-    except ArgumentError as error:
-        return _fail(str(error), 2)
-    except KeyboardInterrupt:
-        return _stopped(128 + signal.SIGINT)
-    except SystemExit as stop:
-        return _exited(stop, arguments)
-    except Exception as error:
-        return _failed(error)
+    given = list(sys.argv[1:] if args is None else args)
+    arguments = [argument for argument in given if argument not in LEVELS]
+    level = next((LEVELS[argument] for argument in given if argument in LEVELS), logging.INFO)
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process of a machine speaks for those that it has started
+        level = max(level, logging.WARNING)
+    with messages(level):
+        try:
+            _run(arguments)
+        except ArgumentError as error:
+            return _refused(error)
+        except KeyboardInterrupt:
+            return _stopped(128 + signal.SIGINT)
+        except SystemExit as stop:
+            return _exited(stop, arguments)
+        except Exception as error:
+            return _failed(error)
     return 0
 
 
@@ -107,7 +115,7 @@ def _exited(stop: SystemExit, arguments: list[str]) -> int:
     """Return the exit code after a call of ``sys.exit``, wherever it was made."""
     if stop.code in STOPPED:
         return _stopped(stop.code)
-    if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning exits with code 1 after Ctrl-C
+    if any(isinstance(error, KeyboardInterrupt) for error in _chain(stop)):  # Lightning exits with code 1 after Ctrl-C
         return _stopped(128 + signal.SIGINT)
     if not stop.code and any(SHOWS.match(argument) for argument in arguments):
         return 0
@@ -115,46 +123,91 @@ def _exited(stop: SystemExit, arguments: list[str]) -> int:
     return _fail(f"the command ended early, by sys.exit({stop.code}) in a class or a module that it uses", code)
 
 
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and the ones that were being handled when it was raised."""
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
 def _run(arguments: list[str]) -> None:
-    """Run a command. Heavy libraries are imported here, when the command is known.
+    """Run a command, or show help. Heavy libraries are imported here, when the command is known.
 
     Raises:
         ArgumentError: There is no such command, or it has no such option.
     """
-    name = arguments[0]
+    name = arguments[0] if arguments else "--help"
+    if name == "--version":
+        sys.stdout.write(f"srsoup {__version__}\n")
+        return
+    if name == "--completion":
+        from srsoup_lightning.cli.completion import completion
+
+        sys.stdout.write(completion(*arguments[1:2] or [""]))
+        return
     if name.startswith("-"):  # options may stand before the command
         name = next((argument for argument in arguments if argument in COMMANDS), name)
+    if name in HELP:
+        sys.stdout.write(main_parser().format_help())
+        return
     if name not in COMMANDS:
-        raise ArgumentError(None, f"no command {name!r}: choose one of {', '.join(COMMANDS)}")
+        raise ArgumentError(None, f"no command {name!r}: {suggested(name, COMMANDS)}")
+    if any(argument in HELP for argument in arguments):
+        sys.stdout.write(command_parser(name).format_help())
+        return
+    logger.info("%s: starting, PyTorch and other libraries are loaded first", name)
+    _call(name, arguments)
+
+
+def _call(name: str, arguments: list[str]) -> None:
+    """Call a command.
+
+    Raises:
+        ArgumentError: An option, its value or a file is wrong. The message has the valid names.
+    """
+    from srsoup_lightning.cli.function_command import run_function
+    from srsoup_lightning.cli.refusal import refusing
     from srsoup_lightning.cli.renamed import refuse_renamed
 
-    refuse_renamed(name, arguments)
     command = COMMANDS[name]
-    if command.function:
-        from srsoup_lightning.cli.function_command import run_function
+    try:
+        with refusing():
+            refuse_renamed(name, arguments)
+        if command.trainer:
+            from srsoup_lightning.cli.trainer_command import run_trainer
 
-        arguments.remove(name)
-        run_function(name, command.function, arguments)
-    else:
-        from srsoup_lightning.cli.trainer_command import run_trainer
+            run_trainer(name, command.trainer, arguments)
+        else:
+            arguments.remove(name)
+            run_function(name, command.function, arguments)
+    except ArgumentError as error:
+        raise ArgumentError(None, explained(name, str(error))) from error
 
-        run_trainer(name, command.trainer, arguments)
+
+def _refused(error: ArgumentError) -> int:
+    _show_where(error)
+    return _fail(str(error), 2)
 
 
 def _failed(error: Exception) -> int:
     """Report an error with its notes. The type of an unexpected one helps to find its cause."""
+    from srsoup_lightning.cli.refusal import FoundError, notes_of
     from srsoup_lightning.costs.limits import LimitError
     from srsoup_lightning.oracle.policy import NoGradientError, RewardError
 
     if isinstance(error, LimitError):
         return _fail(str(error), REACHED)
-    if os.environ.get(DEBUG):
-        raise error
-    notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
+    _show_where(error)
+    notes = "".join(f", {note}" for note in notes_of(error))
     # The message of these is enough.
-    expected = isinstance(error, (ValueError, OSError, ModuleNotFoundError, NoGradientError, RewardError))
-    hint = "" if expected else f" ({type(error).__name__}; {DEBUG}=1 shows where)"
+    expected = isinstance(error, (ValueError, OSError, ModuleNotFoundError, NoGradientError, RewardError, FoundError))
+    hint = "" if expected else f" ({type(error).__name__}; -v shows where)"
     return _fail(f"{error}{notes}{hint}", 1)
+
+
+def _show_where(error: Exception) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        traceback.print_exception(error)
 
 
 def _stopped(code: int) -> int:
@@ -164,5 +217,5 @@ def _stopped(code: int) -> int:
 def _fail(message: str, code: int) -> int:
     """Show an error in one line, also where the message of another library has line breaks or control characters."""
     line = " ".join(part.strip() for part in OPTIONAL.sub(r"\1", message).splitlines() if part.strip())
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"srsoup: error: {printable(line)}", markup=False)
+    say(f"error: {line}")
     return code

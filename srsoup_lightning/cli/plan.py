@@ -9,7 +9,6 @@ from typing import ClassVar, NamedTuple
 
 import lightning as L
 import torch
-from lightning.pytorch.cli import LightningArgumentParser
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -17,7 +16,6 @@ from torch import Tensor
 from rewards import Reward
 from rewards.checks import first_line
 from srsoup_lightning.cli.like import seconds_like
-from srsoup_lightning.cli.predict import add_soup_callbacks
 from srsoup_lightning.cli.trainer_command import TrainerCLI
 from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.data import PromptDataModule
@@ -219,10 +217,6 @@ class PlanCLI(TrainerCLI):
     """Command line of ``plan``, which takes the configs of ``predict`` and of ``fit``. See :class:`TrainerCLI`."""
 
     trainer_type: ClassVar[type[L.Trainer]] = SoupTrainer
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks' options, which configs may have."""
-        add_soup_callbacks(parser)
 
     def before_instantiate_classes(self) -> None:
         """Load no rewards without a probe."""

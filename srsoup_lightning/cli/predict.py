@@ -7,7 +7,6 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from srsoup_lightning.callbacks import ParetoLogger, RunSummary, SampleWriter, SoupProgress
 from srsoup_lightning.cli.renamed import refuse_renamed_keys
 from srsoup_lightning.cli.run_config import saved_config
 from srsoup_lightning.cli.trainer_command import TrainerCLI
@@ -16,21 +15,8 @@ from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.spending import SharedCounts
 
 
-def add_soup_callbacks(parser: LightningArgumentParser) -> None:
-    """Add the callbacks' options as ``--writer``, ``--progress``, ``--tensorboard`` and ``--summary``."""
-    parser.add_lightning_class_args(SampleWriter, "writer")
-    parser.add_lightning_class_args(SoupProgress, "progress")
-    parser.add_lightning_class_args(ParetoLogger, "tensorboard")
-    parser.add_lightning_class_args(RunSummary, "summary")
-    parser.link_arguments("summary.box", "tensorboard.box")
-
-
 class PredictCLI(TrainerCLI):
     """Command line of ``predict``. Files, progress, charts and summary are always on. See :class:`TrainerCLI`."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks' options."""
-        add_soup_callbacks(parser)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from rewards import Reward
 from rewards.checks import first_line
+from rewards.function_reward import Rewards, as_rewards
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.oracle.oracle import RewardOracle
@@ -23,11 +23,11 @@ from srsoup_lightning.report.tables import scores_table
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
 from srsoup_lightning.runs.pictures import Entry, batches, find_entries, load_images
 from srsoup_lightning.runs.rows import ImageRow
-from srsoup_lightning.terminal import printable
+from srsoup_lightning.terminal import is_quiet, printable
 
 
 def score(
-    rewards: dict[str, Reward],
+    rewards: Rewards,
     images: str,
     prompts: str | None = None,
     out: str = "scores.jsonl",
@@ -45,7 +45,7 @@ def score(
     their names and pictures by their paths: if one of them has changed, overwrite the file.
 
     Args:
-        rewards: Name to reward.
+        rewards: Name to reward, or to a function of images and prompts.
         images: Folder of the pictures, searched with all its subfolders; or a run directory.
         prompts: A table (.jsonl, .json, .csv or .tsv) with a row for each picture that has image (relative to `images`)
             and prompt; or a text file or table with a prompt for every picture in the order of their paths, or with one
@@ -73,16 +73,17 @@ def score(
         raise ValueError("rewards are empty: name at least one")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: give at least 1")
+    by_name = as_rewards(rewards)
     policy, on = OraclePolicy("worst", retries, timeout, cached=list(rewards)), _device(device)
     entries = find_entries(Path(images), None if prompts is None else Path(prompts), prompt_column)
     table = Path(out)
     missing = entries if overwrite else _not_in(table, entries, list(rewards))
-    for reward in rewards.values():
+    for reward in by_name.values():
         reward.check()
-    oracle = RewardOracle({name: reward.to(on) for name, reward in rewards.items()}, policy)
+    oracle = RewardOracle({name: reward.to(on) for name, reward in by_name.items()}, policy)
     _make_ready(table, overwrite)
-    ledger, failed = Ledger.of(rewards), 0
-    with Progress() as progress, torch.inference_mode():
+    ledger, failed = Ledger.of(by_name), 0
+    with Progress(disable=is_quiet()) as progress, torch.inference_mode():
         task = progress.add_task("scoring", total=len(entries), completed=len(entries) - len(missing))
         for batch in batches(missing, batch_size):
             rows = _scored(batch, _scores(oracle, batch, on, ledger), list(rewards), table)

@@ -5,23 +5,32 @@ from __future__ import annotations
 import inspect
 import logging
 import signal
-from importlib import import_module
-from pathlib import Path
+import sys
+from contextlib import nullcontext
+from pkgutil import resolve_name
 from typing import Any, ClassVar
 
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from srsoup_lightning.builtin import CONFIGS
+from srsoup_lightning.cli.commands import COMMANDS
+from srsoup_lightning.cli.config_names import with_config_paths
+from srsoup_lightning.cli.own_functions import MODE
+from srsoup_lightning.cli.refusal import refusing
 from srsoup_lightning.cli.run_config import SaveRunConfig
+from srsoup_lightning.cli.vain import nothing_in_vain
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
+from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.termination import TERMINATED
-from srsoup_lightning.terminal import silenced
+from srsoup_lightning.terminal import is_quiet, silenced
 
+logger = logging.getLogger(__name__)
 TRAINER_DEFAULTS = {
     "default_root_dir": "runs/default",
     "logger": True,  # see RunBoard
@@ -29,7 +38,14 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "enable_progress_bar": False,
 }
-FILLED = {"model", "dataloaders", "datamodule"}  # arguments that LightningCLI fills itself
+TRAINER_HELP = "--trainer.help"
+FILLED = {
+    "model",
+    "dataloaders",
+    "train_dataloaders",
+    "val_dataloaders",
+    "datamodule",
+}  # arguments that LightningCLI fills itself
 LEVELS = {  # lowest level of messages in a terminal that shows progress
     "lightning.pytorch": logging.WARNING,
     "lightning.fabric": logging.WARNING,
@@ -60,6 +76,33 @@ class RunBoard(Callback):
         trainer.loggers = [TensorBoardLogger(folder.parent, folder.name, version="", default_hp_metric=False)]
 
 
+class Beginning(Callback):
+    """Tells whether the work of a run has begun, and how much of it there is. This callback comes last.
+
+    Attributes:
+        is_past: Whether the run is beyond all checks.
+    """
+
+    is_past = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Say what is left to do, and which model is loaded next."""
+        data, inform = getattr(trainer, "datamodule", None), rank_zero_only(logger.info)
+        if stage == "predict" and isinstance(data, PromptDataModule):
+            every, left = len(data.requests), sum(request not in data.finished for request in data.requests)
+            todo = f"{left} of {every} soups to make" if left else f"nothing is left to do, all {every} soups are made"
+            inform("%s: %s", trainer.default_root_dir, todo)
+        inform("%s: loading %s", stage, getattr(pl_module, "base", "the model"))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning's hook."""
+        self.is_past = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning's hook."""
+        self.is_past = True
+
+
 class TrainerCLI(LightningCLI):
     """A method of the Trainer as a command.
 
@@ -77,29 +120,78 @@ class TrainerCLI(LightningCLI):
     """Defaults of the Trainer's options in this command."""
 
     def __init__(self, method: str, arguments: list[str]) -> None:
-        self._method = method
-        super().__init__(
-            SRSoupModule,
-            PromptDataModule,
-            trainer_class=self.trainer_type,
-            save_config_callback=SaveRunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_defaults=TRAINER_DEFAULTS | self.defaults,
-            seed_everything_default=False,
-            parser_kwargs={"prog": "srsoup", "exit_on_error": False},
-            args=arguments,
+        self._method, self._beginning = method, Beginning()
+        logger.info("%s: reading the config, and making all that it names", method)
+        with refusing(begun=lambda: self._beginning.is_past):
+            super().__init__(
+                SRSoupModule,
+                PromptDataModule,
+                trainer_class=self.trainer_type,
+                save_config_callback=SaveRunConfig,
+                save_config_kwargs={"save_to_log_dir": False},
+                trainer_defaults=self.all_defaults(),
+                seed_everything_default=False,
+                parser_kwargs={"prog": "srsoup", "exit_on_error": False, "parser_mode": MODE},
+                args=with_config_paths(arguments),
+            )
+
+    @classmethod
+    def all_defaults(cls) -> dict[str, object]:
+        """Return the defaults of the Trainer's options, without a bar where the command is quiet."""
+        return TRAINER_DEFAULTS | cls.defaults | ({"enable_progress_bar": False} if is_quiet() else {})
+
+    @classmethod
+    def trainer_help(cls, method: str) -> str:
+        """Return the help of the Trainer's options."""
+        parser = LightningArgumentParser(
+            prog=f"srsoup {method}", usage="%(prog)s --config NAME [options]", description="Options of the Trainer."
         )
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in cls.all_defaults().items()})
+        return parser.format_help()
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """Return the method, and its arguments that the CLI fills itself. Parsers of other methods would take time."""
         return {self._method: FILLED & set(inspect.signature(getattr(self.trainer_type, self._method)).parameters)}
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of the command's callbacks."""
+        command = COMMANDS[self._method]
+        for prefix, path in command.callbacks.items():
+            parser.add_lightning_class_args(resolve_name(path), prefix)
+        for source, target in command.links.items():
+            parser.link_arguments(source, target)
+
+    def instantiate_classes(self) -> None:
+        """Make the rewards, the sampler and everything else of the config.
+
+        Raises:
+            ArgumentError: An argument is wrong.
+        """
+        with refusing(TypeError):
+            self._check_names()
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        config = self._get(self.config, "writer", default={})
+        with nothing_in_vain(config.get("root") or self.trainer.default_root_dir, self.trainer.world_size == 1):
+            super()._run_subcommand(subcommand)
+
+    def _check_names(self) -> None:
+        """Check the names of the rewards against those of the preferences, before the models of rewards are loaded."""
+        model = self._get(self.config, "model")
+        parser = ArgumentParser()
+        parser.add_argument("--preferences", type=Preferences)
+        alone = parser.instantiate_classes(parser.parse_object({"preferences": model.preferences}))
+        alone.preferences.in_order(model.rewards)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as in the base class
         """Make a Trainer. Its default logger is TensorBoard in the run directory."""
-        if self._get(self.config_init, "trainer.logger") not in (True, None):
-            return super().instantiate_trainer(**kwargs)
-        trainer = super().instantiate_trainer(logger=False, **kwargs)
-        trainer.callbacks.append(RunBoard())  # type: ignore[attr-defined]
+        own: list[Callback] = [self._beginning]
+        if self._get(self.config_init, "trainer.logger") in (True, None):
+            own, kwargs = [RunBoard(), self._beginning], kwargs | {"logger": False}
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks += own  # type: ignore[attr-defined]
         return trainer
 
 
@@ -117,36 +209,15 @@ def run_trainer(method: str, cli: str, arguments: list[str]) -> None:
         LimitError: A limit or a budget ended the run.
         SystemExit: SIGTERM ended the run.
     """
+    command = resolve_name(cli)
+    if TRAINER_HELP in arguments:
+        sys.stdout.write(command.trainer_help(method))
+        return
+    shows_all = logger.isEnabledFor(logging.DEBUG)
     try:
-        with silenced(LEVELS, ADVICE):
-            module, _, name = cli.partition(":")
-            getattr(import_module(module), name)(method, _with_config_paths(arguments))
+        with nullcontext() if shows_all else silenced(LEVELS, ADVICE):
+            command(method, arguments)
     except ProcessExitedException as ended:  # of a strategy that forks or spawns the processes
         if ended.exit_code not in (TERMINATED, -signal.SIGTERM):
             raise
         raise SystemExit(TERMINATED) from ended
-
-
-def _with_config_paths(arguments: list[str]) -> list[str]:
-    """Arguments with the names of builtin configs replaced by their paths."""
-    resolved = []
-    for previous, argument in zip(["", *arguments], arguments, strict=False):
-        flag, equals, name = argument.partition("=")
-        if previous in ("--config", "-c"):
-            resolved.append(_config_path(argument))
-        elif flag == "--config" and equals:
-            resolved.append(f"--config={_config_path(name)}")
-        else:
-            resolved.append(argument)
-    return resolved
-
-
-def _config_path(name: str) -> str:
-    builtin = CONFIGS.find(name)
-    if builtin is not None:
-        return str(builtin)
-    if not Path(name).is_file():
-        raise FileNotFoundError(
-            f"no config {name!r}: give a path or the name of a builtin config ({', '.join(CONFIGS.names())})"
-        )
-    return name

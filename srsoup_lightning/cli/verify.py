@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from srsoup_lightning.cli.refusal import FoundError
 from srsoup_lightning.cli.run_config import saved_config
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.verification import problems
@@ -20,11 +21,11 @@ def verify(runs: list[str]) -> None:
 
     Raises:
         FileNotFoundError: A directory is missing or holds no run.
-        ValueError: A run has problems, which are shown.
+        FoundError: A run has problems, which are shown.
     """
     wrong = {root: _shown(Path(root)) for root in runs}
     if bad := [root for root, number in wrong.items() if number]:
-        raise ValueError(f"{sum(wrong.values())} problems in {', '.join(bad)}")
+        raise FoundError(f"{sum(wrong.values())} problems in {', '.join(bad)}")
 
 
 def _shown(root: Path) -> int:

@@ -46,7 +46,7 @@ class RewardsInContext(Objective):
 
     The loss is the plain one of denoising: the squared error of the predicted velocity, at noisy pictures. So the
     adapter learns how pictures of given scores look. At sampling, a preference is a set of target scores, see
-    :func:`~srsoup_lightning.diffusion.blends.target_scores`. The pictures bring their own prompts, and no reward is
+    :func:`~srsoup_lightning.adapters.target_scores`. The pictures bring their own prompts, and no reward is
     asked. Scores are standardised over all pictures.
 
     It needs ``training.conditioning``. The authors write scores into the prompt, and drop them with the prompt for the

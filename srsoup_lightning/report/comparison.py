@@ -1,4 +1,4 @@
-"""Comparison of runs: means over prompts with their intervals, as rows, CSV, JSON and a table in the terminal."""
+"""Comparison of runs: means over prompts with their intervals, as rows, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from io import StringIO
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor
 
 from srsoup_lightning.pareto.bootstrap import RESAMPLES, interval, prompt_means
 from srsoup_lightning.report.measures import COSTS, Measured, Weights, training_costs
 from srsoup_lightning.report.units import Units
 from srsoup_lightning.runs.rows import total
-from srsoup_lightning.terminal import literal
 from srsoup_lightning.version import __version__
 
 DIFFERENCE = {"mean": "difference", "low": "difference_low", "high": "difference_high"}
@@ -167,26 +165,3 @@ def _details(measured: Measured, rewards: tuple[str, ...]) -> dict[str, Any]:
 
 def _utilities(weights: Weights, means: Mapping[str, Tensor]) -> dict[str, list[float]]:
     return {prompt: [float(mean @ torch.tensor(weights, dtype=mean.dtype))] for prompt, mean in means.items()}
-
-
-def as_table(comparison: Comparison) -> Table:
-    """Return a table with a row for each measure and a column for each run, intervals below means."""
-    table = Table(title="means over prompts, 95 % bootstrap intervals below", show_lines=True)
-    table.add_column("measure", no_wrap=True)
-    for run in comparison.runs:
-        table.add_column(literal(run.name), justify="right")
-    cells = {(row["run"], row["measure"]): _cell(row) for row in comparison.rows()}
-    for measure in comparison.measures():
-        table.add_row(literal(measure), *(cells.get((run.name, measure), "") for run in comparison.runs))
-    return table
-
-
-def _cell(row: Mapping[str, Any]) -> str:
-    if row["mean"] is None:
-        return "unknown"
-    mean, *ends = (_number(row[key]) for key in ("mean", "low", "high") if row[key] is not None)
-    return mean if set(ends) <= {mean} else f"{mean}\n{'…'.join(ends)}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{round(value, 6):.3g}"

@@ -6,6 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from srsoup_lightning.terminal import printable
 
 if TYPE_CHECKING:
@@ -36,6 +39,15 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
     return figure, found[:count]
+
+
+def to_picture(figure: Figure) -> Image.Image:
+    """Draw a figure into a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def style(number: int) -> Style:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srsoup_lightning.pareto import interval
 from srsoup_lightning.report.comparison import Comparison
-from srsoup_lightning.report.figure_style import Style, legend, panels, style
+from srsoup_lightning.report.figure_style import LETTERS, Style, legend, panels, style
 from srsoup_lightning.report.front_figure import draw_fronts
 from srsoup_lightning.report.measures import Measured
+from srsoup_lightning.terminal import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +21,7 @@ COSTS = {"queries": "reward queries a front", "nfe": "network evaluations a fron
 
 
 def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
-    """Draw front (for two rewards or more) and hypervolume (where costs are known) as SVG and PNG.
+    """Draw front (for two rewards or more) and hypervolume (where costs are known) as SVG, PDF and PNG.
 
     Returns:
         Paths of the files.
@@ -31,19 +33,21 @@ def write_figures(comparison: Comparison, folder: Path) -> list[Path]:
         import matplotlib as mpl
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f"figures need matplotlib, the tables are in {folder}: pip install 'srsoup-lightning[report]'"
+            f"figures need matplotlib, the tables are in {folder}: pip install 'srsoup-lightning[report]', or do "
+            "without figures by --figures false"
         ) from None
     drawn, paths = {}, []
     # Equal numbers give equal files. Names are text: matplotlib and LaTeX must not read them as formulas.
-    with mpl.rc_context({"svg.hashsalt": "srsoup", "text.parse_math": False, "text.usetex": False}):
+    with mpl.rc_context({"svg.hashsalt": "srsoup", "text.parse_math": False, "text.usetex": False, "pdf.fonttype": 42}):
         if len(comparison.units.rewards) > 1:
             drawn["front"] = draw_fronts(comparison)
         if any(run.values.get(cost) for run in comparison.runs for cost in COSTS):
             drawn["hypervolume"] = draw_costs(comparison)
         for name, figure in drawn.items():
-            paths += [folder / f"{name}.svg", folder / f"{name}.png"]
-            figure.savefig(paths[-2], metadata={"Date": None})
+            paths += [folder / f"{name}.{kind}" for kind in ("svg", "pdf", "png")]
+            figure.savefig(paths[-3], metadata={"Date": None})
             figure.set_layout_engine("none")  # the layout is done, and takes half of the time
+            figure.savefig(paths[-2], metadata={"CreationDate": None})
             figure.savefig(paths[-1], dpi=200)
     return paths
 
@@ -56,7 +60,11 @@ def draw_costs(comparison: Comparison) -> Figure:
             _point(panel, run, cost, style(number))
         panel.set(xlabel=label, xscale="log")
         _plain_ticks(panel)
-    drawn[0].set_ylabel("hypervolume, share of the box")
+    drawn[0].set_ylabel("hypervolume ↑, share of the box")
+    box = textwrap.fill(
+        printable(f"box of the hypervolume: {comparison.units.box_text()}"), int(LETTERS * figure.get_figwidth())
+    )
+    figure.suptitle(box, fontsize="medium")
     legend(figure, [run.name for run in comparison.runs])
     return figure
 

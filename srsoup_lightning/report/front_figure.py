@@ -12,7 +12,7 @@ from srsoup_lightning.pareto.bootstrap import LEVELS, resampled
 from srsoup_lightning.report.comparison import Comparison
 from srsoup_lightning.report.figure_style import Style, legend, panels, style
 from srsoup_lightning.report.measures import Measured, Weights, means_of
-from srsoup_lightning.report.units import own_units
+from srsoup_lightning.report.units import Box, own_units
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.terminal import printable
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 ONE_POINT = 1e-3  # share of a run's interval: preferences closer than that look like one point
 BLOCKS = 50  # of resamples, computed one after the other: thousands of prompts at once would take gigabytes
-DIRECTIONS = 64  # in which hulls are drawn; a corner sharper than 6 degrees may be cut
+DIRECTIONS = 64  # in which hulls are drawn
 
 
 def draw_fronts(comparison: Comparison) -> Figure:
     """Draw the mean of each preference over prompts, with a panel for each pair of rewards.
 
-    A line joins the preferences that weigh only the two rewards of the panel. Its band joins the boxes of the 95 %
-    bootstrap intervals of both means.
+    A line joins the preferences that weigh only the two rewards of the panel. Its band joins ellipses, whose axes are
+    the 95 % bootstrap intervals of both means.
     """
     rewards = comparison.units.rewards
     pairs = list(combinations(range(len(rewards)), 2))
@@ -44,10 +44,29 @@ def draw_fronts(comparison: Comparison) -> Figure:
     return figure
 
 
-def draw_front(run: Run) -> Figure:
-    """Draw the front of one run with at least two rewards, in their own units."""
-    units = own_units(run)
-    return draw_fronts(Comparison([Measured(run, {}, means_of(run, units))], units, {}, frozenset(), ()))
+def draw_fronts_in_box(runs: Sequence[Run], box: Box | None) -> Figure:
+    """Draw the fronts of runs with at least two rewards on the same prompts, in the rewards' own units, with the box.
+
+    Args:
+        runs: At least one run. All have the same rewards.
+        box: Box that the axes show all of; None for no box.
+    """
+    units = own_units(runs[0])
+    measured = [Measured(run, {}, means_of(run, units)) for run in runs]
+    figure = draw_fronts(Comparison(measured, units, {}, frozenset(), ()))
+    if box is not None:
+        for (a, b), panel in zip(combinations(units.rewards, 2), figure.axes, strict=False):
+            _draw_box(panel, box[a], box[b])
+    return figure
+
+
+def _draw_box(panel: Axes, across: Sequence[float], up: Sequence[float]) -> None:
+    from matplotlib.patches import Rectangle
+
+    (left, right), (bottom, top) = across, up
+    sides = Rectangle((left, bottom), right - left, top - bottom, fill=False, linestyle=":", edgecolor="0.5")
+    panel.add_patch(sides)
+    panel.autoscale_view()
 
 
 def _front(panel: Axes, run: Measured, pair: tuple[int, int], look: Style) -> None:
@@ -79,19 +98,25 @@ def _means_and_ends(
 
 
 def _band(low: np.ndarray, high: np.ndarray, color: str) -> PathPatch:
-    """Return K boxes, with corners low and high (K, 2), each joined to the next by the convex hull of both.
+    """Return K ellipses, as wide as from low to high (K, 2), each joined to the next by the convex hull of both.
 
-    In each direction, a corner of the hull is that of the box that reaches farther. All hulls have one orientation, so
-    that their union is filled once, however they overlap.
+    Boxes of the same extent would have corners, and a band of few prompts, whose intervals are wide, would look torn.
+    In each direction, a point of the hull is that of the ellipse that reaches farther. All hulls have one orientation,
+    so that their union is filled once, however they overlap.
     """
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
+    unit = high.max(0) - low.min(0)
+    unit[unit == 0] = 1.0  # directions are even in these units, however different those of the rewards are
+    centres, axes = (low + high) / 2 / unit, (high - low) / 2 / unit
     angles = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False) + np.pi / DIRECTIONS
     directions = np.stack([np.cos(angles), np.sin(angles)], 1)
-    corners = np.where(directions > 0, high[:, None], low[:, None])
-    reach = (corners * directions).sum(2, keepdims=True)
-    hulls = np.where(reach[:-1] >= reach[1:], corners[:-1], corners[1:])
+    stretched = axes[:, None] * directions  # (K, D, 2)
+    lengths = np.maximum(np.linalg.norm(stretched, axis=2, keepdims=True), np.finfo(float).tiny)
+    farthest = centres[:, None] + axes[:, None] * stretched / lengths
+    reach = (farthest * directions).sum(2, keepdims=True)
+    hulls = np.where(reach[:-1] >= reach[1:], farthest[:-1], farthest[1:]) * unit
     closed = np.concatenate([hulls, hulls[:, :1]], axis=1)
     path = Path.make_compound_path(*(Path(hull, closed=True) for hull in closed))
     return PathPatch(path, facecolor=color, alpha=0.15, linewidth=0)

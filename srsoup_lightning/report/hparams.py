@@ -1,75 +1,126 @@
-"""Results of a run for each preference, as hyperparameters and metrics that TensorBoard's HParams can plot."""
+"""Settings and results of a run as hyperparameters and metrics, with the same keys for every method."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any
 
 import torch
 
 from srsoup_lightning.pareto import utility
 from srsoup_lightning.report.measures import Weights, mean_hypervolume, mean_rewards
+from srsoup_lightning.report.run_tables import total_costs
 from srsoup_lightning.report.units import Box, box_units
+from srsoup_lightning.runs.adapter import UsedAdapter
 from srsoup_lightning.runs.changes import operational_options
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.identity import read_identity
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import total
 
 Value = float | str
+HYPERVOLUME, UTILITY = "hypervolume", "utility"
+METHOD = "method"
+OWN_KEYS = {"num_inference_steps", "guidance_scale"}
 
 
-class HParams(NamedTuple):
-    """Hyperparameters and metrics of one preference.
-
-    Attributes:
-        preference: Weight by reward name.
-        metrics: Result by metric name.
-    """
-
-    preference: dict[str, float]
-    metrics: dict[str, float]
-
-
-def hparams_of(run: Run, box: Box | None) -> Iterator[HParams]:
-    """Yield the mean rewards of each preference over prompts and seeds, with the measures of the complete run.
+def settings_of(sampler: Any, model: str, method: str, number: int) -> dict[str, Value]:  # noqa: ANN401 - any method
+    """Return the settings of a run, with the same keys for every method.
 
     Args:
-        run: The run, with at least one image and one cost row.
-        box: Box in whose units utility and hypervolume are. None leaves both out, for in the extremes of a run itself
+        sampler: Method, a dataclass with the options of a denoising process.
+        model: Name of the model.
+        method: Name of the method; see :func:`method_name`.
+        number: Number of the method, by which plots can be coloured.
+    """
+    return {
+        METHOD: method,
+        f"{METHOD} number": number,
+        "guidance": sampler.guidance_scale,
+        "model": model,
+        "steps": sampler.num_inference_steps,
+        "with options": ", ".join(_told_options(sampler)),
+    }
+
+
+def method_name(description: Mapping[str, Any], adapters: Iterable[UsedAdapter] = ()) -> str:
+    """Return the class of a method, with that of its first component, and the objectives of its LoRAs.
+
+    Examples are "SRSoup (FixedSoup)", and "BaseModel + PolicyGradient" for pictures of a tuned model.
+
+    Args:
+        description: Description of the method; see :func:`~srsoup_lightning.runs.identity.described`.
+        adapters: LoRAs that the pictures are made with.
+    """
+    components = [each for each in description.values() if isinstance(each, Mapping) and "class" in each]
+    trained = dict.fromkeys("LoRA" if each.facts is None else each.facts.objective for each in adapters)
+    return " + ".join([_class(description) + "".join(f" ({_class(each)})" for each in components[:1]), *trained])
+
+
+def method_of(run: Run) -> str:
+    """Return the name of the method of a run directory, or "" where the directory does not tell it.
+
+    Raises:
+        ValueError: run.json is damaged.
+    """
+    identity = read_identity(RunDirectory(run.root).identity)
+    return "" if identity is None else method_name(identity.facts.get("sampler", {"class": ""}), run.adapters)
+
+
+def metrics_of(run: Run, box: Box | None) -> dict[str, float]:
+    """Return the results of a run: rewards, measures of the front, and mean costs of a soup.
+
+    Rewards are means over all pictures, and those of the preference that is best for the reward.
+
+    Args:
+        run: The run, with at least one image.
+        box: Box in whose units hypervolume and utility are. None leaves both out, for in the extremes of a run itself
             they would not compare with those of another run.
     """
     means, spent = mean_rewards(run), total(run.costs)
-    costs = {
-        "cost a soup/queries": spent.total_queries / len(run.costs),
-        "cost a soup/network evaluations": spent.nfe / len(run.costs),
-    }
-    measures: list[dict[str, float]] = [{}] * len(means)
+    found = {name: sum(row.rewards[name] for row in run.images) / len(run.images) for name in run.scored}
     if box is not None:
-        volume = mean_hypervolume(run, box)
-        measures = [{"utility": value, "hypervolume": volume} for value in _utilities(run, means, box)]
-    for (weights, scores), of_front in zip(means.items(), measures, strict=True):
-        rewards = {f"reward/{name}": score for name, score in scores.items()}
-        yield HParams(dict(zip(run.rewards, weights, strict=True)), rewards | of_front | costs)
+        found |= {HYPERVOLUME: mean_hypervolume(run, box), UTILITY: _mean_utility(run, means, box)}
+    if run.costs:
+        found |= {name: count / len(run.costs) for name, count in total_costs(spent).items()}
+    return found | {f"best {name}": max(scores[name] for scores in means.values()) for name in run.scored}
 
 
-def _utilities(run: Run, means: Mapping[Weights, Mapping[str, float]], box: Box) -> list[float]:
-    """Return the utility of each preference in units of the box."""
-    points = torch.tensor([[scores[name] for name in run.rewards] for scores in means.values()], dtype=torch.float64)
+def metric_names(rewards: tuple[str, ...]) -> list[str]:
+    """Return the names of all metrics that a run with these rewards can have, in the order of :func:`metrics_of`."""
+    return [*rewards, HYPERVOLUME, UTILITY, *total_costs(total(())), *(f"best {name}" for name in rewards)]
+
+
+def _mean_utility(run: Run, means: Mapping[Weights, Mapping[str, float]], box: Box) -> float:
+    """Return the mean utility of the preferences in units of the box. Pictures without a preference have none."""
+    known = {weights: scores for weights, scores in means.items() if weights}
+    points = torch.tensor([[scores[name] for name in run.rewards] for scores in known.values()], dtype=torch.float64)
     scale = box_units(run, box, "").scales[run.prompts[0]]
-    return utility(scale.standardise(points), torch.tensor(list(means), dtype=torch.float64)).tolist()
+    return float(utility(scale.standardise(points), torch.tensor(list(known), dtype=torch.float64)).mean())
 
 
-def settings_of(method: Any) -> dict[str, Value]:  # noqa: ANN401 - any dataclass
-    """Return the name of a method, with its first component (a soup's sharing), and its settings.
+def _told_options(value: Any) -> Iterator[str]:  # noqa: ANN401 - any dataclass
+    """Tell the options of a method or a component that change its pictures and are not as by default.
 
-    Settings that are None or off are left out, and so are those that do not change any picture. TensorBoard sorts by
-    name and shows the first few: "with" comes after "weight".
+    Options with keys of their own are left out, and tables, which units of rewards are.
     """
-    operational = operational_options(type(method))
-    values = {field.name: getattr(method, field.name) for field in fields(method) if field.name not in operational}
-    components = [type(value).__name__ for value in values.values() if is_dataclass(value)]
-    return {"method": " ".join([type(method).__name__, *components[:1]])} | {
-        f"with/{name}": value if isinstance(value, int | float | str) else str(value)
-        for name, value in values.items()
-        if value is not None and value is not False
-    }
+    for option in fields(value):
+        given = getattr(value, option.name)
+        hidden = option.name in operational_options(type(value)) | OWN_KEYS or isinstance(given, Mapping)
+        if not hidden and given != _default(option):
+            yield f"{option.name} {_told(given)}"
+
+
+def _told(value: object) -> str:
+    if is_dataclass(value) and not isinstance(value, type):
+        return f"{type(value).__name__}({', '.join(_told_options(value))})"
+    return str(value)
+
+
+def _default(option: Field[Any]) -> object:
+    return option.default if option.default_factory is MISSING else option.default_factory()
+
+
+def _class(description: Mapping[str, Any]) -> str:
+    return str(description["class"]).rpartition(".")[2]

@@ -11,24 +11,18 @@ import hashlib
 import html
 import json
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from PIL import Image
-
 from rewards.pictures import as_rgb, open_picture
+from srsoup_lightning.runs.data_uris import EXACT_SIDE, data_uri
 
 ASSETS = files("srsoup_lightning.report") / "assets"
-EXACT_SIDE = 128  # pixels; small pictures are shown enlarged, pixel by pixel, so that compression would be visible
-QUALITY = 90
 
 
 class Embedder:
-    """Collects pictures as data URIs of WebP. Equal pictures are kept once.
-
-    A picture whose sides are at most 128 pixels keeps every pixel exactly. Larger ones are compressed at quality 90.
+    """Collects pictures as data URIs; see :func:`~srsoup_lightning.runs.data_uris.data_uri`. Equal ones are kept once.
 
     Args:
         max_side: Longest side in pixels. Larger pictures are made smaller in proportion.
@@ -43,7 +37,7 @@ class Embedder:
         self.max_side = max_side
         self.images: list[dict[str, Any]] = []
         """``source``, the data URI, ``width`` and ``height`` in pixels, in the order in which they were added."""
-        self._indices: dict[bytes, int] = {}
+        self._indices: dict[str, int] = {}
 
     @property
     def exact(self) -> bool:
@@ -63,16 +57,11 @@ class Embedder:
             FileNotFoundError, ValueError: See :func:`rewards.pictures.load_image`.
         """
         with open_picture(path) as file:
-            picture = as_rgb(file)
-        picture.thumbnail((self.max_side, self.max_side), Image.Resampling.LANCZOS)
-        buffer = BytesIO()
-        picture.save(buffer, "WebP", lossless=max(picture.size) <= EXACT_SIDE, quality=QUALITY)
-        encoded = buffer.getvalue()
-        if encoded not in self._indices:
-            self._indices[encoded] = len(self.images)
-            source = f"data:image/webp;base64,{base64.b64encode(encoded).decode()}"
-            self.images.append({"source": source, "width": picture.width, "height": picture.height})
-        return self._indices[encoded]
+            picture = data_uri(as_rgb(file), self.max_side)
+        if picture.source not in self._indices:
+            self._indices[picture.source] = len(self.images)
+            self.images.append(picture._asdict())
+        return self._indices[picture.source]
 
 
 def render(title: str, data: dict[str, Any]) -> str:
@@ -85,7 +74,7 @@ def render(title: str, data: dict[str, Any]) -> str:
     Raises:
         ValueError: A number in the data isn't finite.
     """
-    style, script = _asset("gallery.css"), _asset("gallery.js")
+    style, script = _asset("gallery.css"), _asset("gallery.js") + _asset("large.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash_source(style)}; script-src {_hash_source(script)}; "
         "base-uri 'none'; form-action 'none'"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from math import ceil, sqrt
+from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -17,7 +18,7 @@ from srsoup_lightning.runs.directory import RunDirectory, image_rows_of
 from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.runs.png import save_png, to_picture
 from srsoup_lightning.runs.reading import Run
-from srsoup_lightning.runs.rows import ImageRow, grouped
+from srsoup_lightning.runs.rows import ImageRow, Key, grouped
 from srsoup_lightning.samplers.result import Soup
 
 TILE = 128  # pixels that a small picture is enlarged to
@@ -70,19 +71,73 @@ def _by_seed(run: Run, images: Sequence[ImageRow]) -> list[list[Tile | None]]:
 
 def soup_sheet(soup: Soup) -> Image.Image:
     """Draw the pictures of one soup, reduced where they are large, in about as many rows as columns."""
-    tiles: list[Tile | None] = []
-    for row, image in zip(image_rows_of(soup), soup.images, strict=True):
-        tiles.append(_tile(row, partial(reduced, image), labelled=True))
+    pictures = zip(image_rows_of(soup), soup.images, strict=True)
+    tiles = [_tile(row, partial(reduced, image), labelled=True) for row, image in pictures]
+    return _nearly_square(tiles, soup.prompt, soup.seed)
+
+
+def soup_sheet_from_files(run: Run, key: Key) -> Image.Image:
+    """Draw the sheet of :func:`soup_sheet` from the files of a run directory.
+
+    Args:
+        run: The run.
+        key: Prompt and seed of one of its soups.
+    """
+    rows = [row for row in run.images if row.key == key]
+    return _nearly_square([_tile(row, partial(_reduced_file, run.picture(row)), labelled=True) for row in rows], *key)
+
+
+def methods_sheet(prompt: str, runs: Sequence[Run]) -> Image.Image:
+    """Draw the pictures of several runs for a prompt, one run below the other: those of the first seed they all have.
+
+    Columns are the preferences of the first run that all of them have. Runs without common preferences show those that
+    they have.
+
+    Args:
+        prompt: Prompt that all runs have.
+        runs: At least one run.
+    """
+    by_seed = [grouped((row for row in run.images if row.prompt == prompt), lambda row: row.key) for run in runs]
+    common = [key for key in by_seed[0] if all(key in seeds for seeds in by_seed)]
+    chosen = [seeds[common[0] if common else next(iter(seeds))] for seeds in by_seed]
+    shared = [weights for weights in map(_weights, chosen[0]) if all(weights in map(_weights, rows) for rows in chosen)]
+    grid: list[list[Tile | None]] = []
+    for run, rows in zip(runs, chosen, strict=True):
+        by_weights = {_weights(row): row for row in rows}
+        shown = [by_weights[weights] for weights in shared] if shared else rows
+        labelled = not (shared and grid)
+        tiles = [_tile(row, partial(_reduced_file, run.picture(row)), labelled) for row in shown]
+        names = [run.name, *[""] * len(tiles)]
+        grid.append([tile._replace(above=[name, *tile.above]) for name, tile in zip(names, tiles, strict=False)])
+    grid.sort(key=len, reverse=True)  # the first row of a sheet has no gaps
+    seeds = dict.fromkeys(rows[0].key[1] for rows in chosen)
+    return draw_sheet(f"{prompt}, seed {', '.join(map(str, seeds))}", grid)
+
+
+def _weights(row: ImageRow) -> frozenset[tuple[str, float]]:
+    return frozenset(row.preference.items())
+
+
+def _nearly_square(tiles: Sequence[Tile], prompt: str, seed: int) -> Image.Image:
     columns = ceil(sqrt(len(tiles)))
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
-    return draw_sheet(f"{soup.prompt}, seed {soup.seed}", rows)
+    return draw_sheet(f"{prompt}, seed {seed}", rows)
 
 
 def reduced(image: Tensor) -> Image.Image:
     """Convert an image (3, H, W) in [0, 1] to a picture whose longer side has at most 256 pixels."""
-    picture = to_picture(image)
-    picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-    return picture
+    return _reduced(to_picture(image))
+
+
+def _reduced_file(path: Path) -> Image.Image:
+    with open_picture(path) as picture:
+        return _reduced(as_rgb(picture))
+
+
+def _reduced(picture: Image.Image) -> Image.Image:
+    small = picture.copy()
+    small.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    return small
 
 
 def _tile(row: ImageRow, opened: Callable[[], AbstractContextManager[Image.Image]], labelled: bool) -> Tile:

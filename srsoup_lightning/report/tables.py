@@ -11,7 +11,7 @@ from rich.table import Table
 from srsoup_lightning.costs.account import Account
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.report.measures import mean_hypervolume, mean_rewards
-from srsoup_lightning.report.units import Box
+from srsoup_lightning.report.units import Box, box_text, extremes
 from srsoup_lightning.runs.adapter import UsedAdapter
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.reading import Run
@@ -58,7 +58,7 @@ def cost_lines(run: Run, box: Box | None = None) -> str:
         box: Box of the hypervolume. None takes the extremes of the run itself.
     """
     directory = RunDirectory(run.root)
-    source = "the box of this run's extremes" if box is None else "the given box"
+    source = f"its own extremes, {box_text(extremes([run]))}" if box is None else f"the box {box_text(box)}"
     lines = [
         f"hypervolume  {mean_hypervolume(run, box):.3f}, mean over soups, in {source}",
         f"cost a soup  {_costs(total(run.costs), len(run.costs))}",

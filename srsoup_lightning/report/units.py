@@ -52,6 +52,18 @@ class Units:
             found[prompt] = dict(zip(self.rewards, ends.tolist(), strict=True))
         return found
 
+    def box_text(self) -> str:
+        """Return the origin of the box in words, with its corners where all prompts have the same."""
+        first, *others = self.corners().values()
+        return (
+            self.source if others and any(other != first for other in others) else f"{self.source}, {box_text(first)}"
+        )
+
+
+def box_text(box: Box) -> str:
+    """Return the corners of a box in words."""
+    return ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in box.items())
+
 
 def scores_of(images: Sequence[ImageRow], rewards: Sequence[str]) -> Tensor:
     """Return scores (P, M) of P images, in the order of `rewards`; float64."""

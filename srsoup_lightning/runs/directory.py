@@ -14,7 +14,8 @@
     <root>/adapters.json            LoRAs that the images were made with, if any, and the costs of their training; see
                                     :mod:`srsoup_lightning.runs.adapter`
     <root>/sheets/<prompt slug>-<hash>.png
-    <root>/tensorboard/             event files, beside ``searches/``, see :mod:`srsoup_lightning.runs.searches`
+    <root>/tensorboard/             event files, and curves.jsonl: the curves of each soup over its denoising steps
+    <root>/searches/                if kept, see :mod:`srsoup_lightning.runs.searches`
     <root>/adapter/                 of a fit, see :mod:`srsoup_lightning.runs.adapter`
     <root>/checkpoints/             of a fit
     <root>/validation.jsonl         of a fit, one row for each validation: round, step, rewards and more
@@ -35,8 +36,7 @@ from pathlib import Path
 from srsoup_lightning.runs.files import append_rows, is_torn, read_rows, to_lines, write_atomically
 from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.runs.png import is_intact, save_png, to_picture
-from srsoup_lightning.runs.rows import CostRow, ImageRow, Key
-from srsoup_lightning.samplers.result import Soup
+from srsoup_lightning.runs.rows import CostRow, ImageRow, Key, SoupRecord
 
 
 def preference_weights(names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
@@ -44,7 +44,7 @@ def preference_weights(names: Sequence[str], weights: Sequence[float]) -> dict[s
     return dict(zip(names, (round(weight, 6) for weight in weights), strict=True))
 
 
-def image_rows_of(soup: Soup) -> list[ImageRow]:
+def image_rows_of(soup: SoupRecord) -> list[ImageRow]:
     """Return the rows of samples.jsonl for a soup, in the order of its preferences."""
     folder = Path("samples") / prompt_slug(soup.prompt) / str(soup.seed)
     return [
@@ -66,7 +66,7 @@ def image_rows_of(soup: Soup) -> list[ImageRow]:
     ]
 
 
-def cost_row_of(soup: Soup) -> CostRow:
+def cost_row_of(soup: SoupRecord) -> CostRow:
     """Return the row of ledger.jsonl for a soup."""
     return CostRow(prompt=soup.prompt, seed=soup.seed, images=len(soup.images), ledger=soup.ledger)
 
@@ -164,7 +164,7 @@ class RunDirectory:
             )
         return path
 
-    def write(self, soup: Soup) -> None:
+    def write(self, soup: SoupRecord) -> None:
         """Write the pictures of a soup, then its rows. Its cost row comes last, when all the rest is on the disk.
 
         Raises:

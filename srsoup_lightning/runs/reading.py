@@ -134,7 +134,10 @@ def _is_file(root: Path) -> bool:
 
 
 def _no_images(run: Run) -> str:
-    tables = [run.root] if _is_file(run.root) else RunDirectory(run.root).sample_tables()
+    directory = RunDirectory(run.root)
+    tables = [run.root] if _is_file(run.root) else directory.sample_tables()
+    if not tables and directory.identity.exists():
+        return f"the run in {run.root} has no pictures yet: finish a soup first, or remove the folder"
     if not tables:
         return NO_RUN.format(str(run.root))
     return f"{tables[0]} holds no pictures: finish a soup first"

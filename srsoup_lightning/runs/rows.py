@@ -6,7 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
 
 from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.runs.files import require_text
@@ -25,6 +27,20 @@ KINDS = {
     dict: "an object of numbers",
     list: "a list of names",
 }
+
+
+class SoupRecord(Protocol):
+    """Soup as a directory writes it; see :class:`~srsoup_lightning.results.soup.Soup` for its attributes."""
+
+    prompt: str
+    seed: int
+    reward_names: tuple[str, ...]
+    preference_names: tuple[str, ...]
+    preferences: Tensor
+    images: Tensor
+    rewards: Tensor
+    failed: Tensor
+    ledger: Ledger
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Result of a sampler, and the progress that it reports on the way."""
+"""Result of a sampler, which is a :class:`Soup`, and the progress that it reports on the way."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.results.soup import Soup
 from srsoup_lightning.search.scalarise import Units
 from srsoup_lightning.search.sharing import StepState
+
+__all__ = ["Measures", "Moment", "Observation", "OnStep", "Soup", "shifted"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,30 +93,3 @@ def shifted(on_step: OnStep, done: int, steps: int) -> OnStep:
         on_step(moment._replace(step=done + moment.step, steps=steps))
 
     return report
-
-
-@dataclass  # not frozen, because Lightning rebuilds the predictions that it moves between devices
-class Soup:
-    """Pictures of one prompt and one seed, one for each preference, and their costs.
-
-    Attributes:
-        prompt: Prompt.
-        seed: Seed.
-        reward_names: Names of the M rewards, in the order of the last axis.
-        preference_names: Names of the P preferences, in the order of the first axis.
-        preferences: Their weights, (P, M).
-        images: (P, 3, H, W) float32 in [0, 1], on the CPU.
-        rewards: Scores of these images, (P, M) float32, on the CPU.
-        failed: True where a reward gave no score and the worst one of the soup stands instead, bool (P, M), on the CPU.
-        ledger: Costs.
-    """
-
-    prompt: str
-    seed: int
-    reward_names: tuple[str, ...]
-    preference_names: tuple[str, ...]
-    preferences: Tensor
-    images: Tensor
-    rewards: Tensor
-    failed: Tensor
-    ledger: Ledger

@@ -18,6 +18,7 @@ from srsoup_lightning.report.sheet import write_sheets
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.naming import prompt_slug
 from srsoup_lightning.runs.reading import read_run
+from srsoup_lightning.samplers.result import OnStep
 from tests.conftest import Broken, Channel, make_module, quiet_trainer
 from tests.runs.test_directory import make_soup
 
@@ -200,6 +201,25 @@ def test_the_summary_shows_table_cost_and_paths(
     assert "12 queries of red" not in shown  # a soup costs 4 x (3 shared + 2 x 5 own) queries of each reward
     assert "52 queries of red, 52 queries of blue" in shown
     assert str(run.root / "samples") in shown.replace("\n", "")
+
+
+class Watch(SoupCallback):
+    """Notes how far the bar is, and the network evaluations of the soup, after every step."""
+
+    def __init__(self, bar: SoupProgress) -> None:
+        self.bar, self.seen = bar, []
+
+    def on_run_start(self, trainer: L.Trainer, module: SRSoupModule) -> OnStep:
+        return lambda moment: self.seen.append((self.bar._progress.tasks[0].completed, moment.ledger.nfe))
+
+
+def test_the_bar_counts_network_evaluations_and_not_steps(module: SRSoupModule, tmp_path: Path) -> None:
+    watch = Watch(bar := SoupProgress())
+    predict(module, tmp_path, [bar, watch], ["a cat"])
+    done, evaluations = zip(*watch.seen, strict=True)
+    shares = [number / evaluations[5] for number in evaluations]  # six steps a soup, of which the first half searches
+    assert done == pytest.approx([*shares[:6], *(1 + share for share in shares[6:])])
+    assert shares[2] != pytest.approx(0.5, abs=0.1)
 
 
 def test_a_sheet_of_many_seeds_shows_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

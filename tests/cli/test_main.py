@@ -10,6 +10,7 @@ import time
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
+from shutil import copytree
 from typing import Any, NamedTuple
 
 import pytest
@@ -74,7 +75,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     config = write_config(tmp_path_factory.mktemp("finished"))
     box = ("--summary.box", "{red: [0, 1], blue: [0, 1]}")
     with redirect_stdout(io.StringIO()) as shown:
-        assert srsoup(config, "--model.sampler.candidates", "6", *box, "--tensorboard.curves", "1") == 0
+        assert srsoup(config, "--model.sampler.candidates", "6", *box) == 0
     return Finished(config, RunDirectory(config.parent / "run"), shown.getvalue())
 
 
@@ -88,10 +89,11 @@ def test_a_run_leaves_its_contract_and_charts_in_the_box_of_the_summary(finished
     assert len(list(run.image_rows())) == 2 * 3
     assert yaml.safe_load(run.config.read_text())["model"]["sampler"]["init_args"]["candidates"] == 6
     assert "hypervolume" in finished.shown
-    assert {"tensorboard", "tensorboard/front", "tensorboard/front/red1-blue0"} <= event_files(run.root)
-    events = EventAccumulator(str(run.tensorboard / "front/red1-blue0")).Reload()
-    assert {"hypervolume", "utility"} <= set(events.Tags()["scalars"])
-    assert len(list((run.tensorboard / "denoising").glob("*/0"))) == 1
+    assert event_files(run.root) == {"tensorboard"}
+    events = EventAccumulator(str(run.tensorboard)).Reload()
+    assert {"result/hypervolume", "result/utility"} <= set(events.Tags()["scalars"])
+    (config,) = events.Tensors("config/text_summary")
+    assert run.config.read_text() in config.tensor_proto.string_val[0].decode()
 
 
 def test_charts_can_be_left_out_or_put_elsewhere(config: Path) -> None:
@@ -100,8 +102,7 @@ def test_charts_can_be_left_out_or_put_elsewhere(config: Path) -> None:
     options = {"save_dir": str(config.parent / "mine"), "name": "soups", "version": "one"}
     logger = component("lightning.pytorch.loggers.TensorBoardLogger", **options)
     assert srsoup(config, "--writer.overwrite", "true", "--trainer.logger", yaml.safe_dump(logger)) == 0
-    assert {name.split("/")[0] for name in event_files(config.parent)} == {"mine"}
-    assert "mine/soups/one/front/red1-blue0" in event_files(config.parent)
+    assert event_files(config.parent) == {"mine/soups/one"}
 
 
 def test_the_saved_config_makes_the_same_run_again(
@@ -150,16 +151,75 @@ def preference(point: str) -> list[str]:
 def test_misuse_gets_one_line(
     config: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert srsoup(config, *options) != 0
+    assert srsoup(config, "-q", *options) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("srsoup: error: ")
     assert message in line
-    assert not RunDirectory(config.parent / "run").samples.exists()
+    assert not (config.parent / "run").exists()
+
+
+def test_a_finished_run_says_that_nothing_is_left(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--config", str(finished.run.config), "--trainer.logger", "false"]) == 0
+    assert f"{finished.run.root}: nothing is left to do, all 2 soups are made" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_before_its_first_soup_leaves_what_was_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, rewards=MODEL["rewards"] | {"blue": component("tests.conftest.Broken")})
+    assert srsoup(config) == 1
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert srsoup(config, "-q") == 1
+    assert (tmp_path / "run" / "notes.txt").exists()
+    assert main(["gallery", str(tmp_path / "run")]) == 2
+    assert "has no pictures yet: finish a soup first, or remove the folder" in capsys.readouterr().err
+
+
+def test_names_of_rewards_are_compared_before_any_reward_is_made(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(self: object, channel: int) -> None:
+        pytest.fail("it is made")
+
+    monkeypatch.setattr("tests.conftest.Channel.__init__", make)
+    assert srsoup(config, "--model.preferences.init_args.rewards", "[red, green]") == 2
+    assert "the rewards are ['blue', 'red'] and the preferences weigh ['green', 'red']" in capsys.readouterr().err
+
+
+def test_quiet_shows_results_alone_and_verbose_where_an_error_arose(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert srsoup(config, "--quiet", "--trainer.logger", "false") == 0
+    shown = capsys.readouterr()
+    assert not shown.err
+    assert shown.out.strip().startswith("mean over 2 soups")
+    assert srsoup(config, "-v", "--data.prompts", "[]") == 2
+    assert "Traceback" in (error := capsys.readouterr().err)
+    assert error.splitlines()[-1].startswith("srsoup: error: no prompts")
+
+
+def test_the_demo_ends_in_a_page_and_says_what_to_do_next(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "srsoup_lightning.cli.demo.run_trainer", lambda *_: copytree(finished.run.root, tmp_path / "animals")
+    )
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    assert "a cat" in (tmp_path / "animals" / "gallery.html").read_text()
+    shown = capsys.readouterr().out
+    assert str(tmp_path / "animals" / "gallery.html") in shown
+    assert [line.split()[:2] for line in shown.splitlines() if line.startswith("  ")] == [
+        ["srsoup", "predict"],
+        ["srsoup", "gallery"],
+        ["tensorboard", "--logdir"],
+    ]
 
 
 def test_another_run_in_its_directory_changes_nothing(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(finished.run.root)
-    assert srsoup(finished.config) == 1
+    assert srsoup(finished.config) == 2
     message = "holds another run (sampler.candidates was 6, now 4): change it back"
     assert message in capsys.readouterr().err
     assert contents(finished.run.root) == before
@@ -181,7 +241,7 @@ def test_the_chosen_batch_is_in_the_config_before_any_soup(tmp_path: Path, monke
 
     monkeypatch.setattr(SingleDeviceStrategy, "broadcast", broadcast_and_look)
     monkeypatch.setattr(RunDirectory, "write", lambda *arguments: (written.append(saved()), write(*arguments)))
-    monkeypatch.setattr("srsoup_lightning.module.fastest_batch", lambda *_: sizes.pop(0))
+    monkeypatch.setattr("srsoup_lightning.samplers.hooks.fastest_batch", lambda *_: sizes.pop(0))
     assert srsoup(config, *options, "--data.prompts", "[a cat]") == 0
     assert srsoup(config, *options) == 0
     assert (written, sent, sizes) == ([4, 4], [(4, 4)], [5])
@@ -243,7 +303,7 @@ def test_a_real_signal_keeps_the_finished_soups_and_says_so(tmp_path: Path) -> N
 def test_the_version_is_told_without_heavy_imports(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"srsoup {__version__}"
-    code = "import sys; from srsoup_lightning.cli.main import main; main(['--version']); main([]); "
+    code = "import sys; from srsoup_lightning.cli.main import main; main(['--version']); main(['fit', '-h']); "
     code += "sys.exit(' '.join({'torch', 'lightning', 'jsonargparse', 'rewards'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "\n")
@@ -252,7 +312,7 @@ def test_the_version_is_told_without_heavy_imports(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
-    assert capsys.readouterr().out.replace("[options] ", "").startswith(f"usage: srsoup {name} [")
+    assert capsys.readouterr().out.startswith(f"usage: srsoup {name} ")
 
 
 def test_help_and_errors_name_the_commands_and_the_configs(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,15 +321,17 @@ def test_help_and_errors_name_the_commands_and_the_configs(config: Path, capsys:
     assert all(f"{name} {command.help}" in " ".join(shown.split()) for name, command in COMMANDS.items())
     for mistake in ("scoer", "--nonsense"):
         assert main([mistake]) == 2
-        assert f"no command '{mistake}': choose one of {', '.join(COMMANDS)}" in capsys.readouterr().err
-    assert main(["predict", "--config", "animal"]) == 1
+        error = capsys.readouterr().err
+        assert f"no command '{mistake}': " in error
+        assert f"choose one of {', '.join(COMMANDS)}" in error
+    assert main(["predict", "--config", "animal"]) == 2
     assert "animals" in capsys.readouterr().err
     config.write_text(yaml.safe_dump({"predict": yaml.safe_load(config.read_text())}))
     assert main(["--config", str(config), "predict", "--data.prompts", "[]"]) != 0
     assert "no prompts" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("prompts", "ending"), [("[a cat]", 0), ("missing.txt", 1)])
+@pytest.mark.parametrize(("prompts", "ending"), [("[a cat]", 0), ("missing.txt", 2)])
 def test_logs_of_a_program_around_it_stay_its_own_business(config: Path, prompts: str, ending: int) -> None:
     def state() -> tuple[list[int], list]:
         names = ("lightning.pytorch", "lightning.fabric", "srsoup_lightning.module")
@@ -285,5 +347,5 @@ def test_a_folder_may_have_the_name_of_a_builtin_config(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("animals").mkdir()
-    assert main(["predict", "--config", "animals", "--data.seeds", "[]"]) == 1
+    assert main(["predict", "--config", "animals", "--data.seeds", "[]"]) == 2
     assert "no seeds" in capsys.readouterr().err

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from srsoup_lightning.adapters import RewardedSoup
 from srsoup_lightning.cli.main import main
-from srsoup_lightning.diffusion.blends import RewardedSoup
 from srsoup_lightning.diffusion.loading.loras import add_loras
 from srsoup_lightning.diffusion.loading.resident import add_adapters
 from srsoup_lightning.diffusion.lora_merging import Factors, mean_of_factors, mean_of_products

@@ -124,7 +124,7 @@ def test_the_command_reckons_with_the_seconds_of_a_run_and_devices(
         (("--like", "a", "--seconds_per_evaluation", "1"), "like is 'a', and seconds_per_evaluation 1.0: leave out"),
         (("--like", "nowhere"), "no soups in"),
     ):
-        assert plan(config, *options) == 1
+        assert plan(config, *options) == 2
         assert message in capsys.readouterr().err
     assert not (config.parent / "run").exists()
 

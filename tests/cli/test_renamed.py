@@ -24,7 +24,7 @@ def nested(key: str, value: object) -> dict:
 
 
 def refused(command: list[str], message: str, capsys: pytest.CaptureFixture[str], where: str) -> None:
-    assert main(command) == 2
+    assert main(["-q", *command]) == 2
     assert capsys.readouterr().err == f"srsoup: error: {where}: {message}\n"
 
 
@@ -66,7 +66,7 @@ def test_old_options_of_a_run_that_is_continued_are_named(
     run.config.write_text(yaml.safe_dump({"model": MODEL} | nested(key, AUTO)))
     message = SHARING if "sharing" in key else "model.judging is called model.oracle now: rename it"
     refused(["predict", "--config", str(config)], message, capsys, str(run.config))
-    assert main(["predict", "--config", str(config), "--writer.overwrite", "true"]) == 1
+    assert main(["predict", "--config", str(config), "--writer.overwrite", "true"]) == 2
     assert "no pipeline 'no-such-pipeline'" in capsys.readouterr().err
 
 

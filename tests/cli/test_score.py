@@ -239,7 +239,7 @@ def test_from_the_command_line(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert main([*command, "--out", str(out)]) == 0
     assert "colour" in capsys.readouterr().out
     assert read_rows(out)[0]["rewards"].keys() == {"small", "colour"}
-    assert main([*command, "--out", str(out), "--batch_size", "0"]) == 1
+    assert main([*command, "--out", str(out), "--batch_size", "0"]) == 2
     assert "batch_size is 0" in capsys.readouterr().err
     assert main(["score", "--rewards", "{a: Nothing}", "--images", "x"]) == 2
     capsys.readouterr()

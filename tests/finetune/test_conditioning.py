@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.adapters import PreferenceConditioned, RewardedSoup, target_scores
 from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.data import SoupRequest
-from srsoup_lightning.diffusion.blends import PreferenceConditioned, RewardedSoup, target_scores
 from srsoup_lightning.diffusion.loading.loras import add_loras
 from srsoup_lightning.diffusion.loading.resident import add_adapters
 from srsoup_lightning.diffusion.noise import NoiseSource

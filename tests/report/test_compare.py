@@ -217,7 +217,7 @@ def test_training_costs_stand_apart_where_a_run_has_loras(
         assert {found["styled", measure][column] for column in columns} == {""}
     assert [found[name, "nfe"]["mean"] for name in ("soup", "tuned", "styled")] == ["100.0"] * 3
     shown = capsys.readouterr().out
-    assert re.search(r"training_nfe +│ +0 +│ +6,000 +│ +unknown", shown)
+    assert re.search(r"training_nfe ↓ +│ +0 +│ +6,000 +│ +unknown", shown)
     assert "training costs are unknown of styled (a/style)" in shown
     told = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert told["runs"]["tuned"]["adapters"][0]["facts"]["costs"]["queries"] == {"jpeg": 800, "clip": 200}
@@ -270,6 +270,7 @@ def test_figures_are_complete_and_the_same_again(tmp_path: Path, request: pytest
     request.getfixturevalue("sketched")
     compare(runs, str(tmp_path / "again"), baseline="base")
     for name in ("front", "hypervolume"):
+        assert (tmp_path / "once" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         text = (tmp_path / "once" / f"{name}.svg").read_text()
         assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
         assert all(f"<!-- {label} -->" in text for label in ("strong", "weak", "base"))
@@ -277,6 +278,35 @@ def test_figures_are_complete_and_the_same_again(tmp_path: Path, request: pytest
         with Image.open(tmp_path / "once" / f"{name}.png") as picture:
             assert min(picture.size) > 500
             assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 20
+
+
+def test_every_format_marks_what_is_better_and_best_and_tells_units_samples_and_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    paths = [
+        f"a_|*={make_run(tmp_path / 'a', steered(3))}",
+        make_run(tmp_path / "b", steered(1), seeds=(0,), cost=None),
+    ]
+    options = {"box": BOX, "measures": ["utility", "spread", "queries", "igd_plus"], "figures": False}
+    for kind in ("latex", "markdown"):
+        compare(paths, str(tmp_path), format=kind, **options)
+    latex, markdown = ((tmp_path / f"comparison.{suffix}").read_text() for suffix in ("tex", "md"))
+    shown, box = capsys.readouterr().out, "box of the hypervolume: the given box, jpeg 0 to 4, clip 0 to 4"
+    assert all(box in text for text in (latex, markdown, shown))
+    assert "means over 2 prompts, 95 % bootstrap intervals in parentheses, the best in bold" in markdown
+    _, _, utility, spread, queries, igd = (line for line in markdown.splitlines() if line.startswith("|"))
+    assert markdown.count("4 fronts of 3 pictures") == latex.count("4 fronts of 3 pictures") == 1
+    assert r"| a\_\|\*<br>4 fronts of 3 pictures | b<br>2 fronts of 3 pictures |" in markdown
+    assert utility.startswith("| utility ↑<br>shares of the box | **0.75** (0.625 to 0.875) | 0.333 (")
+    assert spread == "| spread<br>sides of the box | 0.75 | 0.25 |"
+    assert queries == "| queries ↓<br>a front | 50 |  |"
+    assert igd.startswith(r"| igd\_plus ↓<br>sides of the box | **0** |")
+    assert r"measure & a\_\textbar{}* & b \\" in latex
+    assert r"igd\_plus $\downarrow$ {\footnotesize sides of the box} & \textbf{0} & 0.451 \\" in latex
+    assert re.search(r"utility ↑ +│ +0.75 │ +0.333 │\n│ shares of the box +│ +0.625 to 0.875 │", shown)
+    with pytest.raises(ValueError, match="there is no measure 'area' in this comparison: give some of hyper"):
+        compare(paths, str(tmp_path), **options | {"measures": ["area"]})
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -303,6 +333,7 @@ def test_tables_need_no_matplotlib_and_misuse_is_refused_at_once(
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'srsoup-lightning\[report\]'"):
         compare([make_run(tmp_path / "run", steered(3))], str(tmp_path / "out"))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"comparison.csv", "comparison.json"}
+    compare([str(tmp_path / "run")], str(tmp_path / "out"), figures=False)
     with pytest.raises(ValueError, match="no runs: give at least one"):
         compared([])
     with pytest.raises(NotADirectoryError, match=r"out is .*csv, a file: give a folder"):

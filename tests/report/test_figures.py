@@ -11,18 +11,21 @@ from matplotlib.figure import Figure
 
 from srsoup_lightning.cli.compare import compare
 from srsoup_lightning.report.figure_style import legend, style
-from srsoup_lightning.report.front_figure import _band, draw_front
+from srsoup_lightning.report.front_figure import _band, draw_fronts_in_box
 from srsoup_lightning.runs.reading import read_runs
 from tests.report.runs import Weights, make_run
 
 
-def test_a_band_is_the_hull_of_its_boxes() -> None:
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_a_band_is_the_hull_of_its_ellipses_in_any_unit(unit: float) -> None:
     low = np.array([[0.0, 0.0], [4.0, 4.0], [4.0, 0.0]])
-    path = _band(low, low + 1, "black").get_path()
-    inside = [(0.1, 0.1), (0.9, 0.1), (2.5, 2.5), (2.9, 2.1), (4.5, 2.5), (4.9, 0.1), (4.1, 4.9)]
-    outside = [(3.2, 2.0), (2.0, 3.2), (2.5, 0.5), (5.1, 2.5), (-0.1, 0.5), (4.5, 5.1)]
-    assert path.contains_points(inside).all()
-    assert not path.contains_points(outside).any()
+    path = _band(low * [1, unit], (low + 1) * [1, unit], "black").get_path()
+    inside = np.array([(0.5, 0.02), (0.98, 0.5), (2.5, 2.5), (2.9, 2.3), (4.5, 2.5), (4.98, 0.5), (4.5, 4.98)])
+    outside = np.array(
+        [(0.1, 0.1), (4.9, 4.9), (3.2, 2.0), (2.0, 3.2), (2.5, 0.5), (5.1, 2.5), (-0.1, 0.5), (4.5, 5.1)]
+    )
+    assert path.contains_points(inside * [1, unit]).all()
+    assert not path.contains_points(outside * [1, unit]).any()
 
 
 def test_the_first_runs_differ_in_colour_and_in_marker() -> None:
@@ -65,7 +68,7 @@ def test_a_run_alone_is_drawn_in_own_units_and_preferences_that_move_nothing_are
 
     one = make_run(tmp_path / "tiny", tiny, prompts=["ab", "abcd"])
     other = make_run(tmp_path / "same", lambda prompt, seed, weights: [len(prompt) + seed, seed])
-    ((panel,), (same,)) = (draw_front(run).axes for run in read_runs([one, other]))
+    ((panel,), (same,)) = (draw_fronts_in_box([run], None).axes for run in read_runs([one, other]))
     line = panel.lines[0].get_xydata()
     np.testing.assert_allclose(line, [[3, 200.5], [3 + 5e-6, 100.5], [3 + 1e-5, 0.5]], rtol=1e-9)
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("jpeg", "clip")

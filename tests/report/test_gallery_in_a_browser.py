@@ -56,6 +56,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "four": [four],
         "hostile": [f"<b>&={hostile}"],
         "elsewhere": [write_elsewhere(root / "in" / "alone.jsonl")],
+        "four methods": [f"{name}={coarse}" for name in "abcd"],
     }
     return {name: write_gallery(names, str(root / f"{name}.html")) for name, names in runs.items()}
 
@@ -140,19 +141,22 @@ def reader(chrome: Chrome, pages: dict[str, Path]) -> Iterator[Reader]:
     assert chrome.get_log("browser") == []
 
 
-def test_each_run_shows_the_picture_nearest_to_the_slider(reader: Reader) -> None:
+def test_the_slider_snaps_to_preferences_and_each_run_shows_the_picture_nearest_to_it(reader: Reader) -> None:
     reader.show("two")
     assert reader.made_for == ["red 0.5, blue 0.5", "red 0.5, blue 0.5"]
     slider = "input[type=range]"
-    reader.drag(slider, (0.5, 0.5), (0.78, 0.5))
-    assert reader.made_for == ["red 0.25, blue 0.75", "red 0, blue 1"]
+    reader.drag(slider, (0.5, 0.5), (0.68, 0.5))
+    assert reader.attribute(slider, "value") == "0.75"
+    assert reader.made_for == ["red 0.25, blue 0.75", "red 0.5, blue 0.5"]
     assert reader.texts(".card:nth-child(1) dd:not(.bar, .failed)") == ["2.500", "7.500"]
     assert reader.attribute(".card:nth-child(1) .frame img.current", "alt") == (
         "a cat, for red 0.25, blue 0.75, by fine, seed 0. Scores: red 2.500, blue 7.500"
     )
-    reader.drag(slider, (0.78, 0.5), (0.01, 0.5))
+    reader.drag(slider, (0.75, 0.5), (0.01, 0.5))
     assert reader.made_for == ["red 1, blue 0", "red 1, blue 0"]
     assert reader.attribute(slider, "aria-valuetext") == "red 1, blue 0"
+    reader.press(Keys.PAGE_UP)
+    assert reader.attribute(slider, "value") == "0.25"
 
 
 def test_the_picture_in_view_is_the_one_of_the_file(reader: Reader) -> None:
@@ -231,6 +235,43 @@ def test_frames_fit_all_pictures_failures_are_told_and_points_and_thumbnails_lea
     assert all("red\xa01, blue\xa00" in title for title in marked)
     reader.find_all(".strip img")[4].click()
     assert reader.made_for[0] == "red 0, blue 1"
+
+
+def test_a_picture_opens_in_full_size_and_is_saved_with_its_numbers(reader: Reader, tmp_path: Path) -> None:
+    folder = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    reader.browser.execute_cdp_cmd("Browser.setDownloadBehavior", folder)
+    reader.show("two")
+    assert not reader.find("#large").is_displayed()
+    reader.find(".frame").click()
+    reader.press(Keys.ARROW_RIGHT)
+    told = ["a cat", "fine, seed 0", "made for red 0.25, blue 0.75", "scores: red 2.500, blue 7.500"]
+    assert reader.texts("#large-numbers p") == told
+    assert reader.find("#large img").size["height"] > 400
+    reader.find("#large-save").click()
+    path, deadline = tmp_path / "a-cat-fine-0-0.25-0.75.png", time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run = read_run(reader.pages["two"].parent / "fine")
+    row = next(row for row in run.images if row.key == ("a cat", 0) and row.preference["red"] == 0.25)
+    with Image.open(path) as saved, Image.open(run.picture(row)) as picture:
+        assert saved.width == 512
+        assert saved.height > 512 + 4 * 16
+        assert saved.convert("RGB").crop((0, 0, 512, 512)).tobytes() == picture.resize((512, 512), 0).tobytes()
+    reader.press(Keys.ESCAPE)
+    assert not reader.find("#large").is_displayed()
+
+
+def test_thumbnails_of_three_rewards_stand_as_their_preferences_and_four_methods_side_by_side(reader: Reader) -> None:
+    reader.show("three")
+    boxes = [element.rect for element in reader.find_all(".strip img")]
+    tops = sorted({round(box["y"]) for box in boxes})
+    assert [sum(round(box["y"]) == top for box in boxes) for top in tops] == [1, 2, 3]
+    blue, both, green = boxes[5]["x"], boxes[4]["x"], boxes[3]["x"]
+    assert blue < both < green
+    assert both == pytest.approx(boxes[0]["x"], abs=1)  # red alone, at the top
+    reader.show("four methods")
+    assert len({round(element.rect["y"]) for element in reader.find_all(".card")}) == 1
 
 
 def test_pictures_without_a_preference_are_tiles_and_hollow_points(reader: Reader) -> None:
@@ -342,6 +383,7 @@ def test_a_screen_reader_and_the_keyboard_find_their_way(reader: Reader) -> None
     assert {("banner", ""), ("main", ""), ("contentinfo", ""), ("complementary", "Scores")} <= set(tree)
     assert {("heading", "a cat"), ("heading", "fine"), ("region", "Preference"), ("region", "Pictures")} <= set(tree)
     assert {("combobox", "Prompt"), ("combobox", "Seed"), ("checkbox", "fine"), ("button", "Dark mode")} <= set(tree)
+    assert ("button", "Full size of the picture by fine") in tree
     assert ("slider", "Preference from red to blue") in tree
     assert {name for role, name in tree if role == "image"} == {  # other preferences and thumbnails say nothing
         "a cat, for red 0.5, blue 0.5, by fine, seed 0. Scores: red 5.000, blue 5.000",
@@ -350,9 +392,9 @@ def test_a_screen_reader_and_the_keyboard_find_their_way(reader: Reader) -> None
         "Scores of this prompt's pictures: red from 0.000 to 10.00; blue from 0.000 to 10.00",
     }
     seen = []
-    for _ in range(8):
+    for _ in range(10):
         reader.press(Keys.TAB)
         element = reader.browser.switch_to.active_element
         assert element.value_of_css_property("outline-style") == "solid"
         seen.append(element.get_attribute("id") or element.get_attribute("type"))
-    assert seen == ["theme", *["checkbox"] * 3, "prompt-select", "seed-select", "range", "crisp"]
+    assert seen == ["theme", *["checkbox"] * 3, "prompt-select", "seed-select", "range", *["button"] * 2, "crisp"]

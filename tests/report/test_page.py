@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srsoup_lightning.report.page import ASSETS, EXACT_SIDE, Embedder, as_script_data, render
+from srsoup_lightning.report.page import ASSETS, Embedder, as_script_data, render
+from srsoup_lightning.runs.data_uris import EXACT_SIDE
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!--<script>\u2028\u2029\"'`${1}&lt;]]>\0\x7f\ud800"
 EMPTY = {"rewards": [], "axes": [], "runs": [], "prompts": [], "images": [], "crisp": True}

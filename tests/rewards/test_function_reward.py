@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
-from rewards import FunctionReward, Reward
+from rewards import Brightness, FunctionReward, Reward
+from rewards.function_reward import as_rewards
 from tests.rewards.conftest import one_line, redness, smooth
 
 PROMPTS = ["a", "bb", "ccc", "dddd"]
@@ -171,3 +173,25 @@ def test_the_mean_of_a_function_s_scores() -> None:
     reward.update(smooth(6, 5), PROMPTS)
     reward.update(smooth(6, 5)[:1], ["123456"])
     assert reward.compute().item() == pytest.approx(math.fsum([1, 2, 3, 4, 6]) / 5)
+
+
+def dark(images: Tensor) -> Tensor:
+    return -images.mean((1, 2, 3))
+
+
+def test_plain_functions_stand_beside_rewards_and_no_other_thing_does() -> None:
+    bright = Brightness()
+    given = as_rewards({"bright": bright, "dark": dark, "long": lambda images, prompts: [*map(len, prompts)]})
+    images = smooth(6, 5)
+    assert given["bright"] is bright
+    assert given["dark"].score(images, PROMPTS).tolist() == dark(images).tolist()
+    assert given["long"].score(images, PROMPTS).tolist() == [*map(len, PROMPTS)]
+    assert pickle.loads(pickle.dumps(given["dark"])).score(images, PROMPTS).tolist() == dark(images).tolist()
+    assert FunctionReward(lambda image: float(image[0, 0, 0]), each=True).score(images, PROMPTS).shape == (4,)
+    for wrong, message in (
+        (Brightness, r"reward 'x' is the class Brightness: give an instance, Brightness\(...\)"),
+        (MeanMetric(), r"reward 'x' is a metric: give rewards.MetricReward\(metric\)"),
+        ("dark", "reward 'x' is a str: give a reward or a function of images"),
+    ):
+        with one_line(TypeError, message):
+            as_rewards({"x": wrong})

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 import rewards
 from rewards import Colorfulness, JPEGIncompressibility, Reward
 from srsoup_lightning.cli.main import main
+from srsoup_lightning.cli.own_functions import MODE
 from srsoup_lightning.oracle import OraclePolicy
 from tests.rewards.conftest import pictures, smooth
 
@@ -65,12 +66,12 @@ def scores_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("scores_file")
 def test_the_yaml_makes_rewards_that_score() -> None:
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, parser_mode=MODE)
     parser.add_argument("--rewards", type=dict[str, Reward])
     shown = [settings for settings in map(yaml.safe_load, blocks("yaml")) if "rewards" in settings]
     assert len(shown) == 3
     for settings in shown:
-        made = parser.instantiate(parser.parse_object(settings)).rewards
+        made = parser.instantiate(parser.parse_string(yaml.safe_dump(settings))).rewards
         assert made.keys() == settings["rewards"].keys()
         for reward in made.values():
             assert reward.score(smooth(24, 20), ["a lobster"] * 4).shape == (4,)

@@ -154,7 +154,7 @@ def test_a_config_that_can_not_be_read_is_named(
         else:
             path.write_bytes(content)
         capsys.readouterr()
-        assert main(["predict", "--config", str(again), "--trainer.logger", "false"]) == 1
+        assert main(["predict", "--config", str(again), "--trainer.logger", "false"]) == 2
         said = " ".join(capsys.readouterr().err.split())
         assert str(path) in said
         assert message in said

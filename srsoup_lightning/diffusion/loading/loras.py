@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+from warnings import catch_warnings, filterwarnings
 
 from rewards.checks import first_line
 from rewards.networks.hub import not_downloaded
@@ -125,7 +126,8 @@ def read_lora(
         ValueError: The LoRA is of another model, or has weights that are not finite.
     """
     try:
-        with collected_warnings() as warnings:
+        with collected_warnings() as warnings, catch_warnings():
+            filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are what is wanted
             (load or partial(_load_lora, pipeline))(source, name)
     except (OSError, IndexError) as error:  # IndexError: diffusers takes the first of no files
         raise not_downloaded(f"LoRA {source!r}", None, error) or FileNotFoundError(

@@ -12,6 +12,7 @@ from srsoup_lightning.diffusion.flow import FlowTransition
 from srsoup_lightning.diffusion.pipeline_backbone import Offload
 
 Precision = Literal["float32", "bfloat16", "float16"]
+OF_LOADED = {"of_loaded": True}
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in get_args(Precision)}
 
 
@@ -21,7 +22,8 @@ class Loading:
 
     Hub ids of components and LoRAs may have a revision: user/name@revision.
 
-    The metadata of a field holds ``operational: True`` where the option does not change the pictures of a run.
+    The metadata of a field holds ``operational: True`` where the option does not change the pictures of a run, and
+    ``of_loaded: True`` where it applies to a pipeline that is given loaded.
 
     Args:
         dtype: Precision of the networks: "float32", "bfloat16" or "float16". Transitions are always float32.
@@ -69,18 +71,18 @@ class Loading:
     """
 
     dtype: Precision = "float32"
-    height: int | None = None
-    width: int | None = None
+    height: int | None = field(default=None, metadata=OF_LOADED)
+    width: int | None = field(default=None, metadata=OF_LOADED)
     revision: str | None = None
     variant: str | None = None
     omit: tuple[str, ...] = ()
     network: str | None = None
     vae: str | None = None
-    preview_decoder: str | None = None
+    preview_decoder: str | None = field(default=None, metadata=OF_LOADED)
     scheduler: dict[str, Any] = field(default_factory=dict)
     loras: dict[str, float] = field(default_factory=dict)
     base_steps: int = 0
-    transition: FlowTransition = "ancestral"
+    transition: FlowTransition = field(default="ancestral", metadata=OF_LOADED)
     offload: Offload = field(default="none", metadata={"operational": True})
     vae_tiling: bool = False
     vae_slicing: bool = False
@@ -88,7 +90,7 @@ class Loading:
     channels_last: bool = False
     compile: bool = False
     trust_remote_code: bool = False
-    backbone: str | None = None
+    backbone: str | None = field(default=None, metadata=OF_LOADED)
 
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, Precision)

@@ -30,6 +30,7 @@ from srsoup_lightning.diffusion.loading.trust import require_no_code, require_sa
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import AutoencoderTiny, DiffusionPipeline, ModelMixin
 
 CENSORS = ("safety_checker",)  # components that replace pictures by black ones and do not tell the rewards
@@ -60,7 +61,7 @@ def load_backbone(pipeline: str, loading: Loading = Loading(), adapters: Adapter
         if local is not None:
             _check_files(local, index, pipeline, loading)
         replaced = _replaced_components(index, loading)
-        preview_decoder = _preview_decoder(loading)
+        preview_decoder = load_preview_decoder(loading)
         folder = local or _downloaded(source, index, pipeline, replaced, loading)
         require_complete(folder, index, component_names(index) - set(replaced))
         loaded = _load_pipeline(folder, kind, index, replaced, loading)
@@ -131,10 +132,15 @@ def _family(pipeline: str, kind: str, path: str | None) -> type[PipelineBackbone
         raise ValueError(
             f"pipeline {pipeline!r} is a {kind}, which diffusers {diffusers.__version__} doesn't have: update it"
         )
-    return families()[kind] if path is None else _imported_backbone(path)
+    return families()[kind] if path is None else imported_backbone(path)
 
 
-def _imported_backbone(path: str) -> type[PipelineBackbone]:
+def imported_backbone(path: str) -> type[PipelineBackbone]:
+    """Return the class of a user's own backbone.
+
+    Raises:
+        ValueError: It can't be imported, or is no PipelineBackbone.
+    """
     module, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module), name)
@@ -164,11 +170,12 @@ def _replaced_components(index: dict[str, Any], loading: Loading) -> Components:
     }
 
 
-def _preview_decoder(loading: Loading) -> AutoencoderTiny | None:
+def load_preview_decoder(loading: Loading, dtype: torch.dtype | None = None) -> AutoencoderTiny | None:
+    """Load the preview decoder that the options name, if they name one, in this precision or that of the options."""
     if loading.preview_decoder is None:
         return None
     source = str(PREVIEW_DECODERS.find(loading.preview_decoder) or loading.preview_decoder)
-    return load_component("AutoencoderTiny", "preview decoder", source, DTYPES[loading.dtype])
+    return load_component("AutoencoderTiny", "preview decoder", source, dtype or DTYPES[loading.dtype])
 
 
 def _load_pipeline(

@@ -90,8 +90,12 @@ const seeds = () => [...new Set(steered().map((picture) => picture.seed))].sort(
 const runs = () => everyRun.filter((run) => !state.hidden.has(run));
 const pictures = (run) =>
   prompt().pictures.filter((picture) => picture.run === run && (!picture.weights || picture.seed === state.seed));
-const distance = ({ weights }) => weights.reduce((sum, weight, axis) => sum + (weight - state.at[axis]) ** 2, 0);
-const nearest = (front) => front.reduce((best, picture) => (distance(picture) < distance(best) ? picture : best));
+const distance = ({ weights }, at) => weights.reduce((sum, weight, axis) => sum + (weight - at[axis]) ** 2, 0);
+const nearest = (front, at = state.at) =>
+  front.reduce((best, picture) => (distance(picture, at) < distance(best, at) ? picture : best));
+
+/** The preference nearest to a point that some run in view has a picture for. */
+const snapped = (at) => (front().length > 0 ? nearest(front(), at).weights : at);
 
 /** A picture for each preference that some run in view has one for, from the first reward to the last. */
 function front() {
@@ -121,8 +125,8 @@ function preferenceControl() {
   };
 }
 
-function rangeInput(label, change) {
-  const input = make("input", { type: "range", min: 0, max: 1, step: 0.01, ariaLabel: label });
+function rangeInput(label, change, step = 0.01) {
+  const input = make("input", { type: "range", min: 0, max: 1, step, ariaLabel: label });
   input.oninput = () => change(input.valueAsNumber);
   const show = (value) => {
     input.value = value;
@@ -135,7 +139,7 @@ const quietOutput = () => make("output", { ariaLive: "off" }); // the slider its
 
 function line() {
   const label = `Preference from ${data.axes[0]} to ${data.axes[1]}`;
-  const { input, show } = rangeInput(label, (value) => moveTo([1 - value, value]));
+  const { input, show } = rangeInput(label, (value) => moveTo(snapped([1 - value, value])), "any");
   const ends = data.axes.map(quietOutput);
   const ticks = make("div");
   const labels = data.axes.map((name, axis) => make("div", { className: "end" }, `${name} `, ends[axis]));
@@ -196,7 +200,7 @@ function triangle() {
     const second = (x - corners[2][0]) / (corners[1][0] - corners[2][0]) - first / 2;
     const inside = [first, second, 1 - first - second].map((weight) => Math.max(weight, 0));
     const sum = inside.reduce((total, weight) => total + weight);
-    moveTo(inside.map((weight) => weight / sum));
+    moveTo(snapped(inside.map((weight) => weight / sum)));
   };
   element.onpointerdown = (event) => {
     element.setPointerCapture(event.pointerId);
@@ -248,11 +252,13 @@ function stage(front) {
   const small = front.map((picture) =>
     image(picture, { alt: "", decoding: "async", onclick: () => moveTo(picture.weights) }),
   );
-  const frame = make("div", { className: "frame" }, ...large);
+  const enlarge = make("button", { className: "enlarge", type: "button", title: "Full size" }, "⤢");
+  enlarge.ariaLabel = `Full size of the picture by ${data.runs[front[0].run].name}`;
+  const frame = make("div", { className: "frame" }, ...large, enlarge);
+  frame.onclick = () => openLarge(() => nearest(front));
   frame.style.aspectRatio = `${width} / ${height}`;
   const strip = make("div", { className: "strip", ariaHidden: "true", hidden: front.length < 2 }, ...small);
-  const columns = Math.ceil(front.length / Math.ceil(front.length / 12)); // rows of one length, 12 at most
-  strip.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 3.5rem))`;
+  arrange(strip, front);
   let current = null;
   const show = () => {
     const next = nearest(front);
@@ -270,8 +276,24 @@ function stage(front) {
   return { figure: make("figure", {}, frame, caption, strip), show };
 }
 
+/** Put the thumbnails of a front where the preferences are: in a triangle for a lattice of three rewards, else in rows. */
+function arrange(strip, front) {
+  const columns = Math.ceil(front.length / Math.ceil(front.length / 12)); // rows of one length, 12 at most
+  strip.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 3.5rem))`;
+  const rows = Object.values(Object.groupBy(front.keys(), (place) => `row ${front[place].weights[0]}`));
+  const longest = Math.max(...rows.map((row) => row.length));
+  if (data.axes.length !== 3 || longest !== rows.length || longest > 12) return;
+  strip.style.gridTemplateColumns = `repeat(${2 * longest}, minmax(0, 1.75rem))`;
+  rows.forEach((row, above) => {
+    row.sort((one, other) => front[one].weights[1] - front[other].weights[1]);
+    row.forEach((place, before) => {
+      strip.children[place].style.gridArea = `${above + 1} / ${longest - row.length + 1 + 2 * before} / auto / span 2`;
+    });
+  });
+}
+
 function tile(picture) {
-  const properties = { alt: alternative(picture), decoding: "async", loading: "lazy" };
+  const properties = { alt: alternative(picture), decoding: "async", loading: "lazy", onclick: () => openLarge(() => picture) };
   return make("figure", {}, image(picture, properties), make("figcaption", {}, scored(picture)));
 }
 
@@ -359,6 +381,7 @@ function moveTo(at) {
 function show() {
   view.preference.show();
   view.chart.show(view.cards.map((card) => card.show()));
+  if ($("large").open) showLarge();
 }
 
 /** Change the state and lay out what is in view anew. */
@@ -374,6 +397,7 @@ function change(changes) {
   select($("seed-select"), known, known, state.seed, (seed) => change({ seed }));
   view.cards = runs().map(card);
   $("cards").replaceChildren(...view.cards.map(({ element }) => element));
+  if (data.axes.length === 2) state.at = snapped(state.at);
   view.preference.setFront(front().map((picture) => picture.weights));
   view.chart = chart();
   show();
@@ -391,7 +415,8 @@ function stepAlong(step) {
 }
 
 addEventListener("keydown", (event) => {
-  const sideways = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const pages = event.target.matches(".line input") ? { PageDown: -1, PageUp: 1 } : {}; // a tenth may be too little
+  const sideways = { ArrowLeft: -1, ArrowRight: 1, ...pages }[event.key];
   const upright = { ArrowUp: -1, ArrowDown: 1 }[event.key];
   const choices = event.shiftKey ? seeds() : everyPrompt;
   if (event.ctrlKey || event.altKey || event.metaKey || event.target.matches("select")) return;
@@ -434,3 +459,4 @@ select($("across"), data.rewards, everyReward, state.across, (across) => change(
 select($("up"), data.rewards, everyReward, state.up, (up) => change({ up }));
 view.preference = preferenceControl();
 change({});
+if (data.axes.length === 3) moveTo(snapped(state.at));

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning import Preferences
+from srsoup_lightning.adapters import MORL, DiffusionBlend, RewardedSoup, drawn
 from srsoup_lightning.diffusion.adapters import Adapters
-from srsoup_lightning.diffusion.blends import MORL, DiffusionBlend, RewardedSoup, drawn
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.diffusion.loading.resident import add_adapters
 from srsoup_lightning.oracle import RewardOracle

@@ -1,0 +1,1 @@
+"""Finished soups: their pictures, their files, and their view in a notebook."""
