@@ -58,6 +58,8 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.flows
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.fit_overhead
+	$(BIN)/python -m benchmarks.adapters
+	$(BIN)/python -m benchmarks.adapters_report
 	$(BIN)/python -m benchmarks.rewards
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.model_table

@@ -19,10 +19,9 @@ from benchmarks.machine import describe
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility
 from rewards.features import ImageNetFeatures
 from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
-from srsoup_lightning.adapters import DiffusionBlend, PreferenceConditioned, RewardedSoup
+from srsoup_lightning.adapters import Adapters, DiffusionBlend, PreferenceConditioned, RewardedSoup
 from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.cli.main import main as srsoup
-from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.report.compare import compared
 from srsoup_lightning.samplers import BaseModel, Fast, Sampler, SRSoup, WeightedSum
 from srsoup_lightning.search.sharing import FixedSoup

@@ -43,7 +43,7 @@ from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.samplers import FixedSoup, OnStep, Soup, SRSoup
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+/")
-COLOURS = 128  # of the picture, which makes it a third of its size
+COLOURS = 256  # of the picture, which makes it a fraction of its size
 PROMPTS = ["a snail", "a lobster", "an octopus"]
 SHORT = {"num_inference_steps": 10, "candidates": 6, "sharing.init_args.end": 6}
 METHODS = {  # run -> config, and options of its method
@@ -116,7 +116,8 @@ def measure(out: Path = Path("benchmarks/results/charts.json")) -> None:
     sampler = SRSoup(**COMMON, candidates=10, sharing=FixedSoup(0, 8))
     module = SRSoupModule("tiny-animals", rewards, sampler, Preferences.lattice(["jpeg", "clip"], divisions=5))
     clocked = Clocked()
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory() as folder:
+        root = str(Path(folder, "runs", "demo"))  # whatever lies beside it would be compared
         trainer = L.Trainer(
             logger=TensorBoardLogger(root, "tensorboard", ""),
             enable_checkpointing=False,
@@ -171,7 +172,7 @@ def screenshot(
     """
     with _tensorboard(runs) as address, open_browser() as browser:
         prefer(browser, color_scheme="light")
-        resize(browser, 1280, 900)
+        resize(browser, 1560, 1000)
         browser.get(f"{address}#{tab}")
         if click:
             _element(browser, click).click()

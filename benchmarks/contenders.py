@@ -8,7 +8,13 @@ from typing import Any
 
 from srsoup_lightning.samplers import (
     BFS,
+    DAS,
+    DNO,
+    DPS,
+    DSG,
     DTS,
+    MIRA,
+    MPGD,
     RBF,
     SES,
     SMC,
@@ -25,11 +31,13 @@ from srsoup_lightning.samplers import (
     FixedSoup,
     FKSteering,
     Pooled,
+    ReNO,
     Sampler,
     SearchOverPaths,
     Selection,
     SRSoup,
     Surrogate,
+    UniversalGuidance,
     WeightedSum,
     ZeroOrder,
 )
@@ -52,7 +60,7 @@ class Contender:
         least: Smallest size.
         options: Settings of its authors, where they are not the defaults.
         search: Other settings that the small search tries.
-        standardises: Whether the method standardises rewards by itself, and refuses their units.
+        standardises: Whether the method brings rewards or gradients to one scale by itself, and is given no units.
     """
 
     kind: Callable[..., Sampler]
@@ -73,7 +81,8 @@ class Contender:
 
     def size_of(self, sampler: Sampler) -> str:
         """The size of a method in words."""
-        return f"{self.size} {getattr(sampler, self.size)}"
+        owner = sampler if hasattr(sampler, self.size) else getattr(sampler, "selection", None)
+        return f"{self.size} {getattr(owner, self.size)}"
 
 
 def auto(candidates: int, **options: Any) -> Auto:  # noqa: ANN401
@@ -100,6 +109,12 @@ def epsilon_greedy(candidates: int, **options: Any) -> EpsilonGreedy:  # noqa: A
 def ses(popsize: int, **options: Any) -> SES:  # noqa: ANN401
     """SES with half of a generation as elites, and the published size of the low band, 8 x 8."""
     return SES(**{"popsize": popsize, "elites": max(popsize // 2, 2), "level": 1, **options})
+
+
+def gradient_soup(pool: int, **options: Any) -> SRSoup:  # noqa: ANN401
+    """SRSoup of true gradients, as strong as a search with 10 candidates, from the best start of a pool."""
+    shared = {"candidates": 10, "sharing": FixedSoup(0, 8), "gradients": True}
+    return SRSoup(**{**shared, **options, "selection": Selection(pool=pool)})
 
 
 CONTENDERS: dict[str, Contender] = {
@@ -149,5 +164,33 @@ CONTENDERS: dict[str, Contender] = {
     "ZeroOrder": Contender(ZeroOrder, "rounds", search=({"cosine": 0.8}, {"cosine": 0.5}, {"neighbours": 4})),
     "TRS": Contender(trs, "batch", least=1, search=({"length": 2.4}, {"regions": 4})),
     "SES": Contender(ses, "popsize", search=({"level": 2}, {"level": 3})),
+    "SRSoup of gradients": Contender(gradient_soup, "pool", search=({"candidates": 3}, {"candidates": 30})),
+    "DPS": Contender(
+        DPS,
+        "recurrence",
+        least=1,
+        search=({"rate": 0.1}, {"rate": 0.5}, {"scale": "guidance", "rate": 0.05}, {"conflicts": "mgda"}),
+        standardises=True,
+    ),
+    "DSG": Contender(DSG, "recurrence", least=1, search=({"rate": 0.05}, {"rate": 0.2}), standardises=True),
+    "MPGD": Contender(MPGD, "recurrence", least=1, search=({"rate": 0.1}, {"rate": 0.5}), standardises=True),
+    "UniversalGuidance": Contender(
+        UniversalGuidance,
+        "recurrence",
+        least=1,
+        search=({"backward_steps": 2}, {"rate": 0.0, "backward_steps": 4}, {"rate": 0.3}),
+        standardises=True,
+    ),
+    "DAS": Contender(
+        DAS,
+        "particles",
+        options={"inverse_temperature": 50.0},
+        search=({"inverse_temperature": 10.0}, {"inverse_temperature": 200.0}, {"tempering": "adaptive"}),
+    ),
+    "ReNO": Contender(ReNO, "iterations", search=({"sphere": True}, {"rate": 1.0}, {"regularisation": 0.1})),
+    "DNO": Contender(
+        DNO, "iterations", options={"rate": 0.05}, search=({"rate": 0.02}, {"rate": 0.1}, {"sphere": True})
+    ),
+    "MIRA": Contender(MIRA, "iterations", options={"rate": 0.05}, search=({"beta": 0.3}, {"beta": 3.0}, {"rate": 0.1})),
     "CoDe": Contender(CoDe, "children", search=({"preview": "unguided"}, {"block": 2}, {"block": 3})),
 }

@@ -36,7 +36,7 @@ from srsoup_lightning.diffusion.loading.performance import tune
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
 from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.samplers import Auto, Problem
-from srsoup_lightning.samplers.rehearsal import probe
+from srsoup_lightning.samplers.probe import probe
 
 SAMPLER = Auto(num_inference_steps=10, guidance_scale=5.0)
 WAYS = {

@@ -1,11 +1,11 @@
 """Every method at equal cost: ``python -m benchmarks.rivals``, and ``benchmarks.rivals_report`` for the tables.
 
-A budget is a number of network evaluations, or of queries, for a soup of six preferences. Each method gets the size
-(number of candidates, of particles, of pictures …) that spends it: by rehearsal, and by pilot soups of another prompt
-where the cost varies, since what preferences share depends on the latents. The rows tell what was really spent.
-A method that is too dear for a budget has no row there. Runs are run directories: one that was stopped goes on, and
-budgets that come to the same size share one. :func:`srsoup_lightning.report.compare.compared` measures them in units of
-the unsteered pictures of each prompt.
+A budget is a number of network evaluations, or of queries, for a soup of six preferences. The backward pass of a
+network evaluation counts as two more. Each method gets the size (number of candidates, of particles, of pictures …)
+that spends it: by rehearsal, and by pilot soups of another prompt where the cost varies, since what preferences share
+depends on the latents. The rows tell what was really spent. A method that is too dear for a budget has no row there.
+Runs are run directories: one that was stopped goes on, and budgets that come to the same size share one.
+:func:`srsoup_lightning.report.compare.compared` measures them in units of the unsteered pictures of each prompt.
 
 Each method runs with its authors' settings, and with those that ``--search true`` found best among a few on other
 prompts. Methods of one number have the units of the unsteered pictures, averaged over the prompts.
@@ -45,9 +45,18 @@ PROMPTS = (
     *("a zebra", "a butterfly"),
 )
 SEARCH_PROMPTS = ("a fox", "a turtle", "a cow")
-DIVISIONS = {"two rewards": 5, "three rewards": 2}  # six preferences each
-REWARDS = {"two rewards": ("jpeg", "clip"), "three rewards": ("jpeg", "clip", "colour")}
-HELD_OUT = {"two rewards": "colour", "three rewards": "sharpness"}  # scored, and steered by no method
+DIVISIONS = {"two rewards": 5, "three rewards": 2, "differentiable rewards": 5}  # six preferences each
+REWARDS = {
+    "two rewards": ("jpeg", "clip"),
+    "three rewards": ("jpeg", "clip", "colour"),
+    "differentiable rewards": ("colour", "clip"),  # the setting of methods that need gradients
+}
+HELD_OUT = {  # scored, and steered by no method
+    "two rewards": "colour",
+    "three rewards": "sharpness",
+    "differentiable rewards": "sharpness",
+}
+BACKWARD = 2 * 2  # network evaluations that the gradient of a guided prediction counts
 MAKERS: dict[str, Callable[[], Reward]] = {
     "jpeg": JPEGCompressibility,
     "clip": lambda: CLIPScore("tiny-clip"),
@@ -171,11 +180,20 @@ class Bench:
         best = min(tried, key=lambda size: abs(tried[size] - 1))
         return contender.make(best, **options) if tried[best] <= 1 + 2 * SLACK else None
 
-    def entries(self, cost: Cost, budget: int, names: list[str], chosen: Mapping[str, dict]) -> Iterator[Entry]:
-        """All methods at a budget, with their authors' settings and with the chosen ones where they differ."""
+    def entries(
+        self, cost: Cost, budget: int, names: list[str], chosen: Mapping[str, dict], prompts: list[str]
+    ) -> Iterator[Entry]:
+        """All methods at a budget, with their authors' settings and with the chosen ones where they differ.
+
+        A method that needs gradients is left out where a reward has none.
+        """
+        differentiable = [name for name in REWARDS[self.setting] if MAKERS[name]().is_differentiable]
         for name in names:
             contender = CONTENDERS[name]
-            given = {"units": self.units(list(PROMPTS))} if contender.takes_units else {}
+            sampler = contender.make(contender.least)
+            if sampler.takes_gradients and len(differentiable) < len(REWARDS[self.setting]):
+                continue
+            given = {"units": self.units(prompts)} if contender.takes_units else {}
             variants = {"": {}, ", tuned": chosen.get(name, {}).get("options", {})}
             for variant, options in variants.items():
                 if variant and not options:
@@ -186,7 +204,7 @@ class Bench:
 
 
 def _amount(ledger: Ledger, cost: Cost) -> int:
-    return ledger.nfe if cost == "nfe" else ledger.total_queries
+    return ledger.nfe + BACKWARD * ledger.gradients if cost == "nfe" else ledger.total_queries
 
 
 def measure(
@@ -208,6 +226,7 @@ def main(
     costs: list[Cost] = ["nfe", "queries"],  # noqa: B006
     budgets: list[int] = [0, 1, 2],  # noqa: B006
     methods: list[str] = list(CONTENDERS),  # noqa: B006
+    prompts: list[str] = list(PROMPTS),  # noqa: B006
     seeds: list[int] = [0, 1, 2],  # noqa: B006
     dtype: str = "bfloat16",
     search: bool = False,
@@ -217,10 +236,11 @@ def main(
     Args:
         out: Folder of the rows.
         workdir: Folder of the run directories.
-        settings: "two rewards", "three rewards".
+        settings: "two rewards", "three rewards", "differentiable rewards".
         costs: Which kinds of budgets.
         budgets: Which of the three budgets of each kind, by index.
         methods: Which methods, by name.
+        prompts: Prompts, whose unsteered pictures give the units too.
         seeds: Seeds of every prompt.
         dtype: Precision of the networks.
         search: Search settings on other prompts instead, and write ``chosen.json``.
@@ -234,8 +254,8 @@ def main(
         bench = Bench(setting, workdir, dtype)
         for cost in costs:
             for budget in (BUDGETS[cost][index] for index in budgets):
-                entries = list(bench.entries(cost, budget, methods, chosen))
-                comparison = measure(bench, entries, list(PROMPTS), seeds, ImageNetFeatures())
+                entries = list(bench.entries(cost, budget, methods, chosen, prompts))
+                comparison = measure(bench, entries, prompts, seeds, ImageNetFeatures())
                 about = {"setting": setting, "cost": cost, "budget": budget, "seeds": seeds, "dtype": dtype}
                 about["nfe_at_most"] = {entry.name: bench.at_most(entry.sampler).nfe for entry in entries}
                 write_rows(out / f"{setting.replace(' ', '_')}-{cost}-{budget}.json", comparison, entries, about)
@@ -255,10 +275,13 @@ def write_rows(path: Path, comparison: Comparison, entries: list[Entry], about: 
 
 def search_settings(path: Path, workdir: Path, methods: list[str], dtype: str) -> None:
     """Choose the best of each method's few settings, by hypervolume at the smallest budget of evaluations."""
-    bench, prompts, budget = Bench("two rewards", workdir, dtype), list(SEARCH_PROMPTS), BUDGETS["nfe"][0]
+    prompts, budget = list(SEARCH_PROMPTS), BUDGETS["nfe"][0]
+    benches = {setting: Bench(setting, workdir, dtype) for setting in ("two rewards", "differentiable rewards")}
     for name in methods:
         known = json.loads(path.read_text()) if path.exists() else {}
         contender = CONTENDERS[name]
+        by_gradient = contender.make(contender.least).takes_gradients
+        bench = benches["differentiable rewards" if by_gradient else "two rewards"]
         given = {"units": bench.units(prompts)} if contender.takes_units else {}
         entries, tried = [], []
         for options in ({}, *contender.search):

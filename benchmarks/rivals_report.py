@@ -13,7 +13,10 @@ from benchmarks.rivals import HELD_OUT, RESULTS
 
 OURS = ("Auto", "Fast", "Pooled", "SRSoup")
 COSTS = {"nfe": "network evaluations", "queries": "queries"}
-HEAD = ("method", "hypervolume", "utility", "queries", "network evaluations", "of the plan", "diversity", "seconds")
+HEAD = (
+    *("method", "hypervolume", "utility", "queries", "network evaluations", "gradients", "of the plan", "diversity"),
+    "seconds",
+)
 
 
 def main(results: Path = RESULTS) -> None:
@@ -48,7 +51,7 @@ def section(content: Mapping[str, Any]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name, found in measures(content).items():
         cells = [name, *(_interval(found[each]) for each in ("hypervolume", "utility"))]
-        cells += [f"{found[each]['mean']:,.0f}" for each in ("queries", "nfe")]
+        cells += [f"{found[each]['mean']:,.0f}" if each in found else "0" for each in ("queries", "nfe", "gradients")]
         planned = content["nfe_at_most"].get(name)
         cells += [
             f"{found['nfe']['mean'] / planned:.2f}" if planned else "",

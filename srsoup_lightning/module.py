@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from rewards.function_reward import Rewards, as_rewards
+from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.costs.limits import LimitError, Limits
 from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.data import SoupRequest, about_request
-from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.given import LoadedPipeline
 from srsoup_lightning.diffusion.loading.loras import start_from_lora
@@ -88,14 +88,14 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         ordered = preferences.in_order(as_rewards(rewards))
         self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))
-        self.begin_sampling(sampler, preferences, self.oracle.account, soup_limits)
+        self.begin_sampling(sampler, preferences, self.oracle, soup_limits)
         self.negative_prompt, self.adapters, self.tuning, self._adapted = negative_prompt, adapters, training, False
         self.loading, self.strict_loading = loading, False  # checkpoints lack frozen weights
         source = model_source(pipeline, loading, adapters)
         self.base, self.describe_model, self._load = source.name, source.describe, source.load
         self.loras = dict(source.loras)  # a copy, which a spawned process can receive
         if training is not None:
-            source.require_trainable()
+            source.require_trainable(adapters)
         self.backbone: Backbone | None = source.given
         if isinstance(device := getattr(source.given, "device", None), torch.device):
             self.to(device)
@@ -125,7 +125,7 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         else:
             self._choose_batch_of_all()
         self.account.begin()
-        self.forecast = Forecast(self.sampler, self.preferences)
+        self.forecast = Forecast(self.sampler, self.preferences, self.oracle.differentiable)
 
     def teardown(self, stage: str) -> None:
         """Bring the module back to the device where it was before the Trainer, which leaves it on the CPU."""
@@ -148,8 +148,8 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         self.oracle.check()
         if self.tuning is not None and self.tuning.objective.needs_gradient:
             self.oracle.require_gradients(type(self.tuning.objective).__name__, self.preferences.weighted)
-        if self.sampler.needs_gradient:
-            self.oracle.require_gradients(type(self.sampler).__name__, self.preferences.weighted)
+        missing = self.sampler.lacking(self.preferences, self.oracle.differentiable)
+        self.oracle.require_gradients(type(self.sampler).__name__, missing)
 
     def configure_model(self) -> None:
         """Load the pipeline, and add the adapter in the first fit. A callback may call it before :meth:`setup`."""
@@ -175,16 +175,20 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         if not isinstance(batch, SoupRequest):
             raise TypeError(f"a batch is {batch!r}: give prompts as trainer.predict(module, PromptDataModule([...]))")
         try:
-            return self.soup_of(batch)
+            problem = self.problem(batch.prompt)
+            with self.within_limits(problem):
+                soup = self.sampler.run(problem, self.preferences, batch.prompt, batch.seed, self.tell_step)
         except LimitError as reached:
+            if self._trainer is None or not self.trainer.predicting:
+                raise
             if self.account.stop(str(reached)):
                 logger.warning("%s: the run ends with the soups that are finished", reached)
-            if self._trainer is None:
-                raise
             # The Trainer takes it for the end of the data. This process waits for the others where it always does.
             raise StopIteration from reached
         except Exception as error:
             raise about_request(error, batch)  # noqa: B904 - it is the same error, or it has it as its cause
+        self.forecast.learn(soup.ledger)
+        return soup
 
     def validation_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:  # type: ignore[override]
         """Make the soup of a prompt and seed of the validation, and log its rewards."""

@@ -20,6 +20,7 @@ TWINS = {  # of each pipeline
     "tiny-animals": "sd15",
     "tiny-animals-flow": "sd35",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "sd15",
+    "stabilityai/sd-turbo": "sd15",
     "stabilityai/stable-diffusion-xl-base-1.0": "sdxl",
     "stabilityai/stable-diffusion-3.5-medium": "sd35",
 }

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from srsoup_lightning import Preferences
-from srsoup_lightning.adapters import MORL, DiffusionBlend, RewardedSoup, drawn
-from srsoup_lightning.diffusion.adapters import Adapters
+from srsoup_lightning import Loading, Preferences
+from srsoup_lightning.adapters import MORL, Adapters, DiffusionBlend, RewardedSoup, drawn
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.diffusion.loading.resident import add_adapters
 from srsoup_lightning.oracle import RewardOracle
@@ -159,6 +158,8 @@ def test_bad_policies_are_refused_in_one_line(loras: dict[str, str], family: str
 
 
 def test_a_pipeline_loads_with_its_adapters(saved: Callable[[str], Path], loras: dict[str, str], family: str) -> None:
+    with pytest.raises(ValueError, match="adapters are given, and compile is on"):
+        load_backbone(str(saved(family)), Loading(compile=True), RewardedSoup(loras))
     loaded = load_backbone(str(saved(family)), adapters=RewardedSoup(loras))
     assert loaded.adapters is not None
     assert not any(weight.requires_grad for weight in loaded.parameters())

@@ -125,19 +125,21 @@ def test_of_the_jpeg_experiment_the_best_five_above_the_target_count() -> None:
     assert weights.flatten().nonzero().flatten().tolist() == [25, 26, 27, 28, 29]
 
 
-def test_a_rival_s_config_differs_from_the_demo_s_in_the_sampler_alone() -> None:
+@pytest.mark.parametrize(("demo", "by_gradient"), [("animals", False), ("animals_dsg", True)])
+def test_a_rival_s_config_differs_from_the_demo_s_in_the_sampler_alone(demo: str, by_gradient: bool) -> None:
     """So runs of two of them can be compared. And each rival has one for tiny-animals and one for a published model."""
-    demo = settings_of("animals")
+    plain = settings_of(demo)
     kinds = [kind for kind in map(partial(getattr, samplers), samplers.__all__) if isinstance(kind, type)]
     scalarised = {kind for kind in kinds if issubclass(kind, Scalarised) and not inspect.isabstract(kind)}
-    black_box = {kind for kind in scalarised if not kind.needs_gradient}
-    rivals = [name for name in BUILTIN if KINDS[name] in black_box]
-    assert {KINDS[name] for name in rivals} == {KINDS[name] for name in RIVALS} == black_box - {Particles}
+    compared = {kind for kind in scalarised if kind.needs_gradient == by_gradient}
+    rivals = [name for name in BUILTIN if KINDS[name] in compared]
+    published = {KINDS[name] for name in RIVALS if KINDS[name] in compared}
+    assert {KINDS[name] for name in rivals} == published == compared - {Particles}
     for name in rivals:
         settings = settings_of(name)
-        settings["model"]["sampler"] = demo["model"]["sampler"]
+        settings["model"]["sampler"] = plain["model"]["sampler"]
         assert settings.pop("trainer") == {"default_root_dir": f"runs/{name}"}
-        assert settings == {key: value for key, value in demo.items() if key != "trainer"}
+        assert settings == {key: value for key, value in plain.items() if key != "trainer"}
 
 
 @pytest.mark.parametrize("name", SEARCHES)

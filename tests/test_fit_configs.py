@@ -93,13 +93,17 @@ def test_a_config_of_a_fit_is_planned_without_its_models(
     settings = on_disk(settings_of(name), pairs)
     objective, rounds = settings["model"]["training"]["objective"]["init_args"], settings["trainer"]["max_epochs"]
     objective["groups"] = 2
-    asks = "table" not in objective.get("pairs", {}).get("init_args", {})
+    asks = "table" not in objective.get("pairs", {}).get("init_args", {}) and "runs" not in objective
     queries = asks * 2 * objective["group_size"] * (1 + objective.get("low_variance", 0))
+    if "searches" in objective:  # of each reward: the candidates of its corner and of all preferences between
+        candidates = objective["searches"]["init_args"]["search"]["init_args"]["candidates"]
+        queries = 2 * (objective["group_size"] - 1) * objective["num_inference_steps"] * candidates
     assert main(["plan", "--config", str(save(settings, tmp_path))]) == 0
     shown = capsys.readouterr().out
     assert f"{rounds} rounds" in shown
-    target, *held_out = settings["model"]["preferences"]["init_args"]["rewards"]
-    for reward, asked in {target: queries, **dict.fromkeys(held_out, 0)}.items():
+    points = settings["model"]["preferences"]["init_args"]
+    weighted = [any(weights) for weights in zip(*points["weights"], strict=True)]
+    for reward, asked in zip(points["rewards"], (queries * each for each in weighted), strict=True):
         (line,) = [line for line in shown.splitlines() if f"queries of {reward} " in line]
         assert [cell.strip() for cell in line.split("│")[2:4]] == [f"{asked:,}", f"{asked * rounds:,}"]
 

@@ -46,9 +46,7 @@ class Rule:
         return self.only is None or inside(name, self.only) or name.split(".")[0] in sys.stdlib_module_names
 
 
-PURE = ours(
-    *(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "precision", "process", "adapters"))
-)
+PURE = ours(*(f"diffusion.{name}" for name in ("transition", "flow", "schedule", "noise", "precision", "process")))
 MATHS = ("torch", CHECKS, *PURE, *ours("search", "preferences", "costs", "adapters"))
 SAMPLING = (*MATHS, *ours("samplers", "results", "problem", "diffusion.denoiser"))
 TUNING = (*SAMPLING, "peft", *ours("finetune", "diffusion.backbone"))
@@ -69,7 +67,7 @@ RULES = {
     f"{OURS}.samplers": Rule(only=SAMPLING),
     # The rehearsal builds a Problem, which needs an oracle.
     f"{OURS}.samplers.rehearsal": Rule(only=(*SAMPLING, *ours("oracle"))),
-    f"{OURS}.samplers.hooks": Rule(only=(*SAMPLING, *LIGHTNING, *ours("data"))),
+    f"{OURS}.samplers.hooks": Rule(only=(*SAMPLING, *LIGHTNING, *ours("data", "oracle"))),
     f"{OURS}.samplers.base": Rule(never=ours("samplers"), save=ours("samplers.result")),
     f"{OURS}.samplers.result": Rule(never=ours("samplers", "problem", "oracle")),
     f"{OURS}.results": Rule(only=("torch", "PIL", *ours("results", "runs", "costs"))),
@@ -85,7 +83,7 @@ RULES = {
         save=(
             *("rewards.Reward", "rewards.base", "rewards.function_reward", CHECKS),
             *ours("samplers.base", "samplers.hooks", "samplers.result", "samplers.rehearsal"),
-            *ours("diffusion.adapters", "diffusion.backbone", "diffusion.loading", "diffusion.precision"),
+            *ours("diffusion.backbone", "diffusion.loading", "diffusion.precision"),
             *ours("diffusion.process"),
         ),
     ),

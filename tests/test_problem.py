@@ -38,7 +38,7 @@ def test_a_gradient_is_the_closed_form_s_in_every_mode_of_the_trainer(mode: Call
         with door.graph("a test"):
             variable = door.variable(x)
             rewards = door.rewards_of(door.denoise(variable, 2).x0, 2)
-            gradients = [door.gradient(rewards[:, j], variable, retain_graph=j == 0) for j in range(2)]
+            gradients = [door.gradient(rewards[:, j], variable, "a", retain_graph=j == 0) for j in range(2)]
     alpha = door.kernel.alphas[2]
     slope = alpha**0.5 * 0.25 / (alpha * 0.25 + 1 - alpha)
     for seed, gradient in enumerate(gradients):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from srsoup_lightning.callbacks.event_files import EventFile, Record, empty, image_record, text_record
+from srsoup_lightning.callbacks.event_files import SUFFIX, EventFile, Record, empty, image_record, text_record
 from srsoup_lightning.report.figure_style import to_picture
 from srsoup_lightning.report.front_figure import draw_fronts_in_box
 from srsoup_lightning.report.study import Study, runs_below, studies_of
@@ -23,17 +23,18 @@ PATIENCE = 120.0  # seconds to wait for other runs that end at the same time
 logger = logging.getLogger(__name__)
 
 
-def write_study(root: Path, box: Box | None) -> Path | None:
+def write_study(root: Path, run: Path, box: Box | None) -> Path | None:
     """Compare the runs below a folder in an event file in its folder ``study``, in place of earlier ones.
 
     Several runs may end at once, on several machines: each waits for the others, so that the last one sees all.
 
     Args:
         root: Log directory.
+        run: Directory of the run that ends.
         box: Box of the hypervolume.
 
     Returns:
-        The event file. None where no two runs can be compared.
+        The event file. None where the run can be compared with no other one, and none was compared before.
 
     Raises:
         FileExistsError: The folder is a run directory.
@@ -44,7 +45,8 @@ def write_study(root: Path, box: Box | None) -> Path | None:
     folder = root / FOLDER
     if RunDirectory(folder).identity.exists():
         raise FileExistsError(f"{folder} is a run directory: move it, because the comparison of all runs goes there")
-    if not studies_of(runs_below(root), box):
+    compared = {each.root.resolve() for study in studies_of(runs_below(root), box) for each in study.runs}
+    if run.resolve() not in compared and not any(folder.glob(f"*{SUFFIX}")):
         return None
     make_folder(folder)
     try:

@@ -125,7 +125,7 @@ class ParetoLogger(SoupCallback):
         root = self._study_root(trainer)
         if root is not None and run.images:
             try:
-                write_study(root, self.box)
+                write_study(root, run.root, self.box)
             except (OSError, ValueError) as error:  # the run itself is done, and its results are on the disk
                 logger.warning("no comparison of the runs in %s in TensorBoard: %s", root, error)
 

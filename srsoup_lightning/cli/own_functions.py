@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import get_loader, set_dumper, set_loader
 from torch import Tensor
 
-from rewards import FunctionReward, Reward
+from rewards import FunctionReward
 
 NUMBERS = (Tensor, np.ndarray, list, tuple, float)
 MODE = "srsoup"
@@ -45,9 +45,14 @@ def _is_plain(path: str) -> bool:
     """Whether a path leads to a function of numbers, and not to a class or a factory that the parser calls."""
     try:
         found = resolve_name(path)
-        returned = get_type_hints(found).get("return") if inspect.isfunction(found) else Reward
     except Exception:  # of a module of the user's own; the parser says that it can't be imported
         return False
+    if not inspect.isfunction(found):
+        return False
+    try:
+        returned = get_type_hints(found).get("return")
+    except NameError:  # of a type that only type checkers import
+        return True
     return not inspect.isclass(returned) or issubclass(returned, NUMBERS)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from typing import ClassVar, NamedTuple
 
@@ -11,12 +12,11 @@ import lightning as L
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from rewards import Reward
 from rewards.checks import first_line
 from srsoup_lightning.cli.like import seconds_like
 from srsoup_lightning.cli.trainer_command import TrainerCLI
+from srsoup_lightning.cli.unloaded import UNLOADED, declares_gradients
 from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.diffusion.denoiser import Denoiser
@@ -26,7 +26,8 @@ from srsoup_lightning.finetune.hooks import require_stage
 from srsoup_lightning.finetune.rehearsal import rehearse_round
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.runs.directory import RunDirectory
-from srsoup_lightning.samplers.rehearsal import Rates, count, probe
+from srsoup_lightning.samplers.probe import Rates, probe
+from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.terminal import literal, printable
 
 MIB, HOUR = 2**20, 3600.0
@@ -34,21 +35,6 @@ AT_MOST = (
     "at most: a schedule that ends without noise saves a step of search, and distilled guidance half of the "
     "network evaluations; a probe knows"
 )
-
-
-class Unloaded(Reward):
-    """Stand-in for a reward whose model is not loaded. A plan counts its queries without asking it."""
-
-    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """Raise an error: there is no model to score with.
-
-        Raises:
-            RuntimeError: Always.
-        """
-        raise RuntimeError("this reward stands for another in a plan and scores nothing: load the one it stands for")
-
-
-UNLOADED = f"{Unloaded.__module__}.{Unloaded.__qualname__}"
 
 
 class SoupTrainer(L.Trainer):
@@ -79,6 +65,7 @@ class SoupTrainer(L.Trainer):
 
         Raises:
             FileNotFoundError: There are no soups in `like`.
+            NoGradientError: The sampler needs gradients that a reward does not have.
             ValueError: `like` had another pipeline, size or device; `seconds_per_evaluation` is not above 0, or given
                 beside `like`; `spread_over` is below 1; or a fit has no last epoch.
         """
@@ -94,7 +81,8 @@ class SoupTrainer(L.Trainer):
             problem = model.problem(
                 datamodule.prompts[0], process=None if model.tuning is None else model.tuning.objective
             )
-            gradients = model.tuning is not None or model.sampler.needs_gradient
+            gradients = model.tuning is not None or model.sampler.takes_gradients
+            problem = problem.serving(model.preferences.weights.mean(0))
             rates, denoiser = probe(problem, gradients), problem.denoiser
         work = _soups(model, datamodule, denoiser) if model.tuning is None else self._rounds(model, denoiser)
         console = Console()
@@ -135,7 +123,10 @@ class Work(NamedTuple):
 
 def _soups(model: SRSoupModule, data: PromptDataModule, denoiser: Denoiser | None) -> Work:
     soups = len(data.prompts) * len(data.seeds)
-    each = [count(model.sampler, model.preferences, model=denoiser, seed=seed) for seed in (0, 1)]
+    known = model.oracle.differentiable
+    model.oracle.require_gradients(type(model.sampler).__name__, model.sampler.lacking(model.preferences, known))
+    counted = partial(count, model=denoiser, differentiable=known, adapters=model.adapters)
+    each = [counted(model.sampler, model.preferences, seed=seed) for seed in (0, 1)]
     varies = model.sampler.cost_varies and len(model.preferences) > 1
     return Work("soup", soups, each, added([each[0]] * soups), varies)
 
@@ -222,4 +213,7 @@ class PlanCLI(TrainerCLI):
         """Load no rewards without a probe."""
         config = self.config.plan
         if not config.probe_models:
-            config.model.rewards = {name: {"class_path": UNLOADED} for name in config.model.rewards}
+            config.model.rewards = {
+                name: {"class_path": UNLOADED, "init_args": {"differentiable": declares_gradients(reward)}}
+                for name, reward in config.model.rewards.items()
+            }

@@ -92,7 +92,7 @@ class Beginning(Callback):
             every, left = len(data.requests), sum(request not in data.finished for request in data.requests)
             todo = f"{left} of {every} soups to make" if left else f"nothing is left to do, all {every} soups are made"
             inform("%s: %s", trainer.default_root_dir, todo)
-        inform("%s: loading %s", stage, getattr(pl_module, "base", "the model"))
+        inform("loading %s", getattr(pl_module, "base", "the model"))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning's hook."""

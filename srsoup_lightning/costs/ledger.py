@@ -17,7 +17,8 @@ class Ledger:
         hits: Reward name to the number of images whose scores came from the cache.
         failures: Reward name to the number of images that it gave no score, final images included.
         nfe: Network evaluations, one for each latent. Classifier-free guidance counts 2.
-        gradients: Gradient evaluations, one for each latent that a gradient was computed for.
+        gradients: Gradient evaluations, one for each prediction of a latent that was differentiated. Gradients that go
+            through the decoder and the rewards alone are part of the queries.
         decodes: Latents decoded to images, final images included.
         seconds: Wall-clock time.
         device: Device of the denoising network.

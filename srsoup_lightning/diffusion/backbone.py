@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from srsoup_lightning.adapters import PreferenceConditioned
-from srsoup_lightning.diffusion.adapters import Adapters, BoundAdapters
+from srsoup_lightning.adapters import Adapters, BoundAdapters, PreferenceConditioned
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.lora import (
     add_lora,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapters import BoundAdapters
+from srsoup_lightning.adapters import BoundAdapters
 from srsoup_lightning.diffusion.transition import Kernel, Prediction
 
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor
 
+from srsoup_lightning.adapters import BoundAdapters, PreferenceConditioned
 from srsoup_lightning.costs.account import Account
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.costs.limits import Limits, budget_of
@@ -63,7 +64,9 @@ def rehearse_round(
     )
     if model is None:
         kernel = cosine_schedule(process.num_inference_steps, process.eta)
-        denoiser = stand_in(kernel, 2 if process.guidance_scale > 1 else 1)
+        policy = PreferenceConditioned("", tuple(preferences.weighted))
+        bound = BoundAdapters(policy, lambda inputs: nullcontext()) if training.conditioning else None
+        denoiser = stand_in(kernel, 2 if process.guidance_scale > 1 else 1, adapters=bound)
     else:
         denoiser = stand_in(model.kernel, model.evaluations, adapters=model.adapters)
 

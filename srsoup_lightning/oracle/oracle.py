@@ -120,13 +120,18 @@ class RewardOracle:
                 complete[rows, column] = with_worst(scores[rows, column], name, when)
         return complete
 
+    @property
+    def differentiable(self) -> frozenset[str]:
+        """Names of the rewards from which gradients flow to the pixels."""
+        return frozenset(name for name, reward in self.rewards.items() if reward.is_differentiable)
+
     def require_gradients(self, method: str, names: list[str]) -> None:
         """Check that gradients flow from rewards to pixels.
 
         Raises:
             NoGradientError: Some rewards have no gradient. The message names them.
         """
-        blocked = [name for name in names if not self.rewards[name].is_differentiable]
+        blocked = [name for name in names if name not in self.differentiable]
         if blocked:
             raise NoGradientError(
                 f"{method} needs gradients from rewards to pixels, which {', '.join(map(repr, blocked))} can't give: "
@@ -140,11 +145,16 @@ class RewardOracle:
             (B,) float32.
 
         Raises:
-            RewardError: The reward raised, or returned anything but finite numbers.
+            RewardError: The reward raised, or returned anything but finite numbers with a gradient.
             LimitError: A budget or a limit leaves no room.
         """
         scores = self._counted[name](question).float()
         odd = scores[~scores.isfinite()]
         if len(odd):
             raise not_finite(name, odd[0].item(), question.when)
+        if question.images.requires_grad and not scores.requires_grad:
+            raise RewardError(
+                f"reward {name!r} says is_differentiable, and its scores have no gradient {question.when}: look in its "
+                "score() for no_grad, detach, round or integers"
+            )
         return scores

@@ -78,3 +78,21 @@ def with_worst(scores: Tensor, name: str, when: str) -> Tensor:
             "check the reward, or raise its retries"
         )
     return torch.where(missing, scores[~missing].min(), scores)
+
+
+def finite_gradient(gradient: Tensor, of: str) -> Tensor:
+    """Return a gradient, detached, once it is known to be finite.
+
+    Args:
+        gradient: Gradient of any shape.
+        of: Name of the differentiated value, for the error.
+
+    Raises:
+        RewardError: A number in it is not finite.
+    """
+    if not gradient.isfinite().all():
+        raise RewardError(
+            f"the gradient of {of} is not finite: check the reward for roots and divisions at 0, and let loading.dtype "
+            "be bfloat16 or float32 rather than float16"
+        )
+    return gradient.detach()

@@ -16,6 +16,7 @@ from srsoup_lightning.costs.meter import Meter
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.process import BatchSize
 from srsoup_lightning.diffusion.transition import Prediction
+from srsoup_lightning.oracle import finite_gradient
 
 Preview = Literal["guided", "unguided", "reused"]
 Result = TypeVar("Result")
@@ -89,7 +90,8 @@ class Denoising:
                 raise ValueError("predictions depend on the preference, and none is given: call its method serving")
             preferences = self.preference.expand(len(x), -1)
         evaluations = bound.policy.evaluations(self.rewards, preferences, self.chance(level))
-        return evaluations.combined(self.evaluate(x[evaluations.latents], level, guided, evaluations.inputs))
+        found = self.evaluate(x[evaluations.latents], level, guided, evaluations.inputs)
+        return Prediction(*map(evaluations.combined, found))
 
     def evaluate(self, x: Tensor, level: int, guided: bool, inputs: Tensor | None = None) -> Prediction:
         """Evaluate the network at latents x (B, C, H, W), with inputs (B, K + M) of its adapters, if it has any."""
@@ -158,17 +160,18 @@ class Denoising:
         """Return a copy of x that gradients can be taken with respect to, inside :meth:`graph`."""
         return x.detach().clone().requires_grad_()
 
-    def gradient(self, value: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
-        """Return the gradient (B, C, H, W) of each latent's value (B,) with respect to the latents x, detached.
+    def gradient(self, value: Tensor, x: Tensor, of: str, retain_graph: bool = False, predictions: int = 1) -> Tensor:
+        """Return the gradient (B, ...) of each value (B,) with respect to the latents x (B, ...), detached.
 
         Args:
-            value: Values, each of which depends on its own latent alone.
+            value: Values, each of which depends on its own latents alone.
             x: Latents from :meth:`variable`.
+            of: Name of the value, for the RewardError of a gradient that is not finite.
             retain_graph: Keep the graph for another gradient.
+            predictions: Number of predictions on the way from x to a value. Each counts as a gradient evaluation.
         """
-        self.meter.count_gradients(len(x))
-        (found,) = torch.autograd.grad(value.sum(), x, retain_graph=retain_graph)
-        return found.detach()
+        self.meter.count_gradients(predictions * len(x))
+        return finite_gradient(torch.autograd.grad(value.sum(), x, retain_graph=retain_graph)[0], of)
 
     def _decoded(self, decode: Callable[[Tensor], Tensor], clean: Tensor) -> Tensor:
         self.ledger.decodes += len(clean)

@@ -4,9 +4,11 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.beam import DSearch
 from srsoup_lightning.samplers.best_of_n import BestOfN
+from srsoup_lightning.samplers.das import DAS
 from srsoup_lightning.samplers.demon import Demon
 from srsoup_lightning.samplers.epsilon_greedy import EpsilonGreedy
-from srsoup_lightning.samplers.guidance import DSG
+from srsoup_lightning.samplers.guidance import DPS, DSG, MPGD, Guidance
+from srsoup_lightning.samplers.noise_optimisation import DNO, MIRA, NoiseOptimisation, ReNO
 from srsoup_lightning.samplers.noise_search import Archive, NoiseSearch, ZeroOrder
 from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
 from srsoup_lightning.samplers.paths import SearchOverPaths
@@ -17,6 +19,7 @@ from srsoup_lightning.samplers.soup import Auto, Fast, SRSoup, WeightedSum
 from srsoup_lightning.samplers.spectral import SES
 from srsoup_lightning.samplers.tree import DTS
 from srsoup_lightning.samplers.trust_region import TRS
+from srsoup_lightning.samplers.universal_guidance import UniversalGuidance
 from srsoup_lightning.samplers.unsteered import BaseModel
 from srsoup_lightning.samplers.value_decoding import SVDD, CoDe
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
@@ -29,8 +32,13 @@ from srsoup_lightning.search.surrogate import Surrogate
 
 __all__ = [
     "BFS",
+    "DAS",
+    "DNO",
+    "DPS",
     "DSG",
     "DTS",
+    "MIRA",
+    "MPGD",
     "RBF",
     "SES",
     "SMC",
@@ -51,9 +59,11 @@ __all__ = [
     "Fast",
     "FixedSoup",
     "Gated",
+    "Guidance",
     "Measures",
     "Moment",
     "Never",
+    "NoiseOptimisation",
     "NoiseSearch",
     "Observation",
     "OnStep",
@@ -61,6 +71,7 @@ __all__ = [
     "Pooled",
     "Previewing",
     "Problem",
+    "ReNO",
     "SRSoup",
     "Sampler",
     "Scalarised",
@@ -71,6 +82,7 @@ __all__ = [
     "Soup",
     "StepState",
     "Surrogate",
+    "UniversalGuidance",
     "Value",
     "WeightedSum",
     "ZeroOrder",

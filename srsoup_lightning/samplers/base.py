@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,6 +50,20 @@ class Sampler(Process, abc.ABC):
         if self.needs_noise and self.eta == 0:
             raise ValueError("eta is 0: a step without noise can't be steered, give eta in (0, 1] or use BaseModel")
 
+    @property
+    def takes_gradients(self) -> bool:
+        """Whether the method takes gradients of some rewards, with its options."""
+        return self.needs_gradient
+
+    def lacking(self, preferences: Preferences, differentiable: Collection[str]) -> list[str]:
+        """Return the rewards whose gradients are missing.
+
+        Args:
+            preferences: Preferences to make pictures for.
+            differentiable: Names of the rewards that have gradients.
+        """
+        return [name for name in preferences.weighted if self.needs_gradient and name not in differentiable]
+
     def check(self, preferences: Preferences) -> None:
         """Check that the options name rewards of these preferences alone, and all those that they need.
 
@@ -79,8 +94,8 @@ class Sampler(Process, abc.ABC):
             ValueError: An option of the method names another reward than `preferences`.
         """
         self.check(preferences)
-        if self.needs_gradient:
-            problem.oracle.require_gradients(type(self).__name__, preferences.weighted)
+        missing = self.lacking(preferences, problem.oracle.differentiable)
+        problem.oracle.require_gradients(type(self).__name__, missing)
         steering = preferences.without_held_out()
         noise = NoiseSource(prompt, seed, problem.shape, problem.device)
         steered = problem.with_rewards(steering.rewards).drawing(

@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 import lightning as L
 import torch
 
-from srsoup_lightning.costs.account import Account
 from srsoup_lightning.costs.limits import Limits
-from srsoup_lightning.data import SoupRequest, about_request, checked_request
+from srsoup_lightning.data import checked_request
 from srsoup_lightning.diffusion.process import BatchSize, fastest_batch
+from srsoup_lightning.oracle import RewardOracle
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers.base import Sampler
@@ -34,10 +34,10 @@ class SamplingHooks(L.LightningModule, abc.ABC):
         step_callbacks: Callbacks after every denoising step. Lightning callbacks add theirs.
     """
 
-    def begin_sampling(self, sampler: Sampler, preferences: Preferences, account: Account, limits: Limits) -> None:
+    def begin_sampling(self, sampler: Sampler, preferences: Preferences, oracle: RewardOracle, limits: Limits) -> None:
         """Set the attributes, before anything is loaded."""
-        self.sampler, self.preferences, self.account, self.soup_limits = sampler, preferences, account, limits
-        self.forecast = Forecast(sampler, preferences)
+        self.sampler, self.preferences, self.account, self.soup_limits = sampler, preferences, oracle.account, limits
+        self.forecast = Forecast(sampler, preferences, oracle.differentiable)
         self.max_batch = None if sampler.max_batch == "auto" else sampler.max_batch
         self.max_batch_callbacks: list[Callable[[int], None]] = []
         self.batch: BatchSize | None = None
@@ -83,25 +83,10 @@ class SamplingHooks(L.LightningModule, abc.ABC):
         try:
             with torch.inference_mode():
                 self.choose_batch()
-                return self.soup_of(request)
-        except Exception as error:
-            raise about_request(error, request)  # noqa: B904 - it is the same error, or it has it as its cause
+                return self.predict_step(request)
         finally:
             if on_step is not None:
                 self.step_callbacks.remove(on_step)
-
-    def soup_of(self, request: SoupRequest) -> Soup:
-        """Make the soup of a prompt and seed within the limits.
-
-        Raises:
-            RewardError: A reward failed.
-            LimitError: A limit or a budget leaves no room for this soup.
-        """
-        problem = self.problem(request.prompt)
-        with self._limited(problem):
-            soup = self.sampler.run(problem, self.preferences, request.prompt, request.seed, self.tell_step)
-        self.forecast.learn(soup.ledger)
-        return soup
 
     def choose_batch(self) -> None:
         """Resolve a max_batch of "auto", by a measurement where the networks are now."""
@@ -117,7 +102,7 @@ class SamplingHooks(L.LightningModule, abc.ABC):
         for on_step in self.step_callbacks:
             on_step(moment)
 
-    def _limited(self, problem: Problem) -> AbstractContextManager[None]:
+    def within_limits(self, problem: Problem) -> AbstractContextManager[None]:
         """Keep a soup within the limits, if there are any."""
         if not self.limited:
             return nullcontext()

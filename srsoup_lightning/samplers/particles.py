@@ -29,6 +29,25 @@ class Population(NamedTuple):
     lineages: Lineages
 
 
+class Sight(NamedTuple):
+    """Knowledge about particles before a step.
+
+    Attributes:
+        prediction: Predictions at the particles, (P, K, C, H, W) each.
+        values: Values of their previews, (P, K). None where they are not scored.
+        pull: Gradients of the values, (P, K, C, H, W), that the step leans towards. None without gradients.
+    """
+
+    prediction: Prediction
+    values: Tensor | None = None
+    pull: Tensor | None = None
+
+    def descended(self, ancestors: Tensor) -> Sight:
+        """Return the knowledge about descendants, whose ancestors are (P, K), before their step."""
+        prediction = Prediction(*(take(part, ancestors) for part in self.prediction))
+        return Sight(prediction, None, None if self.pull is None else take(self.pull, ancestors))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Particles(Scalarised):
     """Sequential Monte Carlo: K particles for each preference, scored R times, weighted and resampled.
@@ -47,7 +66,9 @@ class Particles(Scalarised):
         scorings: Number R of scorings, at least 1, spread evenly up to the end. None scores every step but the first,
             whose previews are those of pure noise.
         inverse_temperature: lambda, at least 0, for a value of one unit.
-        tempering: "constant", "increasing" or "infinite", see :class:`~srsoup_lightning.search.potentials.Potential`.
+        tempering: "constant", "increasing", "polynomial", "adaptive" or "infinite", see
+            :class:`~srsoup_lightning.search.potentials.Potential`. "adaptive" keeps the effective sample size at
+            `ess_threshold`, and goes with the potential "difference" alone.
         potential: "current", "difference", "max" or "sum", see there.
         resampler: "multinomial", "systematic", "ssp" or "rounding", see
             :func:`~srsoup_lightning.search.resampling.resample`.
@@ -76,6 +97,11 @@ class Particles(Scalarised):
         require_choice("potential", self.potential, PotentialKind)
         require_choice("resampler", self.resampler, Resampler)
         require_choice("choice", self.choice, Choice)
+        if self.tempering == "adaptive" and (self.potential != "difference" or self.ess_threshold == 1):
+            raise ValueError(
+                f"tempering is adaptive, potential {self.potential}, ess_threshold {self.ess_threshold}: give the "
+                "potential difference and an ess_threshold below 1"
+            )
         if self.scorings is not None and self.scorings < 1:
             raise ValueError(f"scorings is {self.scorings}: give at least 1, or null for every step")
         if not 0 < self.ess_threshold <= 1:
@@ -96,25 +122,33 @@ class Particles(Scalarised):
         problem, members = evaluator.problem, range(self.particles)
         steps, values = problem.kernel.steps, torch.empty(0, dtype=torch.float32)
         scored = self.scored(steps)
-        potential = Potential(self.potential, self.tempering, self.inverse_temperature)
+        potential = Potential(self.potential, self.tempering, self.inverse_temperature, self.ess_threshold)
         lineages = Lineages((len(evaluator), self.particles), potential, problem.device)
 
         def step(x: Tensor, index: int) -> tuple[Tensor, Measures | None]:
             nonlocal values
             measures = None
+            found = self.look(evaluator, x, index, index in scored)
             if index in scored:
-                values, _, prediction = evaluator.preview(x, index)
+                assert found.values is not None
+                values = found.values
                 lineages.weigh(values, index / steps)
                 size = lineages.effective_sample_size()
                 uniform = noise.uniform(self.particles, "resample", index)
                 ancestors = lineages.resample(uniform, self.resampler, self.ess_threshold)
-                x, *found = (take(part, ancestors) for part in (x, *prediction))
-                prediction = Prediction(*found)
+                x, found = take(x, ancestors), found.descended(ancestors)
                 measures = _measures(evaluator, lineages, values, size, ancestors)
-            else:
-                prediction = evaluator.denoise(x, index)
-            noises = torch.stack([noise.step(index, member) for member in members])
-            x = problem.kernel.transition(index, x, prediction).draw(noises)
+            transition = problem.kernel.transition(index, x, found.prediction)
+            z = torch.stack([noise.step(index, member) for member in members])
+            if found.pull is not None:
+                lean = (
+                    transition.sigma
+                    * lineages.strength((index + 1) / steps).float()[..., None, None, None]
+                    * found.pull
+                )
+                lineages.correct(-(lean * (z + lean / 2)).flatten(2).sum(2))
+                z = z + lean
+            x = transition.draw(z)
             if index == steps - 1:
                 values = evaluator.judge(x, steps).values
                 lineages.finish(values)
@@ -124,6 +158,13 @@ class Particles(Scalarised):
         start = torch.stack([noise.start(member) for member in members])
         x = walk(problem, start.expand(len(evaluator), *start.shape), step, on_step)
         return Population(x, values, lineages)
+
+    def look(self, evaluator: Evaluator, x: Tensor, step: int, scored: bool) -> Sight:
+        """Return predictions at the particles (P, K, C, H, W) before a step, and their values where it is scored."""
+        if not scored:
+            return Sight(evaluator.denoise(x, step))
+        values, _, prediction = evaluator.preview(x, step)
+        return Sight(prediction, values)
 
     def scored(self, steps: int) -> set[int]:
         """Return the steps, of so many, whose previews are scored. Besides, the final latents are."""

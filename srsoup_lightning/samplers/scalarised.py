@@ -19,7 +19,7 @@ from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import AnyPreview, Problem
 from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.result import Measures, OnStep
-from srsoup_lightning.samplers.walk import complete, draw, walk
+from srsoup_lightning.samplers.walk import complete, unsteered_previews
 from srsoup_lightning.search.candidates import distinct
 from srsoup_lightning.search.scalarise import Scalarisation, Units, Value
 
@@ -63,11 +63,11 @@ class Evaluator:
     def __len__(self) -> int:
         return len(self.value.weights)
 
-    def denoise(self, x: Tensor, level: int) -> Prediction:
+    def denoise(self, x: Tensor, level: int, guided: bool = True) -> Prediction:
         """Return the predictions at latents x (..., C, H, W) of level 0 ... T - 1."""
         flat = x.reshape(-1, *self.problem.shape)
         rows, index = distinct(flat)
-        return _spread(self.problem.denoise(flat[rows], level), index, x)
+        return _spread(self.problem.denoise(flat[rows], level, guided), index, x)
 
     def only(self, members: Tensor) -> Evaluator:
         """Return the evaluator of some of the preferences, by indices (P',), with the units that are known by now."""
@@ -122,13 +122,19 @@ class Evaluator:
     def _assess(self, x: Tensor, level: int, kind: AnyPreview) -> Assessment:
         flat = x.reshape(-1, *self.problem.shape)
         rows, index = distinct(flat)
-        weighed = (self.value.weights > 0).repeat_interleave(x.shape[1], dim=0)
-        asked = torch.zeros(len(rows), weighed.shape[1], dtype=torch.int64, device=x.device)
-        asked = asked.index_add_(0, index, weighed.long()) > 0
-        scores, found = self.problem.query_previews(flat[rows], level, asked, kind)
+        scores, found = self.problem.query_previews(flat[rows], level, self.asked(index), kind)
+        return self.answer(x, level, scores, found, index)
+
+    def asked(self, index: Tensor) -> Tensor:
+        """Return which rewards are asked about U points, bool (U, M), by the index (P B,) of each latent's point."""
+        weighed = (self.value.weights > 0).repeat_interleave(len(index) // len(self), dim=0)
+        asked = torch.zeros(int(index.max()) + 1, weighed.shape[1], dtype=torch.int64, device=index.device)
+        return asked.index_add_(0, index, weighed.long()) > 0
+
+    def answer(self, x: Tensor, level: int, scores: Tensor, found: Prediction, index: Tensor) -> Assessment:
+        """Return the answers about latents x (P, B, C, H, W) from those at their U points, and settle the units."""
         self._settle_units(scores)
-        rewards = scores[index].view(*x.shape[:2], -1)
-        prediction = _spread(found, index, x)
+        rewards, prediction = scores[index].view(*x.shape[:2], -1), _spread(found, index, x)
         return Assessment(self.values(rewards, prediction.x0, level), rewards, prediction)
 
     def _settle_units(self, scores: Tensor) -> None:
@@ -231,16 +237,3 @@ class Previewing(Scalarised, abc.ABC):
     def serving(self, x0: Tensor, noise: Tensor) -> Prediction | None:
         """Return the prediction of a kept child for its next step. None where a preview does not serve for it."""
         return Prediction(x0, noise) if self.preview == "guided" else None
-
-
-def unsteered_previews(problem: Problem, noise: NoiseSource) -> Tensor:
-    """Return the clean latents (T + 1, C, H, W) that the unsteered trajectory has predicted at each level."""
-    previews: list[Tensor] = []
-
-    def step(x: Tensor, index: int) -> tuple[Tensor, None]:
-        prediction = problem.denoise(x, index)
-        previews.append(prediction.x0)
-        return draw(problem, x, index, prediction, noise, [0]), None
-
-    previews.append(walk(problem, noise.start().unsqueeze(0), step, lambda _: None))
-    return torch.cat(previews)

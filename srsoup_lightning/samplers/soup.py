@@ -6,10 +6,11 @@ ICLR 2026.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from rewards.checks import require_choice
@@ -18,8 +19,10 @@ from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Preview, Problem
 from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.result import OnStep
+from srsoup_lightning.samplers.soup_gradients import TrueGradients
 from srsoup_lightning.samplers.trajectories import SearchSettings, Trajectories
 from srsoup_lightning.samplers.walk import unsteered, walk
+from srsoup_lightning.search.directions import Conflicts
 from srsoup_lightning.search.gradient import Correction
 from srsoup_lightning.search.pooling import Pooled
 from srsoup_lightning.search.selection import Selection
@@ -50,10 +53,17 @@ class SRSoup(Sampler):
         antithetic: Draw the candidates in mirrored pairs.
         preview: Picture of a candidate that rewards see: its "guided" estimate, the "unguided" one at half the network
             evaluations, or one with the noise "reused" from the step's own prediction, at none.
+        gradients: Take the true gradient of each reward that has one in place of its search gradient, see
+            :class:`~srsoup_lightning.samplers.soup_gradients.TrueGradients`. Other rewards are searched for. The number
+            of candidates then says how strongly true gradients steer too.
+        conflicts: Treatment of true gradients that point against each other: "ignore", "mgda" or "pcgrad", see
+            :func:`~srsoup_lightning.search.directions.combine`.
+        checkpointing: Compute activations again for true gradients and do not keep them. This saves memory and costs
+            another evaluation for each gradient, which is not counted.
 
     Raises:
         ValueError: A number is outside its range, a preview or correction is unknown, the number of antithetic
-            candidates is odd, or eta is 0, which leaves nothing to search.
+            candidates is odd, `conflicts` are given without gradients, or eta is 0, which leaves nothing to search.
     """
 
     candidates: int | list[int] = 30
@@ -64,6 +74,9 @@ class SRSoup(Sampler):
     selection: Selection | None = None
     antithetic: bool = False
     preview: Preview = "guided"
+    gradients: bool = False
+    conflicts: Conflicts = "ignore"
+    checkpointing: bool = field(default=False, metadata={"operational": True})
 
     needs_noise: ClassVar[bool] = True
     serves_rows: ClassVar[bool] = True
@@ -80,7 +93,20 @@ class SRSoup(Sampler):
             for count in [*counts, *([self.surrogate.previews] if self.surrogate else [])]:
                 require_even(count)
         require_choice("preview", self.preview, Preview)
+        require_choice("conflicts", self.conflicts, Conflicts)
+        if self.conflicts != "ignore" and not self.gradients:
+            raise ValueError(f"conflicts is {self.conflicts}, which is for true gradients: give gradients: true too")
         self.settings(())
+
+    @property
+    def takes_gradients(self) -> bool:
+        """See :attr:`Sampler.takes_gradients`."""
+        return self.gradients
+
+    def lacking(self, preferences: Preferences, differentiable: Collection[str]) -> list[str]:
+        """See :meth:`Sampler.lacking`; one reward with a gradient is enough."""
+        found = self.gradients and not set(preferences.weighted) & set(differentiable)
+        return preferences.weighted if found else []
 
     @property
     def _counts(self) -> list[int]:
@@ -128,7 +154,15 @@ class SRSoup(Sampler):
 
     def trajectories(self, problem: Problem, weights: Tensor, noise: NoiseSource) -> Trajectories:
         """Return the trajectories of preferences (P, M), before their first step."""
-        return Trajectories(self.settings(problem.rewards), problem, weights.to(problem.device), noise)
+        settings, weights = self.settings(problem.rewards), weights.to(problem.device)
+        return Trajectories(settings, problem, weights, noise, self._true_gradients(problem))
+
+    def _true_gradients(self, problem: Problem) -> TrueGradients | None:
+        if not self.gradients:
+            return None
+        known = [name in problem.oracle.differentiable for name in problem.rewards]
+        mask = torch.tensor(known, dtype=torch.bool, device=problem.device)
+        return TrueGradients(problem, type(self).__name__, mask, self.conflicts, self.checkpointing)
 
     def start(self, trajectories: Trajectories, on_step: OnStep) -> tuple[int, Tensor]:
         """Return the first step that is searched, and latents (P, C, H, W) of that level, the same for all."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.adapters import BoundAdapters
+from srsoup_lightning.adapters import BoundAdapters
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.transition import DDIM, Kernel, Prediction
 

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
+from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.problem import Preview, Problem
 from srsoup_lightning.samplers.result import Observation
+from srsoup_lightning.samplers.soup_gradients import TrueGradients
+from srsoup_lightning.samplers.soup_search import Asked, Searched
 from srsoup_lightning.search.candidates import Answers, Points, Sources, distinct, shaped_answers
 from srsoup_lightning.search.gradient import Correction, mix, project_to_shell
 from srsoup_lightning.search.scalarise import best_index
@@ -38,13 +41,22 @@ class Trajectories:
         problem: Denoising process and rewards.
         weights: Each trajectory's preference, (P, M), on the problem's device.
         noise: Source of all random numbers.
+        gradients: True gradients, for the rewards that have some. None searches for all.
 
     Attributes:
         learned: Gaussian process of each reward; empty without a surrogate.
     """
 
-    def __init__(self, settings: SearchSettings, problem: Problem, weights: Tensor, noise: NoiseSource) -> None:
+    def __init__(
+        self,
+        settings: SearchSettings,
+        problem: Problem,
+        weights: Tensor,
+        noise: NoiseSource,
+        gradients: TrueGradients | None = None,
+    ) -> None:
         self.settings, self.problem, self.weights, self.noise = settings, problem, weights, noise
+        self.gradients = gradients
         surrogate = settings.surrogate
         self.learned = [] if surrogate is None else [GaussianProcess(surrogate.window) for _ in settings.shapings]
         # What the model serves, where adapters make predictions depend on the preference.
@@ -71,37 +83,64 @@ class Trajectories:
             return means + sigma * self.noise.step(step), None
         counts, drawn, known = self._numbers(step)
         state = StepState(step, kernel.steps, means, prediction.x0[index], sigma, self.weights, known)
-        shares = sharing.share(state)
-        points = Points(index, transition.mean, prediction.noise)
+        shares, points = sharing.share(state), Points(index, transition.mean, prediction.noise)
+        searched = shares if self.gradients is None else shares * ~self.gradients.differentiable
+        asked = self._candidates(state, searched, rows, points, (counts, drawn))
+        if asked is None:
+            found = Searched.nothing(state, self.noise.step(step).unsqueeze(0))
+        else:
+            mask = asked.asked.mT[asked.previewed]
+            query = self.problem.query_previews
+            found = self._found(
+                asked, *query(asked.latents, step + 1, mask, settings.preview, asked.reused, asked.served)
+            )
+        if self.gradients is None:
+            return means + sigma * project_to_shell(found.direction, found.fallback), found.observation(state, x)
+        true = self.gradients.found(x, state, shares, self.served, self.noise.step(step))
+        following = means + sigma * project_to_shell(found.direction + true.direction, found.fallback)
+        rewards = torch.where(true.rewards.isnan(), found.rewards, true.rewards)
+        return following, Observation(state, rewards, x, lambda: found.gradients() + true.gradients)
+
+    def _candidates(
+        self, state: StepState, shares: Tensor, rows: Tensor, points: Points, numbers: tuple[Tensor, int]
+    ) -> Asked | None:
+        """Candidates for the rewards that some sharing weight (P, P, M) is above 0 for. None where there is no such."""
+        settings, sharing, (counts, drawn) = self.settings, self.settings.sharing, numbers
         coefficients = self.weights.unsqueeze(1) * shares
+        if not coefficients.any():
+            return None
         sources = Sources.of(coefficients, counts, points, sharing.own_noise, settings.surrogate is not None)
-        draws = self._draws(step, drawn)
+        draws = self._draws(state.step, drawn)
         theirs = draws[sources.mask] if sharing.own_noise else draws
-        candidates = sources.means.unsqueeze(1) + sigma * theirs  # (S, N, C, H, W)
+        candidates = sources.means.unsqueeze(1) + state.sigma * theirs  # (S, N, C, H, W)
         asked = sources.asked(drawn)
         latents, previewed, reused = self._previewed(candidates, asked, sources)
-        at = (torch.arange(len(x), device=x.device) if sharing.own_noise else rows)[sources.mask]
+        at = (torch.arange(len(counts), device=counts.device) if sharing.own_noise else rows)[sources.mask]
         served = self._served_at(at.unsqueeze(1).expand_as(previewed)[previewed])
-        scores, found = self.problem.query_previews(
-            latents, step + 1, asked.mT[previewed], settings.preview, reused, served
-        )
-        answers = self._answers(scores, found.x0, asked, previewed, candidates)
+        first_draw = draws[:, 0] if sharing.own_noise else draws[:1]
+        heard = shares if sharing.own_noise else points.merged(shares)
+        mixed = (theirs, first_draw, heard[:, sources.mask])
+        return Asked(state, points, sources, *mixed, asked, latents, previewed, reused, served)
+
+    def _found(self, asked: Asked, scores: Tensor, previews: Prediction) -> Searched:
+        """Findings from the scores (B, M) and the previews of the candidates."""
+        settings, state, sources = self.settings, asked.state, asked.sources
+        answers = self._answers(scores, previews.x0, asked)
         shaped = shaped_answers(answers, settings.shapings, self.learned)
 
         def mixed(coefficients: Tensor) -> Tensor:
-            return mix(coefficients, shaped, theirs, means, sources.means, sigma, settings.correction)
+            means, sigma = state.means, state.sigma
+            return mix(coefficients, shaped, asked.draws, means, sources.means, sigma, settings.correction)
 
         def gradients() -> Tensor:
-            heard = shares if sharing.own_noise else points.merged(shares)
-            heard = heard[:, sources.mask]
+            heard = asked.heard
             if settings.surrogate is None:  # which else knows the rewards that a source was not asked about
-                heard = heard * asked.any(2)
+                heard = heard * asked.asked.any(2)
             rewards = torch.eye(heard.shape[2], dtype=heard.dtype, device=heard.device)
             return torch.stack([mixed(heard * reward) for reward in rewards], 1)
 
-        first_draw = draws[:, 0] if sharing.own_noise else draws[:1]
-        following = means + sigma * project_to_shell(mixed(sources.coefficients), first_draw)
-        return following, Observation(state, self._means(sources, answers, index), x, gradients)
+        means = self._means(sources, answers, asked.points.indices)
+        return Searched(mixed(sources.coefficients), asked.first_draw, means, gradients)
 
     def _served_at(self, trajectories: Tensor) -> Tensor | None:
         """Preferences (B, M) that the model serves, by indices (B,) of trajectories. None where it depends on none."""
@@ -131,11 +170,13 @@ class Trajectories:
         noise = sources.noise.unsqueeze(1).expand_as(candidates)[mask] if reuse else None
         return candidates[mask], mask, noise
 
-    def _answers(self, scores: Tensor, clean: Tensor, asked: Tensor, previewed: Tensor, candidates: Tensor) -> Answers:
+    def _answers(self, scores: Tensor, clean: Tensor, asked: Asked) -> Answers:
         """Scores (B, M) and clean latents (B, C, H, W) of the previewed candidates, by source."""
-        rewards = candidates.new_zeros(asked.mT.shape, dtype=torch.float32)
-        rewards[previewed] = scores
-        return Answers(rewards.mT, asked, None if self.settings.surrogate is None else clean.view_as(candidates))
+        rewards = scores.new_zeros(asked.asked.mT.shape, dtype=torch.float32)
+        rewards[asked.previewed] = scores
+        if self.settings.surrogate is None:
+            return Answers(rewards.mT, asked.asked, None)
+        return Answers(rewards.mT, asked.asked, clean.unflatten(0, asked.previewed.shape))
 
     def _means(self, sources: Sources, answers: Answers, index: Tensor) -> Tensor:
         """Mean reward (P, M) of the candidates around each trajectory."""

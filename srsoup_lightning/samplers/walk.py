@@ -67,6 +67,19 @@ def unsteered(
     return walk(problem, torch.stack([noise.start(member) for member in members]), step, on_step, last=last)
 
 
+def unsteered_previews(problem: Problem, noise: NoiseSource) -> Tensor:
+    """Return the clean latents (T + 1, C, H, W) that the unsteered trajectory has predicted at each level."""
+    previews: list[Tensor] = []
+
+    def step(x: Tensor, index: int) -> tuple[Tensor, None]:
+        prediction = problem.denoise(x, index)
+        previews.append(prediction.x0)
+        return draw(problem, x, index, prediction, noise, [0]), None
+
+    previews.append(walk(problem, noise.start().unsqueeze(0), step, lambda _: None))
+    return torch.cat(previews)
+
+
 def draw(
     problem: Problem, x: Tensor, step: int, prediction: Prediction, noise: NoiseSource, members: Sequence[int]
 ) -> Tensor:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from srsoup_lightning.search.resampling import Resampler, effective_sample_size, resample
 
-Tempering = Literal["constant", "increasing", "infinite"]
+Tempering = Literal["constant", "increasing", "polynomial", "adaptive", "infinite"]
 PotentialKind = Literal["current", "difference", "max", "sum"]
+FULL = 0.87  # share of the steps after which rising schedules are at their end, as in the code of DAS
+HALVINGS = 30  # of the interval in which an adaptive temperature is sought
 
 
 class Potential(NamedTuple):
@@ -22,18 +24,24 @@ class Potential(NamedTuple):
             times the highest value ("max") or the sum of all values ("sum") up to now.
         tempering: ``lambda_t`` is "constant"; or "increasing" with the share u of the steps that are done, ``lambda
             min(2^(u / 0.87) - 1, 1)``, which is the schedule of DAS (Kim et al. 2025, arXiv:2501.05803) for any number
-            of steps; or "infinite", so that the best particle alone has weight.
+            of steps; or "polynomial", ``lambda min((u / 0.87)^2, 1)``; or "adaptive", the largest value up to lambda
+            that is not below the one before and keeps the effective sample size at a share of K, for "difference"
+            alone; or "infinite", so that the best particle alone has weight.
         inverse_temperature: lambda, at least 0.
+        ess_share: Share of K that "adaptive" keeps, in (0, 1).
     """
 
     kind: PotentialKind
     tempering: Tempering
     inverse_temperature: float
+    ess_share: float = 0.5
 
     def strength(self, share: float) -> float:
-        """Return lambda_t after this share of the steps, in [0, 1]."""
+        """Return lambda_t after this share of the steps, in [0, 1]. For "adaptive", this is the largest value."""
         if self.tempering == "increasing":
-            return self.inverse_temperature * min(2 ** (share / 0.87) - 1, 1.0)
+            return self.inverse_temperature * min(2 ** (share / FULL) - 1, 1.0)
+        if self.tempering == "polynomial":
+            return self.inverse_temperature * min((share / FULL) ** 2, 1.0)
         return self.inverse_temperature
 
 
@@ -57,6 +65,16 @@ class Lineages:
         self.spent = self._target = self.log_weights
         self._score = torch.full_like(self.spent, -torch.inf) if potential.kind == "max" else self.spent
         self.roots = torch.arange(shape[1], device=device).expand(shape)
+        self._adapted = torch.zeros(shape[0], 1, dtype=torch.float64, device=device)
+
+    def strength(self, share: float) -> Tensor:
+        """Return lambda_t of each preference after a share of the steps, (P, 1): an adaptive one is that of now."""
+        adaptive = self.potential.tempering == "adaptive"
+        return self._adapted if adaptive else torch.full_like(self._adapted, self.potential.strength(share))
+
+    def correct(self, log_ratios: Tensor) -> None:
+        """Multiply the weights by ratios of the model's density to that of a proposal, by their logarithms (P, K)."""
+        self.log_weights = self.log_weights + log_ratios.double()
 
     def weigh(self, values: Tensor, share: float) -> None:
         """Multiply the weights by the potential of previews with these values (P, K), after a share of the steps."""
@@ -69,9 +87,23 @@ class Lineages:
         if self.potential.tempering == "infinite":
             self.log_weights = _best_alone(self._score - before if kind == "difference" else self._score)
             return
-        target = self.potential.strength(share) * self._score
+        if self.potential.tempering == "adaptive":
+            self._adapt()
+        target = self.strength(share) * self._score
         change = target - self._target if kind == "difference" else target
         self._target, self.spent, self.log_weights = target, self.spent + change, self.log_weights + change
+
+    def _adapt(self) -> None:
+        """Raise the adaptive inverse temperatures as far as the effective sample sizes let them, by bisection."""
+        low, high = self._adapted, torch.full_like(self._adapted, self.potential.inverse_temperature)
+        least = self.potential.ess_share * self._score.shape[1]
+        middle = high  # is tried first
+        for _ in range(HALVINGS):
+            weights = self.log_weights + middle * self._score - self._target
+            enough = effective_sample_size(weights).unsqueeze(1) >= least
+            low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+            middle = (low + high) / 2
+        self._adapted = low
 
     def finish(self, values: Tensor) -> None:
         """Multiply the weights by the last potential, which makes the product along a lineage ``exp(lambda r)``.

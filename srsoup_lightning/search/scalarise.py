@@ -113,6 +113,22 @@ class Value:
         standardised = rewards if self.units is None else self.units.standardise(rewards)
         return (linear if self.kind == "linear" else tchebycheff)(standardised, self.weights)
 
+    def slopes(self, rewards: Tensor) -> Tensor:
+        """Return the derivatives (P, B, M) of the values of rewards (P, B, M) by these rewards.
+
+        Raises:
+            ValueError: The value is a rank, which has none.
+        """
+        if self.kind == "ranks":
+            raise ValueError("ranks have no derivative: give scalarisation: linear or tchebycheff")
+        units = self.units or Units(torch.zeros_like(self.weights[0]), torch.ones_like(self.weights[0]))
+        weights = self.weights.unsqueeze(-2)
+        if self.kind == "linear":
+            return (weights / units.unit).expand_as(rewards)
+        shortfalls = torch.where(weights > 0, weights * (IDEAL - units.standardise(rewards)), -torch.inf)
+        largest = torch.nn.functional.one_hot(shortfalls.argmax(-1), rewards.shape[-1])
+        return largest * weights / units.unit
+
 
 def best_index(rewards: Tensor, weights: Tensor) -> Tensor:
     """Return the index (P,) of the point that serves each preference best, by the sum of its standardised rewards.

@@ -167,35 +167,42 @@ def test_divergence_is_zero_of_equal_models_and_undefined_without_noise() -> Non
 def compared(number: int, base: list[float], tuned: list[float], prompt: str = "a cat") -> Compared:
     picture = Image.new("RGB", (4, 4))
     scored = [ScoredPicture(torch.tensor(rewards), torch.tensor(rewards), picture) for rewards in (base, tuned)]
-    return Compared(number, prompt, number, *scored, None)
+    return Compared(number, prompt, number, *scored, None, "red", torch.tensor([1.0, 0.0]))
 
 
 def test_measures_that_need_more_pictures_are_left_out() -> None:
     alone = measures_of([compared(0, [1.0, 0.0], [2.0, 0.0])], ["red", "blue"])
     assert (alone.gains, alone.diversity, alone.kl, alone.distance_to_base) == ({}, None, None, 1)
     two = [compared(0, [1.0, 5.0], [2.0, 6.0]), compared(1, [3.0, 5.0], [4.0, 6.0])]
-    assert measures_of(two, ["red", "blue"]).gains == {"red": pytest.approx(0.5**0.5)}  # blue is the same for all
+    both = measures_of(two, ["red", "blue"])
+    assert (both.gains, both.value) == ({"red": pytest.approx(0.5**0.5)}, pytest.approx(0.5**0.5))  # blue is the same
+    second = two[1]._replace(preference="both", weights=torch.tensor([0.5, 0.5]))
+    mixed = [two[0], second]
+    assert measures_of(mixed, ["red", "blue"]).value == pytest.approx(0.75 * 0.5**0.5)
+    assert measures_of(mixed, ["red", "blue"]).diversity is None  # no preference has two seeds
 
 
 @pytest.mark.parametrize(
-    ("gains", "expected"),
+    ("value", "gains", "expected"),
     [
-        ({"red": 0.5, "blue": -1.2, "green": -3.0}, (0.25, "green")),
-        ({"red": 0.5, "blue": -0.9, "green": -0.9}, None),
-        ({"red": -0.5, "blue": -3.0, "green": 0.0}, None),
-        ({"red": 0.5, "sum": -2.0}, None),  # trained, though it falls
-        ({}, None),
+        (0.25, {"red": 0.5, "blue": -1.2, "green": -3.0}, "green"),
+        (0.25, {"red": 0.5, "blue": -0.9, "green": -0.9}, None),
+        (-0.25, {"red": -0.5, "blue": -3.0, "green": 0.0}, None),
+        (0.05, {"red": 0.5, "sum": -2.0}, None),  # trained, though it falls
+        (0.0, {}, None),
     ],
 )
 def test_over_optimisation_is_a_target_that_rises_while_a_held_out_reward_falls(
-    gains: dict[str, float], expected: tuple[float, str] | None
+    value: float, gains: dict[str, float], expected: str | None
 ) -> None:
-    assert worst_held_out(gains, {"red": 0.5, "sum": 0.1, "blue": 0.0, "green": 0.0}) == expected
+    measures = measures_of([compared(0, [1.0, 0.0], [2.0, 0.0])], ["red", "blue"])
+    assert worst_held_out(measures._replace(value=value, gains=gains), {"red", "sum"}) == expected
 
 
 def test_the_warning_comes_once(caplog: pytest.LogCaptureFixture) -> None:
     one = [compared(0, [1.0, 5.0], [2.0, 5.0]), compared(1, [3.0, 6.0], [4.0, 4.0])]
-    fit, callback = SimpleNamespace(round=7, weights={"red": 1.0, "blue": 0.0}), OverOptimisation()
+    preferences = Preferences(["red", "blue"], [[1.0, 0.0]])
+    fit, callback = SimpleNamespace(round=7, module=SimpleNamespace(preferences=preferences)), OverOptimisation()
     with caplog.at_level(logging.WARNING, over_optimisation.__name__):
         for _ in range(2):
             callback._warn(measures_of(one, ["red", "blue"]), fit)

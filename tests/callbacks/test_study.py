@@ -80,7 +80,7 @@ def test_runs_that_end_at_once_leave_one_file_that_has_them_all(tmp_path: Path) 
         (tmp_path / "study" / f"events.out.tfevents.{name}").write_bytes(b"old" if name == "old" else b"")
     os.utime(tmp_path / "study" / "events.out.tfevents.older", (0, 0))
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(lambda _: write_study(tmp_path, CORNERS), range(4)))
+        assert all(pool.map(lambda _: write_study(tmp_path, tmp_path / "run0", CORNERS), range(4)))
     assert len(full_files(tmp_path / "study")) == 1
     assert not (tmp_path / "study" / "events.out.tfevents.older").exists()
     text = Events(tmp_path / "study").texts()["all runs/results"]
@@ -96,7 +96,9 @@ def test_groups_of_runs_on_other_prompts_or_rewards_are_told_apart(tmp_path: Pat
     for name, options in {"a": {}, "b": {"prompts": ["a cow"]}, "c": {"rewards": ["jpeg", "size"]}}.items():
         for number in (1, 2):
             make_run(tmp_path / f"{name}{number}", scores(1 / number), **options)
-    assert write_study(tmp_path, CORNERS) is not None
+    make_run(tmp_path / "alone", scores(1), ["a bee"])
+    assert write_study(tmp_path, tmp_path / "alone", CORNERS) is None
+    assert write_study(tmp_path, tmp_path / "a1", CORNERS) is not None
     events = Events(tmp_path / "study")
     titles = ("1: jpeg and clip, 2 prompts", "2: jpeg and clip, 1 prompt", "3: jpeg and size, 2 prompts")
     assert {f"all runs/fronts {title}" for title in titles} <= set(events.read.Tags()["images"])

@@ -24,8 +24,13 @@ from srsoup_lightning.oracle import OraclePolicy, RewardError, RewardOracle
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import (
     BFS,
+    DAS,
+    DNO,
+    DPS,
     DSG,
     DTS,
+    MIRA,
+    MPGD,
     RBF,
     SES,
     SMC,
@@ -42,9 +47,11 @@ from srsoup_lightning.samplers import (
     Fast,
     FKSteering,
     Particles,
+    ReNO,
     Sampler,
     SearchOverPaths,
     SRSoup,
+    UniversalGuidance,
     WeightedSum,
     ZeroOrder,
 )
@@ -75,6 +82,10 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "pooled soup": partial(SRSoup, candidates=[4, 2], sharing=Pooled(), shaping="pool"),
     "auto": partial(Auto, candidates=[4, 2], **SURROGATE),
     "fast": partial(Fast, candidates=4),
+    "soup of gradients": partial(SRSoup, candidates=4, sharing=FixedSoup(1, 4), gradients=True),
+    "pooled soup of gradients": partial(
+        SRSoup, candidates=[4, 0, 4], sharing=Pooled(), gradients=True, conflicts="mgda"
+    ),
     "antithetic soup": partial(SRSoup, candidates=4, sharing=FixedSoup(1, 4), antithetic=True, shaping="ranks"),
     "particles": partial(Particles, particles=3, potential="sum", resampler="rounding", choice="draw"),
     "fk steering": partial(FKSteering, particles=3, scorings=3),
@@ -96,17 +107,31 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "tanh demon": partial(Demon, candidates=4),
     "boltzmann demon": partial(Demon, candidates=4, kind="boltzmann", completion=2, scalarisation="tchebycheff"),
     "dsg": partial(DSG, rate=0.5, interval=2),
+    "dps": partial(DPS, conflicts="mgda"),
+    "freedom": partial(DPS, scale="guidance", recurrence=2, start=0.2),
+    "mpgd": partial(MPGD, conflicts="pcgrad"),
+    "das": partial(DAS, particles=3, penalty=0.5),
+    "das of adaptive temperature": partial(DAS, particles=3, tempering="adaptive", scalarisation="tchebycheff"),
+    "reno": partial(ReNO, iterations=3, rate=2.0, scalarisation="tchebycheff", checkpointing=False),
+    "dno": partial(DNO, iterations=2, rate=0.1, shuffles=2, penalty=0.2, checkpointing=False),
+    "mira": partial(MIRA, iterations=3, rate=0.1, sphere=True, checkpointing=False),
+    "universal guidance": partial(UniversalGuidance, backward_steps=2, recurrence=2, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
     "base model": "on the final image",
     "code": "at denoising step 4",
     **dict.fromkeys(("search over paths", "unguided paths", "unguided dsearch"), "at denoising step 3"),
-    **dict.fromkeys(("best of n", "soft best of n", "zero order", "trs", "ses", "dts"), f"at denoising step {STEPS}"),
+    **dict.fromkeys(
+        ("best of n", "soft best of n", "zero order", "trs", "ses", "dts", "reno", "dno", "mira"),
+        f"at denoising step {STEPS}",
+    ),
     "dsearch with lookahead": "at denoising step 4",
     **dict.fromkeys(("rbf", "boltzmann demon"), "at denoising step 3"),
-    **dict.fromkeys(("dsg", "particles", "bfs"), "at denoising step 0"),
+    **dict.fromkeys(("dsg", "dps", "mpgd", "universal guidance", "particles", "bfs", "das"), "at denoising step 0"),
+    **dict.fromkeys(("soup of gradients", "pooled soup of gradients"), "at denoising step 0"),
+    "das of adaptive temperature": "at denoising step 0",
 }
-BY_GRADIENT = [name for name, make in SAMPLERS.items() if getattr(make(), "needs_gradient", False)]
+BY_GRADIENT = [name for name, make in SAMPLERS.items() if make().takes_gradients]
 
 
 @contextmanager
@@ -129,7 +154,7 @@ def test_every_sampler_has_a_row() -> None:
     assert {kind.__name__ for kind in concrete(Sampler)} <= set(samplers.__all__)
 
 
-@pytest.mark.parametrize("name", BY_GRADIENT)
+@pytest.mark.parametrize("name", [name for name in BY_GRADIENT if SAMPLERS[name]().needs_gradient])
 def test_a_reward_without_gradient_is_refused_by_name_before_anything_is_computed(name: str) -> None:
     sampler, tally = SAMPLERS[name](num_inference_steps=STEPS), Tally()
     asking = oracle(linears(2))
@@ -138,6 +163,17 @@ def test_a_reward_without_gradient_is_refused_by_name_before_anything_is_compute
     with pytest.raises(TypeError, match=f"{type(sampler).__name__} needs gradients .*, which 'b' can't give"):
         sampler.run(problem, lattice(2, 2), "a lobster", 0)
     assert not tally.counts
+
+
+@pytest.mark.parametrize("name", BY_GRADIENT)
+def test_gradients_do_not_depend_on_the_mode_of_the_trainer(name: str) -> None:
+    sampler, rewards = SAMPLERS[name](num_inference_steps=STEPS), linears(2)
+    denoiser = bind(sampler)
+    with torch.inference_mode():
+        inside = run(sampler, lattice(2, 2), rewards, denoiser=denoiser)
+    outside = run(sampler, lattice(2, 2), rewards, denoiser=denoiser)
+    torch.testing.assert_close((inside.images, inside.rewards), (outside.images, outside.rewards))
+    assert inside.ledger.gradients == outside.ledger.gradients > 0 or name == "mpgd"
 
 
 @pytest.fixture(params=SAMPLERS)

@@ -13,7 +13,7 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.transition import DDIM
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers import BFS, SMC, SVDD, VASR, BestOfN, CoDe, Evaluator, FKSteering, Moment, Particles
+from srsoup_lightning.samplers import BFS, DAS, SMC, SVDD, VASR, BestOfN, CoDe, Evaluator, FKSteering, Moment, Particles
 from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.search.potentials import Potential
 from srsoup_lightning.search.scalarise import Units, Value
@@ -61,6 +61,9 @@ WAYS = {
     "vasr": VASR(),
     "sum": Particles(potential="sum", scorings=3, ess_threshold=0.5),
     "current": Particles(potential="current", scorings=3, resampler="systematic"),
+    "das": DAS(),
+    "adaptive das": DAS(tempering="adaptive"),
+    "polynomial das": DAS(tempering="polynomial", potential="sum", scorings=4),
     "rounded": Particles(potential="difference", resampler="rounding", ess_threshold=0.5),
 }
 
@@ -81,10 +84,11 @@ def test_weighted_particles_approach_the_tilted_gaussian(way: str) -> None:
     torch.testing.assert_close(spread, variance * torch.eye(3, dtype=torch.float64), rtol=0, atol=0.06)
 
 
-def test_the_tilted_mixture_is_reproduced_with_its_shares() -> None:
+@pytest.mark.parametrize("make", [SMC, DAS])
+def test_the_tilted_mixture_is_reproduced_with_its_shares(make: type[Particles]) -> None:
     """Component k is moved by ``lambda s^2 a`` and weighed by ``exp(lambda a c_k)``."""
     centres, spread, strength = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.5, 0.0]]), 0.5, 1.0
-    sampler = SMC(num_inference_steps=80, particles=2_000, inverse_temperature=strength)
+    sampler = make(num_inference_steps=80, particles=2_000, inverse_temperature=strength)
     found = moments(*population(sampler, GaussianMixture(centres.view(2, *PLAIN), spread), 0))
     shares = (strength * centres @ TILT).softmax(0).double()
     components = (centres + strength * spread**2 * TILT).double()
@@ -102,6 +106,24 @@ def test_the_error_falls_with_the_root_of_the_number_of_particles() -> None:
         found = torch.stack([moments(*population(sampler, mixture, seed))[0] for seed in range(12)])
         errors.append(float((found - mean - variance * TILT).square().mean().sqrt()))
     assert 2.5 < errors[0] / errors[1] < 6.5  # 4 is expected
+
+
+def test_gradients_let_few_particles_do_and_an_adaptive_temperature_meets_its_size() -> None:
+    """Sums over weighted particles err less, and the first scoring has the effective sample size that was asked for."""
+    mixture, errors = GaussianMixture(torch.zeros(1, *PLAIN), 0.6), []
+    mean, variance = gaussian_output(mixture.bind(30, 1.0).kernel, torch.zeros(3, dtype=torch.float64), 0.6)
+    for make in (SMC, DAS):
+        sampler = make(num_inference_steps=30, particles=8, inverse_temperature=6.0)
+        found = torch.stack([moments(*population(sampler, mixture, seed))[0] for seed in range(12)])
+        errors.append(float((found - mean - 6.0 * variance * TILT).square().mean().sqrt()))
+    assert errors[1] < 0.8 * errors[0]
+    seen: list[Moment] = []
+    sampler = SMC(num_inference_steps=10, particles=16, inverse_temperature=50.0, tempering="adaptive")
+    run(sampler, lattice(1, 1), on_step=seen.append)
+    sizes = [float(moment.observation.values["effective sample size"]) for moment in seen if moment.observation]
+    assert sizes[0] == pytest.approx(0.5 * 16, abs=1e-3)
+    with pytest.raises(ValueError, match="give the potential difference and an ess_threshold below 1"):
+        Particles(tempering="adaptive")
 
 
 def test_the_potentials_telescope_to_the_reward_of_the_end() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.builtin import PIPELINES, PREVIEW_DECODERS
-from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.loading.hub import HubName, commit_of, component_folder, download_file, lora_path
 from srsoup_lightning.diffusion.loading.model_index import FILE, read_index
 from srsoup_lightning.diffusion.loading.options import Loading

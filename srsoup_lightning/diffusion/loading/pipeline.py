@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rewards.checks import first_line
 from rewards.networks.hub import not_downloaded
+from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.builtin import PIPELINES, PREVIEW_DECODERS
-from srsoup_lightning.diffusion.adapters import Adapters
 from srsoup_lightning.diffusion.families import families
 from srsoup_lightning.diffusion.loading.components import (
     change_scheduler,
@@ -51,6 +51,10 @@ def load_backbone(pipeline: str, loading: Loading = Loading(), adapters: Adapter
             pipeline's own, a size that the model can't draw, a component or LoRA of another model, a preview decoder
             of other latents, or an option that the pipeline has no component for.
     """
+    if adapters is not None and loading.compile:
+        raise ValueError(
+            "adapters are given, and compile is on: a compiled network can't mix LoRAs by row, leave out one of the two"
+        )
     source = str(PIPELINES.find(pipeline) or pipeline)
     with silence_libraries():
         index = read_index(source, pipeline, loading.revision)

@@ -8,8 +8,7 @@ from functools import partial
 
 import torch
 
-from srsoup_lightning.adapters import PreferenceConditioned
-from srsoup_lightning.diffusion.adapters import Adapters
+from srsoup_lightning.adapters import Adapters, PreferenceConditioned
 from srsoup_lightning.diffusion.loading.hub import LORA_WEIGHTS, lora_path
 from srsoup_lightning.diffusion.loading.lora_files import METADATA, header_of, require_one_weight_file
 from srsoup_lightning.diffusion.loading.loras import read_lora, require_network_alone

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from rewards.checks import require_no_url
-from srsoup_lightning.diffusion.adapters import Adapters
+from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.diffusion.backbone import Backbone
 from srsoup_lightning.diffusion.loading.fingerprint import loaded_model
 from srsoup_lightning.diffusion.loading.given import (
@@ -42,12 +42,17 @@ class ModelSource:
     describe: Callable[[], Mapping[str, object]]
     given: Backbone | None = None
 
-    def require_trainable(self) -> None:
+    def require_trainable(self, adapters: Adapters | None = None) -> None:
         """Check that a fit can train a LoRA of the model.
 
         Raises:
             ValueError: The base model makes the last steps, or a LoRA is active that a new one would switch off.
         """
+        if adapters is not None:
+            raise ValueError(
+                f"adapters are {type(adapters).__name__}, and a fit would switch them off: leave them out, or start "
+                "from one by training.lora.start"
+            )
         if self.base_steps:
             raise ValueError(f"base_steps is {self.base_steps}, and a fit can't train these steps: leave it out")
         if self.given is not None and self.loras:

@@ -1,4 +1,4 @@
-"""Adapters that serve every preference: how the prediction at a latent depends on the preference it is made for.
+"""Interface of a policy of adapters: what predictions at latents are made of, for the preference of each.
 
 The adapters stay in memory. Each evaluation of the network has inputs of its own: a scale for each adapter, and, for an
 adapter that is conditioned on it, the preference. So a batch may mix preferences.
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
-
-from srsoup_lightning.diffusion.transition import Prediction
 
 
 class Evaluations(NamedTuple):
@@ -31,16 +29,13 @@ class Evaluations(NamedTuple):
     share: Tensor
     inputs: Tensor
 
-    def combined(self, found: Prediction) -> Prediction:
-        """Return the predictions at the B latents, from those of the R evaluations."""
-        if len(self.latents) == int(self.latents[-1]) + 1:  # one evaluation for each latent
+    def combined(self, found: Tensor) -> Tensor:
+        """Return predictions (B, ...) at the latents, from those (R, ...) of the evaluations."""
+        latents = int(self.latents[-1]) + 1
+        if len(self.latents) == latents:  # one evaluation for each
             return found
-        return Prediction(*(self._sums(each) for each in found))
-
-    def _sums(self, found: Tensor) -> Tensor:
         weighted = found * self.share.view(-1, *[1] * (found.ndim - 1))
-        sums = found.new_zeros(int(self.latents[-1]) + 1, *found.shape[1:])
-        return sums.index_add(0, self.latents, weighted)
+        return found.new_zeros(latents, *found.shape[1:]).index_add(0, self.latents, weighted)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rewards.checks import require_choice
-from srsoup_lightning.diffusion.adapters import Adapters, Evaluations
+from srsoup_lightning.adapters.base import Adapters, Evaluations
 
 Mode = Literal["all", "drawn"]
 TOLERANCE = 1e-6  # largest difference of two weights that count as equal
