@@ -139,7 +139,7 @@ def test_the_published_formula(row: tuple[Formula, str, Reward], shape: tuple[in
 def test_hard_edges_do_not_overshoot(files: Files) -> None:
     images = (smooth(48, 48) > 0.5).float()
     expected = clip_by_its_logits(files.clip, images)
-    torch.testing.assert_close(built("clip", files).score(images, PROMPTS), expected, rtol=0, atol=0.5)
+    torch.testing.assert_close(built("clip", files).score(images, PROMPTS), expected, rtol=0, atol=0.6)
 
 
 @pytest.mark.parametrize(

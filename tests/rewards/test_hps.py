@@ -162,7 +162,7 @@ def test_by_default_the_configuration_is_that_of_the_network_it_was_trained_from
     file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=f"no model '{CLIP_H}'"):
+    with pytest.raises(FileNotFoundError, match=f"model '{CLIP_H}'"):
         HPSv2(file)
 
 
