@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning import Loading, Preferences
-from srsoup_lightning.adapters import MORL, Adapters, DiffusionBlend, RewardedSoup, drawn
+from srsoup_lightning.adapters import MORL, Adapters, DiffusionBlend, RewardedSoup
+from srsoup_lightning.adapters.policies import drawn
 from srsoup_lightning.diffusion.loading.pipeline import load_backbone
 from srsoup_lightning.diffusion.loading.resident import add_adapters
 from srsoup_lightning.oracle import RewardOracle

@@ -291,7 +291,7 @@ def test_several_processes_end_together(config: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
     shown, errors = (config.with_suffix(f".{stream}").read_text() for stream in (1, 2))
     line = LINE.replace("is 80: 64", "is 100: 96").replace("2 of 4", "3 of 4")
-    assert [found for found in errors.splitlines() if "srsoup" in found] == [line]
+    assert [found for found in errors.splitlines() if found.startswith("srsoup: error")] == [line]
     assert "mean over 3 soups" in shown
     run = RunDirectory(config.parent / "run")
     assert len(list(run.cost_rows())) == 3

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
-from srsoup_lightning.adapters import PreferenceConditioned, RewardedSoup, target_scores
+from srsoup_lightning.adapters import PreferenceConditioned, RewardedSoup
+from srsoup_lightning.adapters.policies import target_scores
 from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.data import SoupRequest
 from srsoup_lightning.diffusion.loading.loras import add_loras
