@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from srsoup_lightning.callbacks.base import from_first_process
 from srsoup_lightning.callbacks.identity import begin, join
 from srsoup_lightning.module import SRSoupModule
-from srsoup_lightning.runs.adapter import AdapterFacts, write_adapter
+from srsoup_lightning.runs.adapter import AdapterFacts, used_adapters, write_adapter
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.identity import RunIdentity
 from srsoup_lightning.runs.lock import RunLock
@@ -113,6 +113,8 @@ class AdapterWriter(ModelCheckpoint):
         if not (trainer.is_global_zero and isinstance(module, SRSoupModule) and module.finetuning and module.backbone):
             return
         weights = module.preferences.weights.mean(0).tolist()
+        start = module.finetuning.training.lora.start
+        begun_from = None if start is None else used_adapters({start: 1.0})[0].facts
         facts = AdapterFacts(
             base=module.base,
             objective=type(module.finetuning.objective).__name__,
@@ -120,6 +122,7 @@ class AdapterWriter(ModelCheckpoint):
             rounds=module.finetuning.rounds,
             costs=module.finetuning.costs,
             conditioned=module.finetuning.training.conditioning is not None,
+            earlier={} if begun_from is None or start is None else begun_from.behind(start),
         )
         folder = self.directory(trainer).adapter
         write_adapter(folder, module.backbone.adapter_state(), module.backbone.adapter_metadata(), facts)

@@ -10,7 +10,6 @@ from pathlib import Path
 from torch import Tensor
 
 from rewards.checks import first_line, require_choice
-from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.diffusion.loading.lora_files import METADATA, header_of
 from srsoup_lightning.diffusion.lora_merging import Average, Factors, mean_of_factors, mean_of_products
 from srsoup_lightning.diffusion.row_inputs import EMBEDDING
@@ -104,23 +103,21 @@ def _metadata(source: str, merged: dict[str, Tensor]) -> dict[str, str]:
 
 def _facts(adapters: dict[str, float], average: Average) -> AdapterFacts:
     """Origin of a merged adapter: the costs of all trainings, and the mean of their preferences."""
-    origins = []
+    origins: dict[str, AdapterFacts] = {}
     for source in adapters:
         if (origin := read_facts(Path(source))) is None:
             raise ValueError(f"adapter {source!r} has no adapter.json, so its base and costs are unknown: give others")
-        origins.append(origin)
-    if len(bases := sorted({each.base for each in origins})) > 1:
+        origins[source] = origin
+    if len(bases := sorted({each.base for each in origins.values()})) > 1:
         raise ValueError(f"the adapters are of different bases, {', '.join(bases)}: merge those of one base")
     total, preference = sum(adapters.values()) or 1.0, defaultdict[str, float](float)
-    for weight, each in zip(adapters.values(), origins, strict=True):
-        for name, share in each.preference.items():
-            preference[name] += weight * share / total
-    costs: Ledger = added([each.costs for each in origins])
-    objective = " + ".join(sorted({each.objective for each in origins}))
+    for source, origin in origins.items():
+        for name, share in origin.preference.items():
+            preference[name] += adapters[source] * share / total
     return AdapterFacts(
         base=bases[0],
-        objective=f"mean of {average} of {objective}",
+        objective=f"mean of {average} of {' + '.join(sorted({each.objective for each in origins.values()}))}",
         preference=dict(preference),
-        rounds=sum(each.rounds for each in origins),
-        costs=costs,
+        rounds=sum(each.rounds for each in origins.values()),
+        earlier={trained: costs for source, each in origins.items() for trained, costs in each.behind(source).items()},
     )

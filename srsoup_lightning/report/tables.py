@@ -84,7 +84,7 @@ def _training(adapter: UsedAdapter) -> str:
     facts = adapter.facts
     if facts is None:
         return f"of {adapter.source}: unknown costs"
-    return f"of {adapter.source}, {facts.rounds:,} rounds of {facts.objective}: {_costs(facts.costs)}"
+    return f"of {adapter.source}, {facts.rounds:,} rounds of {facts.objective}: {_costs(facts.total)}"
 
 
 def spending_line(account: Account) -> str:

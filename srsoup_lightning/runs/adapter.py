@@ -3,7 +3,7 @@
 ::
 
     <root>/adapter/pytorch_lora_weights.safetensors    weights and metadata, as diffusers loads them
-    <root>/adapter/adapter.json                        base, objective, preference, rounds, costs of the training
+    <root>/adapter/adapter.json                        base, objective, preference, rounds, costs of the trainings
 
 A run that samples with LoRAs copies these facts, because a LoRA can be trained again afterwards::
 
@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from rewards.checks import read_text, refuse_constant
-from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.costs.ledger import Ledger, added
 from srsoup_lightning.runs.files import write_atomically
 from srsoup_lightning.runs.rows import ledger_from_json
 
@@ -47,6 +48,7 @@ class AdapterFacts:
         rounds: Number of rounds.
         costs: Costs of the training.
         conditioned: Whether the preference is an input of the adapter.
+        earlier: Costs of the trainings of other adapters that this one began from or is a mean of, by adapter.
     """
 
     base: str
@@ -55,6 +57,20 @@ class AdapterFacts:
     rounds: int
     costs: Ledger = field(default_factory=Ledger)
     conditioned: bool = False
+    earlier: dict[str, Ledger] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Ledger:
+        """Costs of all trainings that the adapter rests on."""
+        return added([self.costs, *self.earlier.values()])
+
+    def behind(self, source: str) -> dict[str, Ledger]:
+        """Return the costs of all these trainings by adapter, for what rests on this one.
+
+        Args:
+            source: Folder, file or hub id of this adapter.
+        """
+        return {normpath(source): self.costs} | self.earlier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,4 +195,8 @@ def _facts(found: Mapping[str, Any]) -> AdapterFacts:
         rounds=int(found["rounds"]),
         costs=ledger_from_json(found["costs"], "the entry of its costs"),
         conditioned=bool(found.get("conditioned", False)),
+        earlier={
+            source: ledger_from_json(costs, f"the entry of the costs of {source}")
+            for source, costs in found.get("earlier", {}).items()
+        },
     )

@@ -39,8 +39,10 @@ class Run:
     @property
     def training(self) -> Ledger | None:
         """Costs of training its LoRAs, all together; None where they are not known. Without LoRAs they are 0."""
-        known = [adapter.facts.costs for adapter in self.adapters if adapter.facts is not None]
-        return None if _is_file(self.root) or len(known) < len(self.adapters) else added(known)
+        if _is_file(self.root) or any(adapter.facts is None for adapter in self.adapters):
+            return None
+        behind = (each.facts.behind(each.source) for each in self.adapters if each.facts is not None)
+        return added(list({source: costs for found in behind for source, costs in found.items()}.values()))
 
     @property
     def scored(self) -> tuple[str, ...]:

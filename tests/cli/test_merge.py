@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from srsoup_lightning.adapters import RewardedSoup
 from srsoup_lightning.cli.main import main
@@ -14,7 +13,8 @@ from srsoup_lightning.diffusion.loading.loras import add_loras
 from srsoup_lightning.diffusion.loading.resident import add_adapters
 from srsoup_lightning.diffusion.lora_merging import Factors, mean_of_factors, mean_of_products
 from srsoup_lightning.finetune import LoRA
-from srsoup_lightning.runs.adapter import read_facts
+from srsoup_lightning.runs.adapter import read_facts, used_adapters
+from srsoup_lightning.runs.reading import Run
 from tests.diffusion.conftest import prediction
 from tests.diffusion.drawing import backbone_of
 from tests.diffusion.pipelines import make
@@ -72,9 +72,16 @@ def test_a_merged_adapter_predicts_as_the_soup_and_starts_a_fit(adapters: list[s
     facts, parts = read_facts(Path(out)), [read_facts(Path(adapter)) for adapter in adapters]
     assert facts is not None
     assert facts.objective == "mean of products of PolicyGradient"
-    assert facts.costs.total_queries == sum(part.costs.total_queries for part in parts if part is not None)
-    fit(tmp_path / "again", make_fit(lora=LoRA(start=out)), rounds=1)
-    assert load_file(f"{out}/pytorch_lora_weights.safetensors").keys()
+    spent = sum(part.costs.total_queries for part in parts if part is not None)
+    assert (facts.costs.total_queries, facts.total.total_queries) == (0, spent)
+    again = [tmp_path / "again" / name for name in "ab"]
+    for seed, root in enumerate(again):
+        fit(root, make_fit(lora=LoRA(start=out), seed=seed), rounds=1)
+    used = used_adapters({str(root / "adapter"): 1.0 for root in again})
+    own = sum(each.facts.costs.total_queries for each in used if each.facts is not None)
+    training = Run("soup", tmp_path, (), adapters=used).training
+    assert training is not None
+    assert training.total_queries == spent + own  # what both began from counts once
 
 
 def test_bad_merges_are_refused_in_one_line(
