@@ -158,9 +158,10 @@ def test_bad_policies_are_refused_in_one_line(loras: dict[str, str], family: str
         predicted(problem_of(family, RewardedSoup(loras)), None)
 
 
-def test_a_pipeline_loads_with_its_adapters(saved: Callable[[str], Path], loras: dict[str, str], family: str) -> None:
+def test_a_pipeline_loads_with_its_adapters(tmp_path: Path, loras: dict[str, str], family: str) -> None:
+    make(family).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="adapters are given, and compile is on"):
-        load_backbone(str(saved(family)), Loading(compile=True), RewardedSoup(loras))
-    loaded = load_backbone(str(saved(family)), adapters=RewardedSoup(loras))
+        load_backbone(str(tmp_path), Loading(compile=True), RewardedSoup(loras))
+    loaded = load_backbone(str(tmp_path), adapters=RewardedSoup(loras))
     assert loaded.adapters is not None
     assert not any(weight.requires_grad for weight in loaded.parameters())
