@@ -29,6 +29,7 @@ from srsoup_lightning.search.sharing import FixedSoup
 RESULTS = Path("benchmarks/results/adapters")
 TRAINED = ("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus", "a zebra", "a butterfly")
 HELD_OUT = ("a whale", "a turtle", "a frog", "a duck", "a bee", "a pig", "a crab", "a monkey")
+SETS = {"trained": TRAINED, "held out": HELD_OUT}
 ONE = "model.preferences.init_args.weights"
 TRAININGS: dict[str, tuple[str, dict[str, str]]] = {
     "jpeg": ("animals_nft", {}),
@@ -105,6 +106,7 @@ def main(
     workdir: Path = Path("build/adapters"),
     methods: list[str] = list(METHODS),  # noqa: B006 - jsonargparse shows the default
     trainings: list[str] = list(TRAININGS),  # noqa: B006
+    sets: list[str] = list(SETS),  # noqa: B006
     seeds: list[int] = [0, 1, 2],  # noqa: B006
     dtype: str = "float32",
 ) -> None:
@@ -115,11 +117,12 @@ def main(
         workdir: Folder of the run directories.
         methods: Which methods, by name.
         trainings: Which trainings, by name. Methods that need others fail.
+        sets: Which sets of prompts, by name.
         seeds: Seeds of every prompt. Seed 0 is that of the trainings.
         dtype: Precision of the networks.
     """
     adapters = {name: train(name, 0, workdir) for name in trainings}
-    for label, prompts in {"trained": list(TRAINED), "held out": list(HELD_OUT)}.items():
+    for label, prompts in {label: list(SETS[label]) for label in sets}.items():
         root = workdir / label.replace(" ", "_")
         base = module(BaseModel(**common()), None, dtype)
         runs = [f"base={predict(root / 'base', base, prompts, list(range(1_000, 1_000 + UNSTEERED)))}"]
