@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jsonargparse import auto_cli
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from benchmarks.adapters import RESULTS
@@ -15,6 +16,7 @@ from benchmarks.figures import save
 
 HEADS = ("method", "hypervolume", "utility", "queries a soup", "evaluations a soup", "training queries", "diversity")
 MOST = 1_000  # prompts on the axis of the figure
+STYLES = ("-", "--", ":", "-.")
 
 
 class Method(NamedTuple):
@@ -50,7 +52,7 @@ def main(results: Path = RESULTS, figure: Path = Path("docs/images/adapters.svg"
     for path in sorted(results.glob("*.json")):
         content = json.loads(path.read_text())
         found[content["prompts"]] = methods = methods_of(content["rows"])
-        about = f"{len(content['seeds'])} seeds of each prompt, {content['dtype']}, {content['machine']}"
+        about = f"seeds {content['seeds']} of each prompt, {content['dtype']}, {content['machine']}"
         tables.append(f"## Animals that were {content['prompts']}\n\n{about}.\n\n{as_markdown(methods)}")
     (results / "tables.md").write_text("# Adapters and search\n\n" + "\n\n".join(tables) + "\n")
     if "held out" in found:
@@ -76,17 +78,22 @@ def as_markdown(methods: list[Method]) -> str:
 
 
 def draw(methods: list[Method]) -> Figure:
-    """Queries in all over the number of prompts, each method a line with its utility."""
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    """Queries in all over the number of prompts: a line for methods of one cost, whose colour is their best utility."""
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
     axes = figure.subplots()
     prompts = np.geomspace(1, MOST, 60)
+    lines: dict[tuple[float, float], list[Method]] = {}
     for method in methods:
-        total = method.mean("training_queries") + prompts * method.mean("queries")
-        if total[-1] > 0:
-            axes.plot(prompts, total, label=f"{method.name}: {method.mean('utility'):.2f}")
-    axes.set(
-        xscale="log", yscale="log", xlabel="prompts served, six preferences each", ylabel="queries, training included"
-    )
+        costs = (method.mean("training_queries"), method.mean("queries"))
+        if any(costs):
+            lines.setdefault(costs, []).append(method)
+    highest = max(method.mean("utility") for method in methods)
+    for number, ((training, each), alike) in enumerate(lines.items()):
+        label = "\n".join(f"{method.mean('utility'):.2f}  {method.name}" for method in alike)
+        colour = colormaps["viridis_r"](alike[0].mean("utility") / highest)
+        axes.plot(prompts, training + prompts * each, color=colour, linestyle=STYLES[number % len(STYLES)], label=label)
+    axes.set(xscale="log", yscale="log", xlabel="prompts served, six preferences each")
+    axes.set_ylabel("queries, training included")
     axes.grid(alpha=0.3)
     axes.legend(title="utility on held-out animals", fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
