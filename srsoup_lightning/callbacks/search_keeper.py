@@ -22,8 +22,8 @@ class SearchKeeper(SoupCallback):
     """Writes the states and the search gradients of each soup to ``searches/`` of the run directory.
 
     ``SoupDistillation`` trains on them by ``KeptSearches``. A soup takes ``4 P K (M + 2)`` bytes for each number of a
-    latent, with P preferences, K searched steps and M rewards: 1.3 MB for six preferences and two rewards of
-    tiny-animals, and 60 MB for those of Stable Diffusion 1.5 in 50 steps.
+    latent, with P preferences, K searched steps and M rewards: 1.9 MB for six preferences and two rewards of
+    tiny-animals, and 79 MB for those of Stable Diffusion 1.5 in 50 steps.
 
     Args:
         root: The run directory. None takes the Trainer's ``default_root_dir``.
