@@ -19,7 +19,7 @@ STEPS = 2
 FEW = {"num_inference_steps": STEPS, "groups": 2, "group_size": 2}
 SHORT = {"length": STEPS - 1, "last": STEPS - 1}  # a window of the first steps
 PUBLISHED = {"sd15_ddpo": (256, 4), "sd15_draft": (128, 1), "sdxl_dpo": (2048, 1)}  # samples and updates in a round
-PUBLISHED |= {"sd35_flow_grpo": (48 * 24, 2), "sd35_nft": (48 * 24, 1)}
+PUBLISHED |= {"sd35_flow_grpo": (48 * 24, 2), "sd35_nft": (48 * 24, 1), "sd35_conditioned": (144 * 8, 1)}
 
 
 @pytest.fixture(scope="module")
