@@ -154,6 +154,8 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
     def configure_model(self) -> None:
         """Load the pipeline, and add the adapter in the first fit. A callback may call it before :meth:`setup`."""
         backbone = self._loaded()
+        if backbone.adapters is not None:  # the files of some tell only now which rewards they know
+            backbone.adapters.policy.check(self.preferences.rewards, self.preferences.weights, self.sampler.eta)
         if self.tuning is None or self._adapted or not is_fitting(self):
             return
         lora, conditioning, self._adapted = self.tuning.lora, self.tuning.conditioning, True

@@ -88,6 +88,7 @@ class SoupDistillation(Objective):
         """See :meth:`Objective.collect`; the search asks the rewards itself."""
         rollout.steps = self.searches.steps(self, rollout.problem.kernel)
         rollout.tensors = {name: tensor.cpu() for name, tensor in self.searches.run(self, rollout)._asdict().items()}
+        rollout.tensors["found"] = (rollout.tensors["gradients"].flatten(3) != 0).any(3).any(1)  # (S, M)
 
     def loss(self, rollout: Rollout, part: int, index: int, policy: Policy) -> Loss:
         """See :meth:`Objective.loss`; the passes are the searched steps."""
@@ -119,7 +120,7 @@ class SoupDistillation(Objective):
     def _redrawn(self, rollout: Rollout, rows: slice, draw: int, step: int) -> Tensor:
         """Draw a preference (B, M) for each row, among the rewards that it has gradients of."""
         assert rollout.conditioning is not None
-        found = (rollout.tensors["gradients"][rows].flatten(3) != 0).any(3).any(1)
+        found = rollout.tensors["found"][rows]
         source, weighted = rollout.noise, rollout.weighted
         numbers = range(rows.start, rows.stop)
         drawn = [rollout.conditioning.draw(weighted, source, "hindsight", draw, step, row) for row in numbers]

@@ -14,7 +14,7 @@ import torch
 from srsoup_lightning.diffusion.process import Process
 from srsoup_lightning.diffusion.transition import Kernel
 from srsoup_lightning.finetune.rollout import Rollout
-from srsoup_lightning.finetune.searches import Searched, Searches
+from srsoup_lightning.finetune.searches import SearchedSteps, Searches
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.runs.searches import KeptSearch, read_searches
 from srsoup_lightning.search.scalarise import Value
@@ -74,14 +74,14 @@ class KeptSearches(Searches):
                 raise ValueError(f"the searches of {', '.join(self.runs)} have no gradients of {missing}: give others")
         return list(dict.fromkeys(search.prompt for search in self._searches))
 
-    def run(self, process: Process, rollout: Rollout) -> Searched:
+    def run(self, process: Process, rollout: Rollout) -> SearchedSteps:
         """See :meth:`Searches.run`."""
         names = rollout.problem.rewards
         parts = [_in_order(search, names) for search in self._by_prompt[rollout.noise.prompt]]
-        everything = Searched.joined(parts)
+        everything = SearchedSteps.joined(parts)
         order = rollout.noise.uniform(len(everything.weights), "kept searches").cpu().argsort()
         drawn = order[torch.arange(rollout.members) % len(order)]
-        return Searched(*(each[drawn] for each in everything))
+        return SearchedSteps(*(each[drawn] for each in everything))
 
     @cached_property
     def _searches(self) -> list[KeptSearch]:
@@ -95,12 +95,12 @@ class KeptSearches(Searches):
         return found
 
 
-def _in_order(search: KeptSearch, names: Sequence[str]) -> Searched:
-    """Searched steps with the rewards in the order of names, and 0 for a reward that the search does not have."""
+def _in_order(search: KeptSearch, names: Sequence[str]) -> SearchedSteps:
+    """SearchedSteps steps with the rewards in the order of names, and 0 for a reward that the search does not have."""
     gradients = search.gradients.new_zeros(*search.gradients.shape[:2], len(names), *search.gradients.shape[3:])
     weights = search.weights.new_zeros(len(search.weights), len(names))
     for column, name in enumerate(names):
         if name in search.rewards:
             kept = search.rewards.index(name)
             gradients[:, :, column], weights[:, column] = search.gradients[:, :, kept], search.weights[:, kept]
-    return Searched(search.states, search.means, gradients, weights)
+    return SearchedSteps(search.states, search.means, gradients, weights)

@@ -25,8 +25,8 @@ from srsoup_lightning.search.scalarise import Value
 SEEDS = 2**20  # seeds of the soups of a group, for each seed of a group
 
 
-class Searched(NamedTuple):
-    """Searched steps of P trajectories, K of them each.
+class SearchedSteps(NamedTuple):
+    """SearchedSteps steps of P trajectories, K of them each.
 
     Attributes:
         states: Latents before each step, (P, K, C, H, W).
@@ -41,7 +41,7 @@ class Searched(NamedTuple):
     weights: Tensor
 
     @classmethod
-    def joined(cls, parts: Sequence[Searched]) -> Searched:
+    def joined(cls, parts: Sequence[SearchedSteps]) -> SearchedSteps:
         """Join the trajectories of several soups."""
         return cls(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
@@ -69,7 +69,7 @@ class Searches(abc.ABC):
         return given
 
     @abc.abstractmethod
-    def run(self, process: Process, rollout: Rollout) -> Searched:
+    def run(self, process: Process, rollout: Rollout) -> SearchedSteps:
         """Return the searched steps of a group, one trajectory for each member."""
 
 
@@ -102,14 +102,14 @@ class OnlineSearch(Searches):
         candidates = self._method(process).settings(()).candidates
         return tuple(step for step in range(kernel.steps) if kernel.sigma(step) > 0 and candidates[step])
 
-    def run(self, process: Process, rollout: Rollout) -> Searched:
+    def run(self, process: Process, rollout: Rollout) -> SearchedSteps:
         """See :meth:`Searches.run`."""
         method, noise, members = self._method(process), rollout.noise, rollout.members
         if rollout.conditioning is not None:
             return searched(method, rollout.problem, soup_of(rollout), noise)
         sources = [replace(noise, seed=noise.seed * SEEDS + member) for member in range(members)]
         weights = rollout.value.weights.unsqueeze(0)
-        return Searched.joined([searched(method, rollout.problem, weights, source) for source in sources])
+        return SearchedSteps.joined([searched(method, rollout.problem, weights, source) for source in sources])
 
     def _method(self, process: Process) -> SRSoup:
         return replace(
@@ -129,7 +129,7 @@ def soup_of(rollout: Rollout) -> Tensor:
     return torch.stack([*corners, *inside])[:count]
 
 
-def searched(method: SRSoup, problem: Problem, weights: Tensor, noise: NoiseSource) -> Searched:
+def searched(method: SRSoup, problem: Problem, weights: Tensor, noise: NoiseSource) -> SearchedSteps:
     """Run a soup and return its searched steps.
 
     Args:
@@ -149,4 +149,4 @@ def searched(method: SRSoup, problem: Problem, weights: Tensor, noise: NoiseSour
     trajectories = method.trajectories(problem, weights, noise)
     first, x = method.start(trajectories, keep)
     walk(problem, x, trajectories.step, keep, first)
-    return Searched(torch.stack(states, 1), torch.stack(means, 1), torch.stack(gradients, 1), weights.to(x.device))
+    return SearchedSteps(torch.stack(states, 1), torch.stack(means, 1), torch.stack(gradients, 1), weights.to(x.device))

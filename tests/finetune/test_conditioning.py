@@ -82,6 +82,10 @@ def test_one_fit_serves_every_preference_and_its_adapter_is_loaded_again(objecti
     off = sized("SD")
     add_adapters(off, PreferenceConditioned(str(tmp_path / "adapter"), strength=0.0))
     base = SRSoupModule(sized("SD"), again.rewards, BaseModel(**PROCESS), module.preferences)
+    other = Preferences(["red", "green"], [[0.5, 0.5]])
+    unknown = SRSoupModule(loaded, {"red": Smooth(0), "green": Smooth(1)}, BaseModel(**PROCESS), other)
+    with pytest.raises(ValueError, match=r"the preferences weigh \['green'\], and .* was trained for"):
+        unknown.configure_model()
     without = SRSoupModule(off, again.rewards, BaseModel(**PROCESS), module.preferences)
     torch.testing.assert_close(pictures(without), pictures(base), rtol=0, atol=1e-5)
 
