@@ -71,6 +71,11 @@ class Adapters(abc.ABC):
         """
 
 
+def weighed(rewards: Sequence[str], weights: Tensor) -> set[str]:
+    """Return the names of the rewards that have weight in some of the preferences (P, M)."""
+    return {name for name, used in zip(rewards, (weights > 0).any(0).tolist(), strict=True) if used}
+
+
 class BoundAdapters(NamedTuple):
     """A policy, and the networks that have its adapters.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rewards.checks import require_choice
-from srsoup_lightning.adapters.base import Adapters, Evaluations
+from srsoup_lightning.adapters.base import Adapters, Evaluations, weighed
 
 Mode = Literal["all", "drawn"]
 TOLERANCE = 1e-6  # largest difference of two weights that count as equal
@@ -48,8 +48,7 @@ class OneForEachReward(Adapters, abc.ABC):
         """See :meth:`Adapters.check`."""
         if unknown := sorted(set(self.adapters) - set(rewards)):
             raise ValueError(f"adapters are given for {unknown}: the rewards are {list(rewards)}")
-        weighted = [name for name, used in zip(rewards, (weights > 0).any(0).tolist(), strict=True) if used]
-        if missing := sorted(set(weighted) - set(self.adapters)):
+        if missing := sorted(weighed(rewards, weights) - set(self.adapters)):
             raise ValueError(f"there is no adapter for {missing}: give one for each reward that a preference weighs")
 
     def shares(self, rewards: Sequence[str], weights: Tensor) -> Tensor:
@@ -198,8 +197,7 @@ class PreferenceConditioned(Adapters):
         """See :meth:`Adapters.check`."""
         if self.rewards is None:
             return
-        weighted = {name for name, used in zip(rewards, (weights > 0).any(0).tolist(), strict=True) if used}
-        if unknown := sorted(weighted - set(self.rewards)):
+        if unknown := sorted(weighed(rewards, weights) - set(self.rewards)):
             raise ValueError(
                 f"the preferences weigh {unknown}, and {self.source!r} was trained for {list(self.rewards)} alone"
             )
