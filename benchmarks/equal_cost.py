@@ -1,0 +1,202 @@
+"""Sizes of methods that spend a budget, and their soups.
+
+A budget is a number of network evaluations, or of queries, for a soup of six preferences. The backward pass of a
+network evaluation counts as two more. Each method gets the size (number of candidates, of particles, of pictures …)
+that spends it: by rehearsal, and by pilot soups of another prompt where the cost varies, since what preferences share
+depends on the latents. Units and costs of pilot soups are kept in a file, so that a later sitting, perhaps on another
+machine, comes to the same sizes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+
+from benchmarks.contenders import Contender, common
+from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward, Sharpness
+from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning.callbacks import SampleWriter
+from srsoup_lightning.costs.ledger import Ledger
+from srsoup_lightning.pareto.diversity import Embedding, thumbnails
+from srsoup_lightning.problem import Problem
+from srsoup_lightning.report.compare import compared
+from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.samplers import BaseModel, Sampler
+from srsoup_lightning.samplers.rehearsal import count
+
+Cost = Literal["nfe", "queries"]
+COSTS: tuple[Cost, ...] = ("nfe", "queries")
+DIVISIONS = {"two rewards": 5, "three rewards": 2, "differentiable rewards": 5}  # six preferences each
+REWARDS = {
+    "two rewards": ("jpeg", "clip"),
+    "three rewards": ("jpeg", "clip", "colour"),
+    "differentiable rewards": ("colour", "clip"),  # the setting of methods that need gradients
+}
+HELD_OUT = {  # scored, and steered by no method
+    "two rewards": "colour",
+    "three rewards": "sharpness",
+    "differentiable rewards": "sharpness",
+}
+BACKWARD = 2 * 2  # network evaluations that the gradient of a guided prediction counts
+MAKERS: dict[str, Callable[[], Reward]] = {
+    "jpeg": JPEGCompressibility,
+    "clip": lambda: CLIPScore("tiny-clip"),
+    "colour": Colorfulness,
+    "sharpness": Sharpness,
+}
+PILOT, PILOTS = "a fox", 3  # prompt of the pilot soups, and how many of them a size may take
+SHARED = 0.75  # first guess of the cost of preferences that share, in shares of their cost apart
+SLACK = 0.1  # share of a budget that a pilot soup may miss
+UNSTEERED = 32  # pictures of each prompt that the scale comes from
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method with its settings and size."""
+
+    name: str
+    sampler: Sampler
+
+
+class Bench:
+    """Methods and soups of one setting.
+
+    Args:
+        setting: One of REWARDS.
+        root: Folder of the run directories.
+        dtype: Precision of the networks.
+        kept: File of the units and of the costs of pilot soups.
+    """
+
+    def __init__(self, setting: str, root: Path, dtype: str, kept: Path) -> None:
+        self.setting, self.root, self.loading = setting, root / setting.replace(" ", "_"), Loading(dtype=dtype)
+        self.preferences = Preferences.lattice(REWARDS[setting], DIVISIONS[setting], [HELD_OUT[setting]])
+        self.kept = kept
+        self._module: SRSoupModule | None = None
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether all rewards have gradients."""
+        return all(MAKERS[name]().is_differentiable for name in REWARDS[self.setting])
+
+    def module(self, sampler: Sampler) -> SRSoupModule:
+        """A module with the setting's rewards and preferences."""
+        rewards = {name: MAKERS[name]() for name in self.preferences.rewards}
+        return SRSoupModule("tiny-animals", rewards, sampler, self.preferences, loading=self.loading)
+
+    def predict(self, entry: Entry, prompts: Sequence[str], seeds: Sequence[int], folder: str = "") -> Path:
+        """Make the soups that are missing, and return the run directory."""
+        root = self.root / folder / entry.name.replace(" ", "_")
+        quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = L.Trainer(callbacks=[SampleWriter(str(root))], logger=False, **quiet)
+        data = PromptDataModule(list(prompts), list(seeds))
+        trainer.predict(self.module(entry.sampler), data, return_predictions=False)
+        return root
+
+    def base(self, prompts: Sequence[str]) -> Path:
+        """Unsteered pictures of each prompt."""
+        return self.predict(Entry("base", BaseModel(**common())), prompts, range(1_000, 1_000 + UNSTEERED))
+
+    def measure(
+        self, entry: Entry, prompts: Sequence[str], seed: int, scale: Sequence[str], embedding: Embedding = thumbnails
+    ) -> list[dict[str, Any]]:
+        """Make the soups of a method and measure them in units of the unsteered pictures of each prompt.
+
+        Args:
+            entry: The method.
+            prompts: Prompts, at least one.
+            seed: Seed of their soups.
+            scale: Prompts that unsteered pictures are made of, with `prompts` among them.
+            embedding: See :func:`~srsoup_lightning.report.compare.compared`.
+
+        Returns:
+            A row for each prompt, with all its measures.
+        """
+        root = self.predict(entry, prompts, [seed], folder=f"seed_{seed}")
+        runs = [f"base={self.base(scale)}", f"{entry.name}={root}"]
+        _, run = compared(runs, baseline="base", common=True, embedding=embedding).runs
+        return [
+            {"prompt": prompt, "seed": seed}
+            | {name: by_prompt[prompt][0] for name, by_prompt in run.values.items() if prompt in by_prompt}
+            for prompt in prompts
+        ]
+
+    def units(self, prompts: Sequence[str]) -> dict[str, list[float]]:
+        """Mean and standard deviation of the rewards of unsteered pictures, each averaged over prompts."""
+        return self._remembered("units", ", ".join(prompts), lambda: self._units(prompts))
+
+    def _units(self, prompts: Sequence[str]) -> dict[str, list[float]]:
+        rows, units = list(RunDirectory(self.base(prompts)).image_rows()), {}
+        for name in REWARDS[self.setting]:
+            scores = [torch.tensor([row.rewards[name] for row in rows if row.prompt == prompt]) for prompt in prompts]
+            moments = torch.tensor([[float(each.mean()), float(each.std())] for each in scores]).mean(0)
+            units[name] = [float(f"{number:.3g}") for number in moments.tolist()]
+        return units
+
+    def planned(self, sampler: Sampler, cost: Cost) -> float:
+        """Cost of a soup; where it varies, a guess: a part of what the preferences would cost apart."""
+        highest = _amount(self.at_most(sampler), cost)
+        return SHARED * highest if sampler.cost_varies else highest
+
+    def at_most(self, sampler: Sampler) -> Ledger:
+        """The plan of a soup."""
+        return count(sampler, self.preferences, model=self.problem().denoiser)
+
+    def spent(self, sampler: Sampler, cost: Cost) -> int:
+        """Cost of a pilot soup."""
+        return self._remembered("pilots", repr(sampler), lambda: self._pilot(sampler))[cost]
+
+    def _pilot(self, sampler: Sampler) -> dict[str, int]:
+        with torch.inference_mode():
+            soup = sampler.run(self.problem(), self.preferences, PILOT, 0)
+        return {each: _amount(soup.ledger, each) for each in COSTS}
+
+    def _remembered(self, kind: str, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - what make makes
+        known = json.loads(self.kept.read_text()) if self.kept.exists() else {}
+        found = known.setdefault(self.setting, {}).setdefault(kind, {})
+        if name not in found:
+            found[name] = make()
+            self.kept.parent.mkdir(parents=True, exist_ok=True)
+            self.kept.write_text(json.dumps(known, indent=1) + "\n")
+        return found[name]
+
+    def problem(self) -> Problem:
+        """The problem of the pilot soups, with a model that is loaded once."""
+        if self._module is None:
+            self._module = self.module(BaseModel(**common()))
+            self._module.configure_model()
+        return self._module.problem(PILOT)
+
+    def fitted(self, contender: Contender, options: Mapping[str, object], cost: Cost, budget: int) -> Sampler | None:
+        """The method with the size that spends a budget. None where its smallest size is beyond it."""
+        size = contender.least
+
+        def affordable(size: int) -> bool:
+            return self.planned(contender.make(size, **options), cost) <= budget
+
+        if not affordable(size):
+            return None
+        step = size
+        while step:  # doubled up to the budget, then halved
+            within = affordable(size + step)
+            size, step = (size + step, 2 * step) if within and step >= size else (size + within * step, step // 2)
+        if not (sampler := contender.make(size, **options)).cost_varies:
+            return sampler
+        tried: dict[int, float] = {}
+        while len(tried) < PILOTS and size not in tried:
+            tried[size] = share = self.spent(contender.make(size, **options), cost) / budget
+            if abs(share - 1) <= SLACK:
+                break
+            size = max(round(size / share), contender.least)
+        best = min(tried, key=lambda size: abs(tried[size] - 1))
+        return contender.make(best, **options) if tried[best] <= 1 + 2 * SLACK else None
+
+
+def _amount(ledger: Ledger, cost: Cost) -> int:
+    return ledger.nfe + BACKWARD * ledger.gradients if cost == "nfe" else ledger.total_queries
