@@ -13,9 +13,8 @@ from srsoup_lightning.report.measures import Weights, mean_hypervolume, mean_rew
 from srsoup_lightning.report.run_tables import total_costs
 from srsoup_lightning.report.units import Box, box_units
 from srsoup_lightning.runs.adapter import UsedAdapter
-from srsoup_lightning.runs.changes import operational_options
 from srsoup_lightning.runs.directory import RunDirectory
-from srsoup_lightning.runs.identity import read_identity
+from srsoup_lightning.runs.identity import operational_options, read_identity
 from srsoup_lightning.runs.reading import Run
 from srsoup_lightning.runs.rows import total
 

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from typing import Any
+
+from srsoup_lightning.runs.identity import described_defaults
 
 MOST = 3
 
 
-def operational_options(cls: type) -> frozenset[str]:
-    """Return the names of the options that do not change any picture.
-
-    A dataclass declares them itself: ``field(default=..., metadata={"operational": True})``.
-
-    Args:
-        cls: A dataclass.
-    """
-    return frozenset(option.name for option in fields(cls) if option.metadata.get("operational"))
-
-
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Describe the first differences between two nested mappings.
+
+    An option that the old description lacks, because its class had no such option then, has its default value there.
 
     Args:
         old: Description of the run that is there.
@@ -37,8 +29,9 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def _differences(path: str, old: object, new: object) -> Iterator[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
+        before = described_defaults(new) | old if old.get("class") == new.get("class") else old
         for name in dict.fromkeys((*old, *new)):
-            yield from _differences(f"{path}.{name}", old.get(name), new.get(name))
+            yield from _differences(f"{path}.{name}", before.get(name), new.get(name))
     elif old != new:
         yield f"{path} was {_short(old)}, now {_short(new)}"
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,6 @@ import torch
 from torch import Tensor
 
 from rewards.checks import read_text, refuse_constant
-from srsoup_lightning.runs.changes import operational_options
 from srsoup_lightning.runs.files import write_atomically
 
 PACKAGES = ("srsoup-lightning", "torch", "diffusers", "transformers", "peft", "lightning")
@@ -77,6 +78,17 @@ def read_identity(path: Path) -> RunIdentity | None:
     return identity
 
 
+def operational_options(cls: type) -> frozenset[str]:
+    """Return the names of the options that do not change any picture.
+
+    A dataclass declares them itself: ``field(default=..., metadata={"operational": True})``.
+
+    Args:
+        cls: A dataclass.
+    """
+    return frozenset(option.name for option in fields(cls) if option.metadata.get("operational"))
+
+
 def described(value: object) -> Any:  # noqa: ANN401 - plain values of JSON
     """Describe a value by plain ones, the same in every process.
 
@@ -109,6 +121,20 @@ def _described_object(value: object) -> Any:  # noqa: ANN401 - as above
     if isinstance(value, Path):
         return str(value)
     return {"class": _path(type(value)), **described(getattr(value, "arguments", {}))}
+
+
+def described_defaults(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the options that the object of a description has by default, from the signature of its class."""
+    module, _, name = str(description.get("class", "")).rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    if not isinstance(cls, type):
+        return {}
+    defaults = {
+        each.name: each.default for each in signature(cls).parameters.values() if each.default is not each.empty
+    }
+    if is_dataclass(cls):
+        defaults |= {each.name: each.default_factory() for each in fields(cls) if each.default_factory is not MISSING}
+    return dict(described(defaults))
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:

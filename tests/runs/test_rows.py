@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from srsoup_lightning.costs.ledger import Ledger
-from srsoup_lightning.runs.changes import changes, operational_options
-from srsoup_lightning.runs.identity import described
+from srsoup_lightning.runs.changes import changes
+from srsoup_lightning.runs.identity import described, operational_options
 from srsoup_lightning.runs.rows import CostRow, ImageRow, total
 
 IMAGE = {"prompt": "a cat", "seed": 3, "preference": {"jpeg": 1.0}, "rewards": {"jpeg": -2.5}, "image": "a.png"}
@@ -53,6 +53,26 @@ def test_a_damaged_cost_row_is_named(row: dict, message: str) -> None:
 class Options:
     candidates: int = 4
     max_batch: int = field(default=1, metadata={"operational": True})
+
+
+class Judged:
+    def __init__(self, model: str, pixels: int = 224) -> None:
+        self.arguments = {"model": model, "pixels": pixels}
+
+
+def test_an_option_that_an_old_run_did_not_have_counts_as_its_default() -> None:
+    """So a run goes on after an upgrade that added an option, and a default that changed later is told."""
+    old = {name: {"class": f"{__name__}.{name}"} for name in ("Options", "Judged")}
+    old["Judged"]["model"] = "clip"
+    new = described({"Options": Options(), "Judged": Judged("clip")})
+    assert new["Judged"]["pixels"] == 224
+    assert changes(old, new) == ""
+    other = described({"Options": Options(5), "Judged": Judged("clip", 99)})
+    assert changes(old, other) == "Options.candidates was 4, now 5, Judged.pixels was 224, now 99"
+    assert (
+        changes(new, described({"Options": Options(), "Judged": Judged("base")}))
+        == "Judged.model was 'clip', now 'base'"
+    )
 
 
 def test_options_that_change_no_picture_are_no_change() -> None:
