@@ -29,7 +29,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def _differences(path: str, old: object, new: object) -> Iterator[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        before = described_defaults(new) | old if old.get("class") == new.get("class") else old
+        before = {**described_defaults(new), **old} if old.get("class") == new.get("class") else old
         for name in dict.fromkeys((*old, *new)):
             yield from _differences(f"{path}.{name}", before.get(name), new.get(name))
     elif old != new:

@@ -129,9 +129,11 @@ def described_defaults(description: Mapping[str, Any]) -> dict[str, Any]:
     cls = getattr(sys.modules.get(module), name, None)
     if not isinstance(cls, type):
         return {}
-    defaults = {
-        each.name: each.default for each in signature(cls).parameters.values() if each.default is not each.empty
-    }
+    try:
+        parameters = signature(cls).parameters.values()
+    except ValueError:  # classes written in C may have none
+        return {}
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     if is_dataclass(cls):
         defaults |= {each.name: each.default_factory() for each in fields(cls) if each.default_factory is not MISSING}
     return dict(described(defaults))
