@@ -85,10 +85,14 @@ class Contender:
         return f"{self.size} {getattr(owner, self.size)}"
 
 
-def auto(candidates: int, **options: Any) -> Auto:  # noqa: ANN401
+def auto(candidates: int, shared: bool = True, fewest: int = 2, **options: Any) -> Auto:  # noqa: ANN401
     """Auto with a pool and previews in the proportions of its defaults: 96 and 16 for 5 candidates."""
-    previews, pool = Surrogate(previews=16 * candidates // 5), Selection(pool=96 * candidates // 5)
-    return Auto(candidates=candidates, surrogate=previews, selection=pool, **options)
+    parts = {
+        "sharing": Pooled(fewest=fewest),
+        "surrogate": Surrogate(previews=16 * candidates // 5),
+        "selection": Selection(pool=96 * candidates // 5, shared=shared),
+    }
+    return Auto(candidates=candidates, **parts, **options)
 
 
 def trs(batch: int, **options: Any) -> TRS:  # noqa: ANN401
@@ -118,7 +122,15 @@ def gradient_soup(pool: int, **options: Any) -> SRSoup:  # noqa: ANN401
 
 
 CONTENDERS: dict[str, Contender] = {
-    "Auto": Contender(auto, "candidates", search=({"preview": "unguided"},)),
+    "Auto": Contender(
+        auto,
+        "candidates",
+        search=(
+            {"preview": "unguided"},
+            {"preview": "unguided", "shared": False},
+            {"preview": "unguided", "shared": False, "fewest": 1},
+        ),
+    ),
     "Fast": Contender(Fast, "candidates"),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(SRSoup, "candidates", options={"sharing": FixedSoup(0, 8)}, search=({"preview": "unguided"},)),

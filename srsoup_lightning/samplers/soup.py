@@ -94,6 +94,10 @@ class SRSoup(Sampler):
                 require_even(count)
         require_choice("preview", self.preview, Preview)
         require_choice("conflicts", self.conflicts, Conflicts)
+        if self.surrogate is None and self.sharing.fewest < 2:
+            raise ValueError(
+                f"fewest is {self.sharing.fewest}: without a surrogate, a search gradient compares at least 2 answers"
+            )
         if self.conflicts != "ignore" and not self.gradients:
             raise ValueError(f"conflicts is {self.conflicts}, which is for true gradients: give gradients: true too")
         self.settings(())
@@ -165,14 +169,15 @@ class SRSoup(Sampler):
         return TrueGradients(problem, type(self).__name__, mask, self.conflicts, self.checkpointing)
 
     def start(self, trajectories: Trajectories, on_step: OnStep) -> tuple[int, Tensor]:
-        """Return the first step that is searched, and latents (P, C, H, W) of that level, the same for all."""
+        """Return the first step that is searched, and latents (P, C, H, W) of that level."""
         noise = trajectories.noise
         problem = trajectories.problem.serving(trajectories.weights.mean(0))  # all of them start from one pool
         if self.selection is None:
             first, x = 0, noise.start()
         else:
             first = self.selection.first_step(problem.kernel.steps)
-            x = trajectories.best(unsteered(problem, noise, range(self.selection.pool), on_step, first), first)
+            pool = unsteered(problem, noise, range(self.selection.pool), on_step, first)
+            x = trajectories.best(pool, first, self.selection.shared)
         return first, x.expand(len(trajectories.weights), *problem.shape)
 
 

@@ -62,13 +62,16 @@ class Trajectories:
         # What the model serves, where adapters make predictions depend on the preference.
         self.served = None if problem.denoiser.adapters is None else weights
 
-    def best(self, pool: Tensor, step: int) -> Tensor:
-        """Return the one (1, C, H, W) of latents (K, C, H, W) of a level that serves the mean preference best."""
+    def best(self, pool: Tensor, step: int, shared: bool) -> Tensor:
+        """Return the best of latents (K, C, H, W) of a level, (P or 1, C, H, W).
+
+        These are those that serve each preference best, or, shared, the one that serves the mean preference best.
+        """
         clean = self.problem.serving(self.weights.mean(0)).denoise(pool, step).x0
         rewards = self.problem.query(clean, step)
         for learned, reward in zip(self.learned, rewards.T, strict=False):  # none without a surrogate
             learned.learn(clean, reward)
-        return pool[best_index(rewards, self.weights.mean(0, keepdim=True))]
+        return pool[best_index(rewards, self.weights.mean(0, keepdim=True) if shared else self.weights)]
 
     def step(self, x: Tensor, step: int) -> tuple[Tensor, Observation | None]:
         """Take all trajectories x (P, C, H, W) of level `step` to the next level, with the observations on the way."""

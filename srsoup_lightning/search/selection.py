@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Selection:
-    """Let all trajectories start from the best one of a pool.
+    """Let trajectories start from the best ones of a pool.
 
     The first steps decide the content of a picture, and one start may be far from good for any preference. Unsteered
-    trajectories whose previews are scored once find a better start for fewer queries than a search does. All
-    preferences share the one that serves their mean best. So they show one scene and can use each other's candidates.
+    trajectories whose previews are scored once find a better start for fewer queries than a search does.
 
     Args:
         pool: Number of unsteered trajectories, at least 2.
         start: Share of the steps after which the pool is scored and the search begins, in (0, 1).
+        shared: Let all preferences start from the one that serves their mean best. So they show one scene and can use
+            each other's candidates. If False, each preference starts from the one that serves it best, which spreads
+            the front of few preferences. Of many preferences, few starts remain, since they are the extremes.
 
     Raises:
         ValueError: A number is outside its range.
@@ -23,6 +25,7 @@ class Selection:
 
     pool: int = 96
     start: float = 0.2
+    shared: bool = True
 
     def __post_init__(self) -> None:
         if self.pool < 2:

@@ -149,7 +149,7 @@ def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tenso
 
 POLICIES = [Never(), FixedSoup(0, 3), FixedSoup(1, 4), Gated(0.8), AdaptiveAnchors(0.8), Pooled(2.0)]
 TOLD = product([*POLICIES, Alone(), Tangle(), OwnTangle()], ["exact", "raw", "none"], [None])
-PREDICTED = product([Pooled(), OwnTangle()], ["none"], [Surrogate(previews=6, window=2)])
+PREDICTED = product([Pooled(), Pooled(fewest=1), OwnTangle()], ["none"], [Surrogate(previews=6, window=2)])
 
 
 @pytest.mark.parametrize("final_alpha", [1.0, 0.95])
@@ -306,10 +306,12 @@ def test_a_surrogate_costs_network_evaluations_but_neither_queries_nor_decodes(f
     assert (ledger.total_queries, ledger.nfe) == (6 * SEARCHED, STEPS + 6 * SEARCHED)
 
 
-def test_a_selection_before_the_last_step_is_best_of_n_for_the_mean_preference() -> None:
-    sampler = soup(Never(), selection=Selection(pool=7, start=(STEPS - 1) / STEPS))
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_selection_before_the_last_step_is_best_of_n_for_the_mean_preference_or_for_each(shared: bool) -> None:
+    sampler = soup(Never(), selection=Selection(pool=7, start=(STEPS - 1) / STEPS, shared=shared))
     mean = Preferences(lattice(3, 2).rewards, [[1 / 3] * 3])
-    found, expected = run(sampler, lattice(3, 2)), run(BestOfN(num_inference_steps=STEPS, pool=7), mean)
+    found = run(sampler, lattice(3, 2))
+    expected = run(BestOfN(num_inference_steps=STEPS, pool=7), mean if shared else lattice(3, 2))
     close(found.images, expected.images.expand_as(found.images))
     assert found.ledger.queries == expected.ledger.queries
 
