@@ -1,28 +1,27 @@
 """One training for every preference, beside search: ``python -m benchmarks.adapters``.
 
-Each training is a builtin config of ``srsoup fit``, for a seed. Then each method makes the pictures of six preferences
-on prompts of the training and on animals that are held out of it, and ``srsoup compare`` measures them in units of the
-unsteered pictures of each prompt. Trainings and runs are run directories: what was stopped goes on.
+Each training is a builtin config of ``srsoup fit``, for a seed. Then each method makes the pictures of eleven
+preferences on prompts of the training and on animals that are held out of it, and they are measured in units of the
+unsteered pictures of each prompt. Trainings and runs are run directories: what was stopped goes on. Soups that have
+rows are not made again, see :mod:`benchmarks.soup_rows`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import lightning as L
 from jsonargparse import auto_cli
 from rich.console import Console
 
-from benchmarks.machine import describe
+from benchmarks.soup_rows import UNSTEERED, add_rows, measured, predict
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility
 from rewards.features import ImageNetFeatures
-from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
+from srsoup_lightning import Loading, Preferences, SRSoupModule
 from srsoup_lightning.adapters import Adapters, DiffusionBlend, PreferenceConditioned, RewardedSoup
-from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.cli.main import main as srsoup
-from srsoup_lightning.report.compare import compared
 from srsoup_lightning.samplers import BaseModel, Fast, Sampler, SRSoup, WeightedSum
 from srsoup_lightning.search.sharing import FixedSoup
 
@@ -37,7 +36,11 @@ TRAININGS: dict[str, tuple[str, dict[str, str]]] = {
     "conditioned": ("animals_conditioned", {}),
     "distilled": ("animals_distillation", {}),
 }
-UNSTEERED = 32  # pictures of each prompt that the scale comes from
+DIVISIONS = 10  # eleven preferences
+KEPT = (  # measures of a row
+    *("hypervolume", "utility", "diversity", "monotonicity_jpeg", "monotonicity_clip", "mean_colour"),
+    *("queries", "nfe", "seconds", "training_queries", "training_nfe", "training_gradients", "training_seconds"),
+)
 
 
 def common(steps: int = 20) -> dict[str, object]:
@@ -89,16 +92,13 @@ def train(name: str, seed: int, workdir: Path) -> str:
 def module(sampler: Sampler, adapters: Adapters | None, dtype: str) -> SRSoupModule:
     """A module with the rewards and preferences of the comparison."""
     rewards = {"jpeg": JPEGCompressibility(), "clip": CLIPScore("tiny-clip"), "colour": Colorfulness()}
-    preferences = Preferences.lattice(["jpeg", "clip"], 5, ["colour"])
+    preferences = Preferences.lattice(["jpeg", "clip"], DIVISIONS, ["colour"])
     return SRSoupModule("tiny-animals", rewards, sampler, preferences, loading=Loading(dtype=dtype), adapters=adapters)
 
 
-def predict(root: Path, made: SRSoupModule, prompts: list[str], seeds: list[int]) -> Path:
-    """Make the soups that are missing, and return the run directory."""
-    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = L.Trainer(callbacks=[SampleWriter(str(root))], logger=False, **quiet)
-    trainer.predict(made, PromptDataModule(prompts, seeds), return_predictions=False)
-    return root
+def soups(base: Path, root: Path, made: SRSoupModule, seed: int, prompts: list[str]) -> list[dict[str, Any]]:
+    """Make the soups of a method, and return their rows."""
+    return measured(base, predict(root, made, prompts, [seed]), prompts, seed, ImageNetFeatures())
 
 
 def main(
@@ -122,20 +122,16 @@ def main(
         dtype: Precision of the networks.
     """
     adapters = {name: train(name, 0, workdir) for name in trainings}
-    for label, prompts in {label: list(SETS[label]) for label in sets}.items():
-        root = workdir / label.replace(" ", "_")
-        base = module(BaseModel(**common()), None, dtype)
-        runs = [f"base={predict(root / 'base', base, prompts, list(range(1_000, 1_000 + UNSTEERED)))}"]
-        for name in methods:
-            sampler, policy = METHODS[name](adapters)
-            folder = root / name.replace(", ", "_").replace(" ", "_")
-            runs.append(f"{name}={predict(folder, module(sampler, policy, dtype), prompts, seeds)}")
-            Console().print(f"{label}: {name}", markup=False, highlight=False)
-        comparison = compared(runs, baseline="base", embedding=ImageNetFeatures())
-        about = {"prompts": label, "seeds": seeds, "dtype": dtype, "machine": describe()}
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / f"{label.replace(' ', '_')}.json"
-        path.write_text(json.dumps(about | {"rows": comparison.rows()}, indent=1) + "\n")
+    for label in sets:
+        prompts, root = list(SETS[label]), workdir / label.replace(" ", "_")
+        base = predict(root / "base", module(BaseModel(**common()), None, dtype), prompts, UNSTEERED)
+        for seed in seeds:
+            for name in methods:
+                made = module(*METHODS[name](adapters), dtype)
+                folder = root / f"seed_{seed}" / name.replace(", ", "_").replace(" ", "_")
+                about = {"prompts": label, "method": name, "sampler": repr(made.sampler), "dtype": dtype}
+                if add_rows(out / "soups.jsonl", about, prompts, seed, KEPT, partial(soups, base, folder, made, seed)):
+                    Console().print(f"{label}, seed {seed}: {name}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

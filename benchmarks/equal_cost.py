@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
 
 from benchmarks.contenders import Contender, common
+from benchmarks.soup_rows import UNSTEERED, measured, predict
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward, Sharpness
-from srsoup_lightning import Loading, Preferences, PromptDataModule, SRSoupModule
-from srsoup_lightning.callbacks import SampleWriter
+from srsoup_lightning import Loading, Preferences, SRSoupModule
 from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.pareto.diversity import Embedding, thumbnails
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.report.compare import compared
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.samplers import BaseModel, Sampler
 from srsoup_lightning.samplers.rehearsal import count
@@ -53,7 +51,6 @@ MAKERS: dict[str, Callable[[], Reward]] = {
 PILOT, PILOTS = "a fox", 3  # prompt of the pilot soups, and how many of them a size may take
 SHARED = 0.75  # first guess of the cost of preferences that share, in shares of their cost apart
 SLACK = 0.1  # share of a budget that a pilot soup may miss
-UNSTEERED = 32  # pictures of each prompt that the scale comes from
 
 
 @dataclass(frozen=True)
@@ -92,40 +89,26 @@ class Bench:
 
     def predict(self, entry: Entry, prompts: Sequence[str], seeds: Sequence[int], folder: str = "") -> Path:
         """Make the soups that are missing, and return the run directory."""
-        root = self.root / folder / entry.name.replace(" ", "_")
-        quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-        trainer = L.Trainer(callbacks=[SampleWriter(str(root))], logger=False, **quiet)
-        data = PromptDataModule(list(prompts), list(seeds))
-        trainer.predict(self.module(entry.sampler), data, return_predictions=False)
-        return root
+        return predict(self.root / folder / entry.name.replace(" ", "_"), self.module(entry.sampler), prompts, seeds)
 
     def base(self, prompts: Sequence[str]) -> Path:
         """Unsteered pictures of each prompt."""
-        return self.predict(Entry("base", BaseModel(**common())), prompts, range(1_000, 1_000 + UNSTEERED))
+        return self.predict(Entry("base", BaseModel(**common())), prompts, UNSTEERED)
 
     def measure(
         self, entry: Entry, prompts: Sequence[str], seed: int, scale: Sequence[str], embedding: Embedding = thumbnails
     ) -> list[dict[str, Any]]:
-        """Make the soups of a method and measure them in units of the unsteered pictures of each prompt.
+        """Make the soups of a method and return their rows, see :func:`~benchmarks.soup_rows.measured`.
 
         Args:
             entry: The method.
             prompts: Prompts, at least one.
             seed: Seed of their soups.
             scale: Prompts that unsteered pictures are made of, with `prompts` among them.
-            embedding: See :func:`~srsoup_lightning.report.compare.compared`.
-
-        Returns:
-            A row for each prompt, with all its measures.
+            embedding: Images to vectors, whose distances diversity measures.
         """
         root = self.predict(entry, prompts, [seed], folder=f"seed_{seed}")
-        runs = [f"base={self.base(scale)}", f"{entry.name}={root}"]
-        _, run = compared(runs, baseline="base", common=True, embedding=embedding).runs
-        return [
-            {"prompt": prompt, "seed": seed}
-            | {name: by_prompt[prompt][0] for name, by_prompt in run.values.items() if prompt in by_prompt}
-            for prompt in prompts
-        ]
+        return measured(self.base(scale), root, prompts, seed, embedding)
 
     def units(self, prompts: Sequence[str]) -> dict[str, list[float]]:
         """Mean and standard deviation of the rewards of unsteered pictures, each averaged over prompts."""

@@ -13,15 +13,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import auto_cli
 from rich.console import Console
 
 from benchmarks.contenders import CONTENDERS, common
 from benchmarks.equal_cost import REWARDS, Bench, Cost, Entry
-from benchmarks.machine import describe
+from benchmarks.soup_rows import add_rows
 from rewards.features import ImageNetFeatures
-from srsoup_lightning.runs.files import read_rows, to_lines, write_atomically
 from srsoup_lightning.samplers import BaseModel
 
 BUDGETS: dict[Cost, tuple[int, ...]] = {"nfe": (1_700, 3_400, 6_800), "queries": (400, 800, 1_600)}
@@ -71,7 +71,7 @@ def main(
                 about = {"setting": setting, "cost": cost, "budget": budget, "dtype": dtype}
                 for seed in seeds:
                     for entry in entries:
-                        add_rows(out, bench, entry, about, prompts, seed)
+                        add(out, bench, entry, about, prompts, seed)
 
 
 def entries_of(
@@ -96,21 +96,17 @@ def entries_of(
                 yield Entry(f"{name}{variant}, {contender.size_of(sampler)}", sampler)
 
 
-def add_rows(out: Path, bench: Bench, entry: Entry, about: Mapping[str, object], prompts: list[str], seed: int) -> None:
-    """Make and measure the soups of a method that have no rows, and add these."""
+def add(out: Path, bench: Bench, entry: Entry, about: Mapping[str, object], prompts: list[str], seed: int) -> None:
+    """Make the soups of a method that have no rows, and add these."""
     path = out / f"{bench.setting.replace(' ', '_')}.jsonl"
-    about = {**about, "method": entry.name, "sampler": repr(entry.sampler)}
-    rows = [row for _, row in read_rows(path)]
-    known = {row["prompt"] for row in rows if row["seed"] == seed and about.items() <= row.items()}
-    missing = [prompt for prompt in prompts if prompt not in known]
-    if not missing:
-        return
-    about |= {"nfe_at_most": bench.at_most(entry.sampler).nfe, "machine": describe()}
-    for row in bench.measure(entry, missing, seed, prompts, ImageNetFeatures()):
-        measures = {name: float(f"{row[name]:.6g}") for name in KEPT if name in row}
-        rows.append(about | {"prompt": row["prompt"], "seed": seed} | measures)
-    write_atomically(path, to_lines(rows))
-    Console().print(f"{bench.setting}, seed {seed}: {entry.name}", markup=False, highlight=False)
+    plan = bench.at_most(entry.sampler).nfe
+    about = {**about, "method": entry.name, "sampler": repr(entry.sampler), "nfe_at_most": plan}
+
+    def make(missing: list[str]) -> list[dict[str, Any]]:
+        return bench.measure(entry, missing, seed, prompts, ImageNetFeatures())
+
+    if add_rows(path, about, prompts, seed, KEPT, make):
+        Console().print(f"{bench.setting}, seed {seed}: {entry.name}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":
