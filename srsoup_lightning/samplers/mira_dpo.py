@@ -46,8 +46,8 @@ class MIRADPO(NoiseOptimisation):
 
     For one preference, I iterations make ``1 + (I - 1) (q + 1)`` pictures, each of which takes a query of each reward
     with weight. They take T predictions a picture, T more for the reference, and ``(I - 1) T`` gradient evaluations.
-    Preferences share the first candidates and the reference. Other arguments and errors are those of
-    :class:`NoiseOptimisation`.
+    Preferences share the first candidates and the reference. ``P q (2 T + 1)`` latents are kept on the device, for P
+    preferences. Other arguments and errors are those of :class:`NoiseOptimisation`.
 
     Args:
         candidates: Number q of candidates of an iteration, at least 2.
