@@ -14,6 +14,7 @@ from srsoup_lightning.samplers import (
     DSG,
     DTS,
     MIRA,
+    MIRADPO,
     MPGD,
     RBF,
     SES,
@@ -204,5 +205,11 @@ CONTENDERS: dict[str, Contender] = {
         DNO, "iterations", options={"rate": 0.05}, search=({"rate": 0.02}, {"rate": 0.1}, {"sphere": True})
     ),
     "MIRA": Contender(MIRA, "iterations", options={"rate": 0.05}, search=({"beta": 0.3}, {"beta": 3.0}, {"rate": 0.1})),
+    "MIRADPO": Contender(
+        MIRADPO,
+        "iterations",
+        options={"candidates": 4, "rate": 0.05},
+        search=({"cosine": 0.5}, {"beta": 100.0}, {"rate": 0.1}),
+    ),
     "CoDe": Contender(CoDe, "children", search=({"preview": "unguided"}, {"block": 2}, {"block": 3})),
 }

@@ -72,7 +72,7 @@ class SoupTrainer(L.Trainer):
         if spread_over < 1:
             raise ValueError(f"spread_over is {spread_over}: give at least 1 device")
         seconds = _known_seconds(like, seconds_per_evaluation, model, self.strategy.root_device)
-        rates = denoiser = None
+        problem = denoiser = None
         if probe_models:
             model.trainer = self
             model.check()
@@ -81,10 +81,11 @@ class SoupTrainer(L.Trainer):
             problem = model.problem(
                 datamodule.prompts[0], process=None if model.tuning is None else model.tuning.objective
             )
-            gradients = model.tuning is not None or model.sampler.takes_gradients
             problem = problem.serving(model.preferences.weights.mean(0))
-            rates, denoiser = probe(problem, gradients), problem.denoiser
+            denoiser = problem.denoiser
         work = _soups(model, datamodule, denoiser) if model.tuning is None else self._rounds(model, denoiser)
+        gradients = model.tuning is not None or model.sampler.takes_gradients or work.run.gradients > 0
+        rates = None if problem is None else probe(problem, gradients)
         console = Console()
         console.print(_counts(work, caption=None if probe_models else AT_MOST))
         for line in (*_sizes(model), *_times(work, spread_over, rates, seconds)):

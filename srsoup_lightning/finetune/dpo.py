@@ -20,24 +20,10 @@ from srsoup_lightning.finetune.pairs import Pairs, RankedSamples
 from srsoup_lightning.finetune.policy import Policy
 from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.problem import Problem
+from srsoup_lightning.search.ranked_pairs import margins
 from srsoup_lightning.search.scalarise import Value
 
 Target = Literal["noise", "velocity"]
-
-
-def margins(error: Tensor, reference: Tensor, beta: float) -> Tensor:
-    """Return ``-beta / 2 ((e_w - e_l) - (e_w' - e_l'))``, (P,): how much more the model prefers the winners.
-
-    It is the logit of the winner's probability in Wallace et al. 2023 (Diffusion-DPO), arXiv:2311.12908, equation 14,
-    as their code has it.
-
-    Args:
-        error: Errors (2, P) of the model in winners and losers, each the mean over the d numbers of a latent.
-        reference: Errors (2, P) of the base model, e'.
-        beta: Weight of the divergence from the base model.
-    """
-    winner, loser = error - reference
-    return -0.5 * beta * (winner - loser)
 
 
 def squared_error(prediction: Prediction, clean: Tensor, noise: Tensor, shares: Shares, target: Target) -> Tensor:
@@ -62,10 +48,11 @@ class DiffusionDPO(Objective):
 
     Diffusion-DPO (Wallace et al. 2023, arXiv:2311.12908), for networks of any prediction type, and for flows. A winner
     and its loser get the same noise and the same level. The prediction is that for the prompt alone, without guidance.
-    The loss is ``-log sigmoid(margin)``, the mean over pairs, see :func:`margins`. It stays near log 2 while the model
-    improves. So watch the logged ``accuracy``, the share of pairs with a margin above 0, and the change of both errors
-    from those of the base model. If ``change/winner`` rises for long, the model gets worse at both pictures: lower the
-    learning rate, or raise beta.
+    The loss is ``-log sigmoid(margin)``, the mean over pairs, see
+    :func:`~srsoup_lightning.search.ranked_pairs.margins`. It stays near log 2 while the model improves. So watch the
+    logged ``accuracy``, the share of pairs with a margin above 0, and the change of both errors from those of the base
+    model. If ``change/winner`` rises for long, the model gets worse at both pictures: lower the learning rate, or raise
+    beta.
 
     Each pass of a pair costs four network evaluations and two gradients. A graph holds winner and loser.
 

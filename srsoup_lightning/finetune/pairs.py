@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,46 +12,8 @@ from torch import Tensor
 from rewards.checks import require_choice
 from srsoup_lightning.finetune.reinforcement import value_in_first_units
 from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
+from srsoup_lightning.search.ranked_pairs import Match, matched, number_of_pairs
 from srsoup_lightning.search.scalarise import Value
-
-Match = Literal["extremes", "mirrored", "all"]
-
-
-class Matched(NamedTuple):
-    """Pairs of some samples.
-
-    Attributes:
-        winner: Indices (P,) of the winners.
-        loser: Indices (P,) of the losers.
-        decided: Whether the winner is better, bool (P,). The others are equally good, and no pair.
-    """
-
-    winner: Tensor
-    loser: Tensor
-    decided: Tensor
-
-
-def number_of_pairs(members: int, match: Match) -> int:
-    """Return the number of pairs that :func:`matched` makes of S samples."""
-    return {"extremes": 1, "mirrored": members // 2, "all": members * (members - 1) // 2}[match]
-
-
-def matched(values: Tensor, match: Match) -> Matched:
-    """Make pairs of S samples, at least 2.
-
-    Args:
-        values: Values (S,).
-        match: "extremes" pairs the best sample with the worst one. "mirrored" also pairs the second best with the
-            second worst, and so on, so that each sample is in one pair at most. "all" pairs each sample with each.
-    """
-    order, members = values.argsort(descending=True, stable=True), len(values)
-    if match == "all":
-        better, worse = torch.triu_indices(members, members, offset=1).unbind()
-    else:
-        better = torch.arange(number_of_pairs(members, match))
-        worse = members - 1 - better
-    winner, loser = order[better], order[worse]
-    return Matched(winner, loser, values[winner] > values[loser])
 
 
 class Pairs(abc.ABC):

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from rewards.checks import require_choice
 from rewards.pictures import load_image
-from srsoup_lightning.finetune.pairs import Match, Pairs, matched
+from srsoup_lightning.finetune.pairs import Pairs
 from srsoup_lightning.finetune.rollout import Rollout
 from srsoup_lightning.runs.files import read_rows, require_text
 from srsoup_lightning.runs.reading import Run, read_runs
 from srsoup_lightning.runs.rows import ImageRow, grouped
+from srsoup_lightning.search.ranked_pairs import Match, matched
 from srsoup_lightning.search.scalarise import Value
 
 PAIR_ROW = ("prompt", "winner", "loser")

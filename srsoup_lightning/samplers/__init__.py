@@ -6,12 +6,16 @@ from srsoup_lightning.samplers.beam import DSearch
 from srsoup_lightning.samplers.best_of_n import BestOfN
 from srsoup_lightning.samplers.das import DAS
 from srsoup_lightning.samplers.demon import Demon
+from srsoup_lightning.samplers.dno import DNO
 from srsoup_lightning.samplers.epsilon_greedy import EpsilonGreedy
 from srsoup_lightning.samplers.guidance import DPS, DSG, MPGD, Guidance
-from srsoup_lightning.samplers.noise_optimisation import DNO, MIRA, NoiseOptimisation, ReNO
+from srsoup_lightning.samplers.mira import MIRA
+from srsoup_lightning.samplers.mira_dpo import MIRADPO
+from srsoup_lightning.samplers.noise_optimisation import NoiseOptimisation
 from srsoup_lightning.samplers.noise_search import Archive, NoiseSearch, ZeroOrder
 from srsoup_lightning.samplers.particles import BFS, SMC, VASR, FKSteering, Particles
 from srsoup_lightning.samplers.paths import SearchOverPaths
+from srsoup_lightning.samplers.reno import ReNO
 from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnStep, Soup
 from srsoup_lightning.samplers.rollover import RBF
 from srsoup_lightning.samplers.scalarised import Evaluator, Previewing, Scalarised
@@ -38,6 +42,7 @@ __all__ = [
     "DSG",
     "DTS",
     "MIRA",
+    "MIRADPO",
     "MPGD",
     "RBF",
     "SES",

@@ -99,8 +99,8 @@ def assess(
 ) -> tuple[Assessment, Tensor]:
     """Assess latents x (P, B, C, H, W) of a level by their previews, with the gradients of their values.
 
-    Latents at one point share the gradients of the rewards. A penalty on the distance from the unsteered trajectory has
-    part in the values alone.
+    Latents at one point share the gradients of the rewards. A penalty on the distance from the unsteered trajectory
+    counts in the values and not in the gradients.
 
     Returns:
         Answers about the previews, and gradients (P, B, C, H, W).

@@ -110,8 +110,8 @@ class DSG(Guidance):
     """Guidance with a spherical Gaussian constraint (Yang et al. 2024, arXiv:2402.03201).
 
     The gradient g of the preview's value points to the best point ``sqrt(d) sigma g / |g|`` on the sphere of typical
-    noise. The step goes to a point between it and the random one ``sigma z``, projected on the sphere. Steps without
-    noise are not guided. Costs, arguments and errors are those of :class:`Guidance`.
+    noise, where a latent has d numbers. The step goes to a point between it and the random one ``sigma z``, projected
+    on the sphere. Steps without noise are not guided. Costs, arguments and errors are those of :class:`Guidance`.
 
     Args:
         rate: Share of the way from the random point to the best one, in [0, 1].

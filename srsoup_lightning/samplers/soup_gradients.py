@@ -52,7 +52,7 @@ class TrueGradients:
     conflicts: Conflicts
     checkpointing: bool
 
-    def found(self, x: Tensor, state: StepState, share: Tensor, served: Tensor | None, z: Tensor) -> Steered:
+    def steer(self, x: Tensor, state: StepState, share: Tensor, served: Tensor | None, z: Tensor) -> Steered:
         """Return the part of each trajectory's direction that comes from true gradients.
 
         A trajectory that some other one uses takes a prediction, and a query and a gradient evaluation of each reward
@@ -87,8 +87,8 @@ class TrueGradients:
         each = torch.einsum("psm,sm...->pm...", coefficients, gradients[index])
         total = combine(each, state.preferences * self.differentiable, self.conflicts)
         length = torch.linalg.vector_norm(total.flatten(1), dim=1).view(-1, 1, 1, 1)
-        candidates = state.counts.amax().clamp_min(1).sqrt()
-        return Steered(total + length / candidates * z, rewards[index], each)
+        noise = length / state.counts.amax().clamp_min(1).sqrt() * z  # as a search with so many candidates leaves it
+        return Steered(total + noise, rewards[index], each)
 
 
 def _unit(gradients: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class Trajectories:
             )
         if self.gradients is None:
             return means + sigma * project_to_shell(found.direction, found.fallback), found.observation(state, x)
-        true = self.gradients.found(x, state, shares, self.served, self.noise.step(step))
+        true = self.gradients.steer(x, state, shares, self.served, self.noise.step(step))
         following = means + sigma * project_to_shell(found.direction + true.direction, found.fallback)
         rewards = torch.where(true.rewards.isnan(), found.rewards, true.rewards)
         return following, Observation(state, rewards, x, lambda: found.gradients() + true.gradients)

@@ -20,12 +20,11 @@ from torch import Tensor
 from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.flow import FlowAncestral
 from srsoup_lightning.finetune import DiffusionDPO, PairTable, RankedRuns, RankedSamples, Training
-from srsoup_lightning.finetune.dpo import margins
 from srsoup_lightning.finetune.finetuning import Finetuning
-from srsoup_lightning.finetune.pairs import matched, number_of_pairs
 from srsoup_lightning.finetune.picture_pairs import PicturePair
 from srsoup_lightning.finetune.rehearsal import rehearse_round
 from srsoup_lightning.problem import Problem
+from srsoup_lightning.search.ranked_pairs import margins, matched, number_of_pairs
 from srsoup_lightning.search.scalarise import Value
 from tests.diffusion.drawing import backbone_of
 from tests.diffusion.pipelines import make

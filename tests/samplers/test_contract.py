@@ -30,6 +30,7 @@ from srsoup_lightning.samplers import (
     DSG,
     DTS,
     MIRA,
+    MIRADPO,
     MPGD,
     RBF,
     SES,
@@ -115,6 +116,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "reno": partial(ReNO, iterations=3, rate=2.0, scalarisation="tchebycheff", checkpointing=False),
     "dno": partial(DNO, iterations=2, rate=0.1, shuffles=2, penalty=0.2, checkpointing=False),
     "mira": partial(MIRA, iterations=3, rate=0.1, sphere=True, checkpointing=False),
+    "mira-dpo": partial(MIRADPO, iterations=3, candidates=3, rate=0.1, penalty=0.5, checkpointing=False),
     "universal guidance": partial(UniversalGuidance, backward_steps=2, recurrence=2, interval=2),
 }
 UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the first one
@@ -122,7 +124,7 @@ UNTOUCHED = {  # the step at which a broken reward is found, where it isn't the 
     "code": "at denoising step 4",
     **dict.fromkeys(("search over paths", "unguided paths", "unguided dsearch"), "at denoising step 3"),
     **dict.fromkeys(
-        ("best of n", "soft best of n", "zero order", "trs", "ses", "dts", "reno", "dno", "mira"),
+        ("best of n", "soft best of n", "zero order", "trs", "ses", "dts", "reno", "dno", "mira", "mira-dpo"),
         f"at denoising step {STEPS}",
     ),
     "dsearch with lookahead": "at denoising step 4",

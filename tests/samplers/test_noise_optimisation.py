@@ -208,7 +208,10 @@ def test_likely_noise_has_no_penalty_and_unlikely_noise_has() -> None:
         ({"rate": 0.0}, "rate is 0.0: give a number above 0"),
         ({"clip": -1.0}, "clip is -1.0"),
         ({"momentum": 1.0}, "momentum is 1.0: give a number above 0 and below 1"),
-        ({"scalarisation": "ranks"}, "scalarisation is ranks: ReNO needs a value with a gradient"),
+        (
+            {"scalarisation": "ranks"},
+            "scalarisation is ranks: ReNO compares pictures of different iterations",
+        ),
         ({"iterations": 0}, "iterations is 0: give at least 1"),
     ],
 )
