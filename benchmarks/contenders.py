@@ -86,10 +86,9 @@ class Contender:
         return f"{self.size} {getattr(owner, self.size)}"
 
 
-def auto(candidates: int, shared: bool = True, fewest: int = 2, **options: Any) -> Auto:  # noqa: ANN401
+def auto(candidates: int, shared: bool = True, **options: Any) -> Auto:  # noqa: ANN401
     """Auto with a pool and previews in the proportions of its defaults: 96 and 16 for 5 candidates."""
     parts = {
-        "sharing": Pooled(fewest=fewest),
         "surrogate": Surrogate(previews=16 * candidates // 5),
         "selection": Selection(pool=96 * candidates // 5, shared=shared),
     }
@@ -129,7 +128,6 @@ CONTENDERS: dict[str, Contender] = {
         search=(
             {"preview": "unguided"},
             {"preview": "unguided", "shared": False},
-            {"preview": "unguided", "shared": False, "fewest": 1},
         ),
     ),
     "Fast": Contender(Fast, "candidates"),

@@ -94,10 +94,6 @@ class SRSoup(Sampler):
                 require_even(count)
         require_choice("preview", self.preview, Preview)
         require_choice("conflicts", self.conflicts, Conflicts)
-        if self.surrogate is None and self.sharing.fewest < 2:
-            raise ValueError(
-                f"fewest is {self.sharing.fewest}: without a surrogate, a search gradient compares at least 2 answers"
-            )
         if self.conflicts != "ignore" and not self.gradients:
             raise ValueError(f"conflicts is {self.conflicts}, which is for true gradients: give gradients: true too")
         self.settings(())

@@ -25,20 +25,17 @@ class Pooled(Sharing):
             one leaves each trajectory its own gradients.
         measure: Measure of closeness, see :meth:`StepState.closeness`. "means" pools widely in the early steps, which
             keeps the trajectories together. "previews" pools alike in all steps.
-        proportional: Ask a reward about a share of the candidates that equals its weight, at least about `fewest` where
-            it has any weight. These are N queries a step, but for rounding, and not N for each reward. If False, ask
-            every reward with weight about all candidates.
-        fewest: Smallest number of candidates that a reward with weight is asked about, 1 or 2. 1 needs a surrogate,
-            which knows what to compare a single answer with.
+        proportional: Ask a reward about a share of the candidates that equals its weight, at least about 2 where it has
+            any weight. These are N queries a step, but for rounding, and not N for each reward. If False, ask every
+            reward with weight about all candidates.
 
     Raises:
-        ValueError: The power is negative or infinite, the measure is unknown, or `fewest` is neither 1 nor 2.
+        ValueError: The power is negative or infinite, or the measure is unknown.
     """
 
     power: float = 1.0
     measure: Measure = "means"
     proportional: bool = True
-    fewest: int = 2
 
     own_noise: ClassVar[bool] = True
 
@@ -46,13 +43,11 @@ class Pooled(Sharing):
         if not 0 <= self.power < torch.inf:
             raise ValueError(f"power is {self.power}: give a finite number, at least 0, e.g. 1")
         require_choice("measure", self.measure, Measure)
-        if self.fewest not in (1, 2):
-            raise ValueError(f"fewest is {self.fewest}: ask a reward with weight about at least 1 candidate, or 2")
 
     def counts(self, candidates: int, preferences: Tensor) -> Tensor:
         """See :meth:`Sharing.counts`."""
         everything = torch.full_like(preferences, candidates)
-        asked = (preferences * candidates).round().clamp_min(self.fewest) if self.proportional else everything
+        asked = (preferences * candidates).round().clamp_min(2) if self.proportional else everything
         return torch.where(preferences > 0, asked, 0).long()
 
     def share(self, state: StepState) -> Tensor:

@@ -16,8 +16,8 @@ class Selection:
         pool: Number of unsteered trajectories, at least 2.
         start: Share of the steps after which the pool is scored and the search begins, in (0, 1).
         shared: Let all preferences start from the one that serves their mean best. So they show one scene and can use
-            each other's candidates. If False, each preference starts from the one that serves it best, which spreads
-            the front of few preferences. Of many preferences, few starts remain, since they are the extremes.
+            each other's candidates. If False, each preference starts from the one that serves it best. Of many
+            preferences, few starts remain then, because the extremes serve most of them best.
 
     Raises:
         ValueError: A number is outside its range.

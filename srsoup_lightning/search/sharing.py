@@ -62,12 +62,10 @@ class Sharing(abc.ABC):
     Attributes:
         anchors: Whether the one-hot preferences run even if nobody asked for their pictures.
         own_noise: Whether each trajectory draws candidates of its own. If not, all trajectories share one set.
-        fewest: Smallest number of candidates that a reward with weight is asked about in a step.
     """
 
     anchors: ClassVar[bool] = True
     own_noise: ClassVar[bool] = False
-    fewest: int = 2
 
     @abc.abstractmethod
     def share(self, state: StepState) -> Tensor:

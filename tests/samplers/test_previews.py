@@ -9,7 +9,6 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.transition import DDIM
 from srsoup_lightning.problem import Preview
 from srsoup_lightning.samplers import Auto, FixedSoup, Problem, SRSoup, WeightedSum
-from srsoup_lightning.search.pooling import Pooled
 from tests.samplers.toys import Tally, bind, lattice, linears, normal, oracle, run
 
 STEPS, N = 6, 4
@@ -105,7 +104,6 @@ TOO_FEW = r"candidates is .* compares at least 2, or 0 in a list"
     [
         *(({"candidates": count}, TOO_FEW) for count in ([], [1], [4, 1], [-2], 0, 1)),
         ({"candidates": [4, 3], "antithetic": True}, "candidates is 3, odd"),
-        ({"sharing": Pooled(fewest=1), "surrogate": None}, "fewest is 1: without a surrogate, .* at least 2"),
         ({"preview": "blurred"}, "preview is 'blurred': choose one of guided, unguided, reused"),
     ],
 )

@@ -149,7 +149,7 @@ def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tenso
 
 POLICIES = [Never(), FixedSoup(0, 3), FixedSoup(1, 4), Gated(0.8), AdaptiveAnchors(0.8), Pooled(2.0)]
 TOLD = product([*POLICIES, Alone(), Tangle(), OwnTangle()], ["exact", "raw", "none"], [None])
-PREDICTED = product([Pooled(), Pooled(fewest=1), OwnTangle()], ["none"], [Surrogate(previews=6, window=2)])
+PREDICTED = product([Pooled(), OwnTangle()], ["none"], [Surrogate(previews=6, window=2)])
 
 
 @pytest.mark.parametrize("final_alpha", [1.0, 0.95])

@@ -35,7 +35,6 @@ BAD = [
     *((Gated, {"threshold": number}, THRESHOLD) for number in (-0.1, 1.1, math.nan)),
     *((AdaptiveAnchors, {"threshold": number}, THRESHOLD) for number in (-0.1, 1.1, math.nan)),
     *((Pooled, {"power": n}, r"power is .*: give a finite number, at least 0") for n in (-0.1, math.inf, math.nan)),
-    *((Pooled, {"fewest": number}, f"fewest is {number}: ask a reward with weight") for number in (0, 3)),
     *((policy, {"measure": "feeling"}, MEASURE) for policy in (Gated, AdaptiveAnchors, Pooled)),
     (partial(Value, None), {"kind": "sum"}, "scalarisation is 'sum': choose one of linear, tchebycheff, ranks"),
     (partial(resample, *torch.zeros(2, 2)), {"resampler": "residual"}, RESAMPLER),
