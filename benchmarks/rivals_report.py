@@ -1,4 +1,7 @@
-"""Tables of the methods at equal cost, from the rows of their soups: ``python -m benchmarks.rivals_report``."""
+"""Tables of the methods at equal cost, from the rows of their soups: ``python -m benchmarks.rivals_report``.
+
+The first rows, those of seed 0, have the hypervolume alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.equal_cost import BACKWARD, COSTS, HELD_OUT, REWARDS
 from benchmarks.rivals import KEPT, RESULTS, UNSTEERED
-from benchmarks.soup_rows import Row, circumstances, interval, mean, methods_of
+from benchmarks.soup_rows import Row, circumstances, interval, mean, methods_of, number
 from srsoup_lightning.pareto.bootstrap import prompt_means
 from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.runs.rows import grouped
@@ -47,9 +50,9 @@ def section(rows: Sequence[Row]) -> str:
     for name, method in found.items():
         planned = next(row["nfe_at_most"] for row in rows if row["method"] == name)
         cells = [name, *(interval(method, each) for each in ("hypervolume", "utility"))]
-        cells += [f"{mean(method, each):,.0f}" for each in ("queries", "nfe", "gradients")]
-        cells += [f"{mean(method, 'nfe') / planned:.2f}", interval(method, "diversity")]
-        cells += [f"{mean(method, 'seconds'):.1f}", f"{mean(method, f'mean_{held_out}'):.1f}"]
+        cells += [number(method, each) for each in ("queries", "nfe", "gradients")]
+        cells += [f"{mean(method, 'nfe') / planned:.2f}" if "nfe" in method else "—", interval(method, "diversity")]
+        cells += [number(method, each, 1) for each in ("seconds", f"mean_{held_out}")]
         lines.append(f"| {' | '.join(cells)} |")
     about = circumstances(rows)
     if any(row.get("gradients") for row in rows):

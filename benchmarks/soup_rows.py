@@ -111,8 +111,15 @@ def mean(values: Values, measure: str) -> float:
     return float(prompt_means(values[measure]).mean()) if measure in values else 0.0
 
 
+def number(values: Values, measure: str, digits: int = 0) -> str:
+    """Mean of a measure over prompts as text, a dash where rows don't have it."""
+    return f"{mean(values, measure):,.{digits}f}" if measure in values else "—"
+
+
 def interval(values: Values, measure: str) -> str:
-    """Mean of a measure and its interval over prompts, as text."""
+    """Mean of a measure and its interval over prompts as text, a dash where rows don't have it."""
+    if measure not in values:
+        return "—"
     found = estimate(values[measure])
     ends = "" if found["low"] is None else f" ({found['low']:.3f} to {found['high']:.3f})"
     return f"{found['mean']:.3f}{ends}"
