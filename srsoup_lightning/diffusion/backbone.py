@@ -6,7 +6,6 @@ import abc
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -141,11 +140,11 @@ class Backbone(nn.Module, abc.ABC):
             ValueError: The LoRA has no such input, see :meth:`condition`.
         """
         bound = self.adapters
-        if bound is None or not isinstance(bound.policy, PreferenceConditioned):
+        if bound is None or not bound.policy.conditioned:
             raise ValueError("the LoRA takes no preference as its input: call condition first")
-        kept = tuple(tuple(each) for each in quantiles)
-        getattr(self.network, EMBEDDING).quantiles = kept
-        self.adapters = bound._replace(policy=replace(bound.policy, quantiles=kept))
+        embedding = getattr(self.network, EMBEDDING)
+        embedding.quantiles = tuple(tuple(each) for each in quantiles)
+        self.adapters = bound._replace(policy=bound.policy.knowing(embedding.rewards, embedding.quantiles))
 
     def adapt(self, policy: Adapters, names: Sequence[str], inputs: RowInputs) -> None:
         """Let predictions depend on a preference, by LoRAs that the denoising network has.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 
 import torch
 
-from srsoup_lightning.adapters import Adapters, PreferenceConditioned
+from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.diffusion.loading.hub import LORA_WEIGHTS, lora_path
 from srsoup_lightning.diffusion.loading.lora_files import METADATA, header_of, require_one_weight_file
 from srsoup_lightning.diffusion.loading.loras import read_lora, require_network_alone
@@ -32,15 +31,15 @@ def add_adapters(backbone: PipelineBackbone, policy: Adapters) -> None:
     if not hasattr(network, "load_lora_adapter"):
         raise ValueError(f"adapters are given, and a {type(network).__name__} takes none")
     names = {source: f"adapter_{number}" for number, source in enumerate(policy.sources)}
-    load = partial(_load_conditioned, backbone, inputs) if isinstance(policy, PreferenceConditioned) else None
+    load = partial(_load_conditioned, backbone, inputs) if policy.conditioned else None
     for source, name in names.items():
         read_lora(backbone.pipeline, source, name, load)
         require_network_alone(backbone, source, name)
     network.set_adapters(list(names.values()))
     network.requires_grad_(False)
-    if isinstance(policy, PreferenceConditioned):
+    if policy.conditioned:
         embedding = getattr(network, EMBEDDING)
-        policy = replace(policy, rewards=embedding.rewards, quantiles=embedding.quantiles)
+        policy = policy.knowing(embedding.rewards, embedding.quantiles)
     backbone.adapt(policy, list(names.values()), inputs)
 
 
