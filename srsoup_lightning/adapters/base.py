@@ -10,9 +10,12 @@ import abc
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor
+
+InputKind = Literal["ranks", "embedding"]
+"""Place where a preference enters an adapter: it scales the LoRA's ranks, or is added to the embedding of the time."""
 
 
 class Evaluations(NamedTuple):
