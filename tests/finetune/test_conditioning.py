@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,30 @@ def test_one_fit_serves_every_preference_and_its_adapter_is_loaded_again(
         unknown.configure_model()
     without = SRSoupModule(off, again.rewards, BaseModel(**PROCESS), module.preferences)
     torch.testing.assert_close(pictures(without), pictures(base), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "ratio"),
+    [(tracked(), "ratio/step_00"), (Matching(**SMALL | {"eta": 0.0}, method=AWM(), advantage="gdpo"), "ratio/mean")],
+)
+def test_in_hindsight_a_sample_is_compared_with_the_weights_that_drew_it_at_the_new_preference(
+    objective: Objective, ratio: str, tmp_path: Path
+) -> None:
+    """So with one update a round, ratios are 1 although the model has learned to tell preferences apart."""
+    module = fit(tmp_path, conditioned(objective, updates=1), rounds=3)
+    assert (pictures(module)[0] - pictures(module)[2]).abs().max() > 1e-4
+    assert float(module.trainer.callback_metrics[f"train/{ratio}"]) == pytest.approx(1, abs=1e-6)
+    assert module.finetuning is not None
+    module.finetuning.collect(["a cat"])
+    rollout, everyone = module.finetuning.rollouts[0], slice(0, 3)
+    drawn = [objective.preferences(rollout, everyone, index) for index in (0, 1)]
+    assert (drawn[0] - drawn[1]).abs().min() > 0  # each pass and each sample have their own
+    assert len(drawn[0].unique(dim=0)) == 3
+    torch.testing.assert_close(objective.preferences(rollout, slice(1, 3), 0), drawn[0][1:], rtol=0, atol=0)
+    found = objective.advantages(rollout, everyone, drawn[0])
+    one_by_one = [objective.advantages(rollout, everyone, each.expand(3, 2))[row] for row, each in enumerate(drawn[0])]
+    torch.testing.assert_close(found, torch.stack(one_by_one))
+    assert replace(objective, hindsight=False).preferences(rollout, everyone, 0) is None
 
 
 def pictures(module: SRSoupModule) -> Tensor:
