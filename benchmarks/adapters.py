@@ -29,10 +29,10 @@ RESULTS = Path("benchmarks/results/adapters")
 TRAINED = ("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus", "a zebra", "a butterfly")
 HELD_OUT = ("a whale", "a turtle", "a frog", "a duck", "a bee", "a pig", "a crab", "a monkey")
 SETS = {"trained": TRAINED, "held out": HELD_OUT}
-ONE = "model.preferences.init_args.weights"
+ONE, RANK = "model.preferences.init_args.weights", "model.training.lora.rank"
 TRAININGS: dict[str, tuple[str, dict[str, str]]] = {
-    "jpeg": ("animals_nft", {}),
-    "clip": ("animals_nft", {ONE: "[[0, 1]]"}),
+    "jpeg": ("animals_nft", {RANK: "8"}),  # together the rank of an adapter that serves both
+    "clip": ("animals_nft", {RANK: "8", ONE: "[[0, 1]]"}),
     "conditioned": ("animals_conditioned", {}),
     "distilled": ("animals_distillation", {}),
 }
@@ -81,7 +81,6 @@ def train(name: str, seed: int, workdir: Path) -> str:
         "trainer.check_val_every_n_epoch": "100",
         "model.training.seed": str(seed),
         "model.training.lora.seed": str(seed),
-        "model.training.lora.rank": "8",
     }
     flags = [text for key, value in (given | options).items() for text in (f"--{key}", value)]
     if srsoup(["fit", "--config", config, *flags]):

@@ -164,7 +164,8 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         else:
             start_from_lora(backbone, lora.start)
         if conditioning is not None:
-            backbone.condition(self.preferences.weighted, width=conditioning.width, seed=lora.seed)
+            kind, width = conditioning.kind, conditioning.width
+            backbone.condition(self.preferences.weighted, kind=kind, width=width, seed=lora.seed)
 
     def predict_step(self, batch: SoupRequest, batch_idx: int = 0) -> Soup:
         """Make the soup of one prompt and seed.

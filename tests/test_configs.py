@@ -171,34 +171,37 @@ def test_a_published_config_is_planned_without_its_models(name: str, capsys: pyt
     assert f"{queries:,}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ADAPTED)
+@pytest.mark.parametrize(
+    "name", [name if name.startswith("animals") else pytest.param(name, marks=pytest.mark.slow) for name in ADAPTED]
+)
 def test_a_config_of_adapters_runs_with_adapters_of_tiny_fits(
     name: str, twins: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fits are those that the config's first lines name, with tiny models."""
-    config, other = "animals_nft", tmp_path / "runs" / "animals_nft_clip"
-    if "preference" in name:
-        config, other = "animals_conditioned", None
+    monkeypatch.chdir(tmp_path)
+    given = settings_of(name)["model"]["adapters"]["init_args"]
+    sources = [given["source"]] if "source" in given else [*map(str, given["adapters"].values())]
+    if "MORL" in settings_of(name)["model"]["adapters"]["class_path"]:
+        sources = list(given["adapters"])
+    comments = "".join(line for line in (CONFIGS.find(name) or Path()).read_text().splitlines() if line[0] == "#")
+    (config,) = set(re.findall(r"srsoup fit --config (\w+)", comments))
     settings, few = twin_of(config, twins), {"num_inference_steps": 2, "groups": 2, "group_size": 2}
     settings["model"]["training"]["objective"]["init_args"] |= few
     settings["trainer"] |= {"max_epochs": 1, "check_val_every_n_epoch": 2, "accelerator": "cpu"}
-    monkeypatch.chdir(tmp_path)
     fit = ["fit", "--config", str(save(settings, tmp_path))]
-    assert main(fit) == 0
-    if other is not None:
-        weights = ["--model.preferences.init_args.weights", "[[0, 1]]", "--trainer.default_root_dir", str(other)]
-        assert main([*fit, *weights]) == 0
+    for source in sources:
+        assert main([*fit, "--trainer.default_root_dir", str(Path(source).parent)]) == 0
     predict = ["predict", "--config", str(save(twin_of(name, twins), tmp_path)), "--data.prompts", "[a lobster]"]
     assert main([*predict, "--model.sampler.num_inference_steps", "2"]) == 0
     run = RunDirectory(tmp_path / "runs" / name)
-    assert len(list(run.image_rows())) == 6
-    assert len(read_used_adapters(run.adapters)) == (1 if other is None else 2)
+    assert len(list(run.image_rows())) == settings_of(name)["model"]["preferences"]["init_args"]["divisions"] + 1
+    assert len(read_used_adapters(run.adapters)) == len(sources)
 
 
 PINNED = re.compile("@[0-9a-f]{40}$")
 
 
-@pytest.mark.parametrize("name", [*REAL, *FITS])
+@pytest.mark.parametrize("name", [*REAL, *FITS, *ADAPTED])
 def test_all_that_a_config_downloads_is_pinned_to_a_commit(name: str) -> None:
     """Its pipeline, parts and LoRAs, and all that its rewards load, except what ships with the package."""
     model = settings_of(name)["model"]

@@ -19,6 +19,7 @@ STEPS = 2
 FEW = {"num_inference_steps": STEPS, "groups": 2, "group_size": 2}
 SHORT = {"length": STEPS - 1, "last": STEPS - 1}  # a window of the first steps
 PUBLISHED = {"sd15_ddpo": (256, 4), "sd15_draft": (128, 1), "sdxl_dpo": (2048, 1)}  # samples and updates in a round
+PUBLISHED |= {"sd15_parrot": (256, 4), "sd15_in_context": (64, 1)}
 PUBLISHED |= {"sd35_flow_grpo": (48 * 24, 2), "sd35_nft": (48 * 24, 1), "sd35_conditioned": (144 * 8, 1)}
 
 
@@ -29,7 +30,11 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
     for shade in (0, 90, 180):
         Image.new("RGB", (16, 16), (shade, 60, 60)).save(folder / f"{shade}.png")
     rows = [{"prompt": prompt, "winner": "180.png", "loser": loser} for prompt in "ab" for loser in ("0.png", "90.png")]
-    scores = [{"prompt": "a", "image": f"{shade}.png", "rewards": {"jpeg": shade, "clip": -shade}} for shade in (0, 90)]
+    names = ("jpeg", "clip", "aesthetic")
+    scores = [
+        {"prompt": "a", "image": f"{shade}.png", "rewards": dict(zip(names, (shade, -shade, shade // 2), strict=True))}
+        for shade in (0, 90)
+    ]
     (folder / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder / "pairs.jsonl")

@@ -1,6 +1,6 @@
 """Adapters that serve every preference: how the prediction at a latent depends on the preference it is made for."""
 
-from srsoup_lightning.adapters.base import Adapters, BoundAdapters, Evaluations
+from srsoup_lightning.adapters.base import Adapters, BoundAdapters, Evaluations, InputKind
 from srsoup_lightning.adapters.policies import MORL, DiffusionBlend, PreferenceConditioned, RewardedSoup
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "BoundAdapters",
     "DiffusionBlend",
     "Evaluations",
+    "InputKind",
     "PreferenceConditioned",
     "RewardedSoup",
 ]

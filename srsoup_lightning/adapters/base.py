@@ -10,9 +10,12 @@ import abc
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor
+
+InputKind = Literal["ranks", "embedding"]
+"""Place where a preference enters an adapter: it scales the LoRA's ranks, or is added to the embedding of the time."""
 
 
 class Evaluations(NamedTuple):
@@ -42,6 +45,9 @@ class Evaluations(NamedTuple):
 class Adapters(abc.ABC):
     """Policy of LoRAs between preferences. Each LoRA is a folder, file or hub id."""
 
+    conditioned: ClassVar[bool] = False
+    """Whether its adapter takes a preference as an input, so that the file must hold the network that brings it in."""
+
     @property
     @abc.abstractmethod
     def sources(self) -> tuple[str, ...]:
@@ -69,6 +75,15 @@ class Adapters(abc.ABC):
             weights: Weights (B, M) of the preference of each latent.
             chance: Random number in [0, 1) of the denoising step.
         """
+
+    def knowing(self, rewards: Sequence[str], quantiles: Sequence[Sequence[float]] | None) -> Self:
+        """Return the policy with what the file of a conditioned adapter tells. Others learn nothing from it.
+
+        Args:
+            rewards: Names of the rewards that the adapter was trained for, in their order.
+            quantiles: Quantiles of the scores of each reward, where these are its input. None is the preference.
+        """
+        return self
 
 
 def weighed(rewards: Sequence[str], weights: Tensor) -> set[str]:

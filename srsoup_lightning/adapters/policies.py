@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -184,6 +184,8 @@ class PreferenceConditioned(Adapters):
     strength: float = 1.0
     quantiles: tuple[tuple[float, ...], ...] | None = None
 
+    conditioned: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if not isfinite(self.strength):
             raise ValueError(f"strength is {self.strength}: give a finite number, 1 for the adapter as it was trained")
@@ -192,6 +194,11 @@ class PreferenceConditioned(Adapters):
     def sources(self) -> tuple[str, ...]:
         """See :attr:`Adapters.sources`."""
         return (self.source,)
+
+    def knowing(self, rewards: Sequence[str], quantiles: Sequence[Sequence[float]] | None) -> Self:
+        """See :meth:`Adapters.knowing`."""
+        kept = None if quantiles is None else tuple(tuple(each) for each in quantiles)
+        return replace(self, rewards=tuple(rewards), quantiles=kept)
 
     def check(self, rewards: Sequence[str], weights: Tensor, eta: float) -> None:
         """See :meth:`Adapters.check`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from rewards.checks import first_line, require_choice
 from srsoup_lightning.diffusion.loading.lora_files import METADATA, header_of
 from srsoup_lightning.diffusion.lora_merging import Average, Factors, mean_of_factors, mean_of_products
-from srsoup_lightning.diffusion.row_inputs import EMBEDDING
+from srsoup_lightning.diffusion.preference_input import PREFERENCE_INPUT
 from srsoup_lightning.runs.adapter import WEIGHTS, AdapterFacts, read_facts, write_adapter
 
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
@@ -78,7 +78,7 @@ def _layers(source: str) -> dict[str, Factors]:
     if not file.is_file():
         raise FileNotFoundError(f"no adapter {source!r}: give the folder of {WEIGHTS}")
     header = header_of(file)
-    if EMBEDDING in header:
+    if PREFERENCE_INPUT in header:
         raise ValueError(f"adapter {source!r} takes a preference as its input, so it serves all of them: merge it not")
     try:
         state, config = load_file(file), json.loads(header[METADATA])

@@ -188,10 +188,10 @@ def _sizes(model: SRSoupModule) -> list[str]:
     """Lines about the files and the memory of a pipeline that is named, or about why they are not known."""
     if model.backbone is not None:
         return []
-    batch = model.max_batch or 1
+    batch, adapters = model.max_batch or 1, () if model.adapters is None else model.adapters.sources
     try:
         with silence_libraries():
-            sizes = sizes_of(model.base, model.loading, batch)
+            sizes = sizes_of(model.base, model.loading, batch, adapters)
     except (OSError, ValueError) as error:
         return [f"files and memory of the pipeline are not known: {first_line(error)}"]
     pictures = "one picture" if batch == 1 else f"{batch} pictures"

@@ -6,14 +6,13 @@ import abc
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from srsoup_lightning.adapters import Adapters, BoundAdapters, PreferenceConditioned
+from srsoup_lightning.adapters import Adapters, BoundAdapters, InputKind, PreferenceConditioned
 from srsoup_lightning.diffusion.denoiser import Denoiser
 from srsoup_lightning.diffusion.lora import (
     add_lora,
@@ -23,7 +22,8 @@ from srsoup_lightning.diffusion.lora import (
     other_lora_state,
     without_loras,
 )
-from srsoup_lightning.diffusion.row_inputs import EMBEDDING, RowInputs, embed_preference, scale_by_row
+from srsoup_lightning.diffusion.preference_input import PREFERENCE_INPUT, add_preference_input
+from srsoup_lightning.diffusion.row_inputs import RowInputs, scale_by_row
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -113,22 +113,23 @@ class Backbone(nn.Module, abc.ABC):
         """
         add_lora(self.network, config, name, seed)
 
-    def condition(self, rewards: Sequence[str], *, width: int, seed: int) -> None:
-        """Make the preference an input of the active LoRA. Predictions stay the same.
-
-        A small network, whose weights belong to the LoRA, adds the preference to the embedding of the denoising time.
+    def condition(self, rewards: Sequence[str], *, kind: InputKind, width: int, seed: int) -> None:
+        """Make the preference an input of the active LoRA. Predictions stay the same, while its matrix B is 0.
 
         Args:
             rewards: Names of the rewards of a preference.
+            kind: "ranks" scales the LoRA's ranks by it. "embedding" adds it to the embedding of the denoising time, by
+                a small network whose weights belong to the LoRA.
             width: Width of the hidden layer of that network.
             seed: Seed of its first layer.
 
         Raises:
             TypeError: The network takes no LoRAs, or embeds the time in a way of its own.
+            ValueError: The LoRA has fewer ranks than there are rewards.
         """
         network: Any = self.network
         inputs = RowInputs(adapters=1)
-        embed_preference(network, rewards, width, seed, inputs)
+        add_preference_input(network, kind, rewards, inputs, width=width, seed=seed)
         self.adapt(PreferenceConditioned("", tuple(rewards)), network.active_adapters(), inputs)
 
     def aim(self, quantiles: Sequence[Sequence[float]]) -> None:
@@ -141,11 +142,11 @@ class Backbone(nn.Module, abc.ABC):
             ValueError: The LoRA has no such input, see :meth:`condition`.
         """
         bound = self.adapters
-        if bound is None or not isinstance(bound.policy, PreferenceConditioned):
+        if bound is None or not bound.policy.conditioned:
             raise ValueError("the LoRA takes no preference as its input: call condition first")
-        kept = tuple(tuple(each) for each in quantiles)
-        getattr(self.network, EMBEDDING).quantiles = kept
-        self.adapters = bound._replace(policy=replace(bound.policy, quantiles=kept))
+        part = getattr(self.network, PREFERENCE_INPUT)
+        part.quantiles = tuple(tuple(each) for each in quantiles)
+        self.adapters = bound._replace(policy=bound.policy.knowing(part.rewards, part.quantiles))
 
     def adapt(self, policy: Adapters, names: Sequence[str], inputs: RowInputs) -> None:
         """Let predictions depend on a preference, by LoRAs that the denoising network has.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from srsoup_lightning.diffusion.row_inputs import EMBEDDING, PreferenceEmbedding
+from srsoup_lightning.diffusion.preference_input import PREFERENCE_INPUT, PreferenceInput
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -48,12 +48,12 @@ def add_lora(network: ModelMixin, config: LoraConfig, name: str, seed: int) -> N
 def train_lora(network: ModelMixin) -> None:
     """Make the weights of the active LoRA float32 and the only ones of the network that require gradients.
 
-    Those of an embedding of the preference belong to it.
+    Those that bring the preference in belong to it.
     """
     network.eval().requires_grad_(False)
     network.set_adapter(_active(network))  # its weights require gradients afterwards
-    if hasattr(network, EMBEDDING):
-        getattr(network, EMBEDDING).requires_grad_(True)
+    if hasattr(network, PREFERENCE_INPUT):
+        getattr(network, PREFERENCE_INPUT).requires_grad_(True)
     for weight in network.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()  # a small update of a bfloat16 weight would be rounded away
@@ -64,9 +64,7 @@ def without_loras(network: ModelMixin) -> Iterator[None]:
     """Switch all LoRAs of a network off, and afterwards on again. The weights that require gradients stay the same."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    layers: list[Any] = [
-        layer for layer in network.modules() if isinstance(layer, BaseTunerLayer | PreferenceEmbedding)
-    ]
+    layers: list[Any] = [layer for layer in network.modules() if isinstance(layer, BaseTunerLayer | PreferenceInput)]
     before = [layer.disable_adapters for layer in layers]
     try:
         for layer in layers:
@@ -107,9 +105,10 @@ def lora_metadata(network: ModelMixin, prefix: str) -> dict[str, str]:
     config = network.peft_config[_active(network)].to_dict()
     packed = {f"{prefix}.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(packed, sort_keys=True)}
-    if hasattr(network, EMBEDDING):
-        embedding = getattr(network, EMBEDDING)
-        metadata[EMBEDDING] = json.dumps({"rewards": embedding.rewards, "quantiles": embedding.quantiles})
+    if hasattr(network, PREFERENCE_INPUT):
+        part = getattr(network, PREFERENCE_INPUT)
+        facts = {"kind": part.kind, "rewards": part.rewards, "quantiles": part.quantiles}
+        metadata[PREFERENCE_INPUT] = json.dumps(facts)
     return metadata
 
 
@@ -169,12 +168,12 @@ def _active(network: ModelMixin) -> str:
 def _weights(network: ModelMixin) -> dict[str, Tensor]:
     """Weights of the active LoRA, detached and not copied, with keys of diffusers and peft.
 
-    Those of an embedding of the preference are among them, with keys that diffusers refuses.
+    Those that bring the preference in are among them, with keys that diffusers refuses.
     """
     from peft import get_peft_model_state_dict
 
     weights = get_peft_model_state_dict(network, adapter_name=_active(network))
-    if hasattr(network, EMBEDDING):
-        embedding = getattr(network, EMBEDDING).state_dict()
-        weights = {**weights, **{f"{EMBEDDING}.{key}": weight for key, weight in embedding.items()}}
+    if hasattr(network, PREFERENCE_INPUT):
+        part = getattr(network, PREFERENCE_INPUT).state_dict()
+        weights = {**weights, **{f"{PREFERENCE_INPUT}.{key}": weight for key, weight in part.items()}}
     return weights

@@ -1,18 +1,12 @@
-"""Adapters whose strength, and whose knowledge of a preference, differ from row to row of a batch."""
+"""Adapters whose strength and whose preference differ from row to row of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from diffusers import ModelMixin
-
-EMBEDDING = "preference_embedding"  # name of the submodule, and part of the keys of its weights
 
 
 class RowInputs:
@@ -69,42 +63,6 @@ class RowScale:
         return update * (self.scaling * self.inputs.column(self.adapter, update))
 
 
-class PreferenceEmbedding(nn.Module):
-    """Small network from a preference to what is added to the embedding of the denoising time.
-
-    ``Linear, SiLU, Linear``, as in ParetoSlider (arXiv:2604.20816). The last layer begins at 0, so that an adapter
-    begins at the base model.
-
-    Args:
-        rewards: Names of the M rewards of a preference, in the order of its numbers.
-        width: Width of the hidden layer, at least 1.
-        features: Size of the time's embedding.
-        inputs: Inputs of the rows. The scale of the first adapter is that of the embedding too.
-    """
-
-    def __init__(self, rewards: Sequence[str], width: int, features: int, inputs: RowInputs) -> None:
-        super().__init__()
-        self.rewards, self.inputs, self._disable_adapters = tuple(rewards), inputs, False
-        self.quantiles: tuple[tuple[float, ...], ...] | None = None  # of the scores that a preference aims at
-        self.first = nn.Linear(len(rewards), width, dtype=torch.float32)
-        self.last = nn.Linear(width, features, dtype=torch.float32)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    @property
-    def disable_adapters(self) -> bool:
-        """Whether it is off, as the adapter that it belongs to; the name is that of peft's layers."""
-        return self._disable_adapters
-
-    def forward(self, time: Tensor) -> Tensor:
-        """Return embeddings of times (B, D), with that of the preference added."""
-        if self.disable_adapters:
-            return time
-        preference = self.inputs.preference(time).float()
-        update = self.last(nn.functional.silu(self.first(preference)))
-        return time + self.inputs.column(0, time) * update.to(time.dtype)
-
-
 def scale_by_row(network: nn.Module, names: Sequence[str], inputs: RowInputs) -> None:
     """Let each row of a batch have its own scale of each LoRA of a network.
 
@@ -120,42 +78,3 @@ def scale_by_row(network: nn.Module, names: Sequence[str], inputs: RowInputs) ->
         for adapter, name in enumerate(names):
             if name in layer.scaling:
                 layer.scaling[name] = RowScale(inputs, adapter, layer.scaling[name])
-
-
-def embed_preference(network: ModelMixin, rewards: Sequence[str], width: int, seed: int, inputs: RowInputs) -> None:
-    """Add the embedding of a preference to that of the denoising time.
-
-    Args:
-        network: A denoising network.
-        rewards: Names of the M rewards of a preference.
-        width: Width of the embedding's hidden layer.
-        seed: Seed of its first layer. The global random state stays as it is.
-        inputs: Inputs of the rows.
-
-    Raises:
-        TypeError: The network has no embedding of the time that is known.
-    """
-    time = time_embedding(network)
-    features = time.linear_2.out_features
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        embedding = PreferenceEmbedding(rewards, width, features, inputs).to(network.device)
-    network.add_module(EMBEDDING, embedding)
-    time.register_forward_hook(lambda module, given, output: embedding(output))
-
-
-def time_embedding(network: ModelMixin) -> Any:  # noqa: ANN401 - a TimestepEmbedding of diffusers
-    """Return the module of a network that embeds the denoising time.
-
-    Raises:
-        TypeError: The network has none of diffusers' own.
-    """
-    from diffusers.models.embeddings import TimestepEmbedding
-
-    for module in network.modules():  # the first one; later ones embed sizes and guidance
-        if isinstance(module, TimestepEmbedding):
-            return module
-    raise TypeError(
-        f"a {type(network).__name__} embeds the denoising time in a way of its own, so no preference can be added to "
-        "it: train one adapter for each reward"
-    )

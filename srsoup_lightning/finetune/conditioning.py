@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rewards.checks import require_choice
+from srsoup_lightning.adapters import InputKind
 from srsoup_lightning.diffusion.noise import NoiseSource
 
 LEAST = 1e-6  # smallest uniform number whose logarithm is taken
@@ -17,9 +19,13 @@ class Conditioning:
     """Preferences as inputs of the adapter (ParetoSlider, arXiv:2604.20816).
 
     Each group is sampled, judged and trained for a preference of its own, which is drawn at random. So any objective
-    serves. A small network adds the preference to the embedding of the denoising time. It begins at 0.
+    serves.
 
     Args:
+        kind: "ranks" gives each reward an equal share of the LoRA's ranks, which its weight scales. "embedding" adds
+            the preference to the embedding of the denoising time, by a small network that begins at 0. The latter is
+            that of the source. It shares the whole LoRA between all preferences, which then tend to show what the
+            reward that is easiest to learn has taught.
         width: Width of the hidden layer of that network, at least 1.
         corners: Share of the groups whose preference is one reward alone, in [0, 1]. None is that of the source: 0.1
             for two rewards, and 0.5 for more.
@@ -27,14 +33,16 @@ class Conditioning:
             that of the source: 0.35. All other groups draw from the whole simplex, evenly.
 
     Raises:
-        ValueError: A number is outside its range, or both shares exceed 1 together.
+        ValueError: The kind is unknown, a number is outside its range, or both shares exceed 1 together.
     """
 
+    kind: InputKind = "ranks"
     width: int = 64
     corners: float | None = None
     edges: float | None = None
 
     def __post_init__(self) -> None:
+        require_choice("kind", self.kind, InputKind)
         if self.width < 1:
             raise ValueError(f"width is {self.width}: give at least 1")
         for name in ("corners", "edges"):

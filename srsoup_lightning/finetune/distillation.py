@@ -96,8 +96,8 @@ class SoupDistillation(Objective):
         step, x = rollout.steps[place], rollout.take("states", rows, place)
         sigma, weights = problem.kernel.sigma(step), rollout.tensors["weights"][rows].to(problem.device)
         old = rollout.take("means", rows, place)
-        if self.hindsight and problem.denoiser.adapters is not None:
-            weights = self._redrawn(rollout, rows, draw, step)
+        if self.hindsight and (drawn := rollout.redrawn(rows, draw, step)) is not None:
+            weights = self._redrawn(rollout, rows, drawn)
             if not self.searches.on_base:
                 with policy.acting(rollout.memory["old"]):
                     old = problem.kernel.mean(step, x, problem.denoise(x, step, preferences=weights))
@@ -117,14 +117,9 @@ class SoupDistillation(Objective):
                 value = value + self.kl * logs["kl"]
         return Loss(value.mean(), {name: log.detach().mean() for name, log in logs.items()})
 
-    def _redrawn(self, rollout: Rollout, rows: slice, draw: int, step: int) -> Tensor:
-        """Draw a preference (B, M) for each row, among the rewards that it has gradients of."""
-        assert rollout.conditioning is not None
-        found = rollout.tensors["found"][rows]
-        source, weighted = rollout.noise, rollout.weighted
-        numbers = range(rows.start, rows.stop)
-        drawn = [rollout.conditioning.draw(weighted, source, "hindsight", draw, step, row) for row in numbers]
-        masked = torch.stack(drawn) * found
+    def _redrawn(self, rollout: Rollout, rows: slice, drawn: Tensor) -> Tensor:
+        """Return the drawn preferences (B, M), between those rewards that each row has gradients of."""
+        masked = drawn * rollout.tensors["found"][rows]
         chosen = torch.where(masked.sum(1, keepdim=True) > 0, masked, rollout.tensors["weights"][rows])
         return (chosen / chosen.sum(1, keepdim=True)).to(rollout.problem.device)
 

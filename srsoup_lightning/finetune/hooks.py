@@ -214,7 +214,7 @@ def require_stage(training: Training | None, preferences: Preferences, stage: st
     if training.objective.needs_conditioning and training.conditioning is None:
         raise ValueError(
             f"{type(training.objective).__name__} trains an adapter that has scores as inputs: give "
-            "training.conditioning, such as {width: 64}"
+            "training.conditioning, such as {kind: embedding}"
         )
     if training.conditioning is not None and len(preferences.weighted) < 2:
         raise ValueError(

@@ -94,8 +94,9 @@ class Matching(Reinforcement):
         rollout.tensors["clean"] = clean.unsqueeze(1).cpu()
         if self.method.has_log_prob:
             likelihoods = []
-            for level in rollout.steps:
-                x0 = self._predict(problem, self._noised(rollout, everyone, level), level)
+            for index, level in enumerate(rollout.steps):
+                preferences = self.preferences(rollout, everyone, index)
+                x0 = self._predict(problem, self._noised(rollout, everyone, level), level, preferences)
                 likelihoods.append(self.method.log_prob(clean, x0, problem.kernel.shares(level).noise))
             rollout.tensors["log_prob"] = torch.stack(likelihoods, 1).cpu()
         return clean
@@ -104,18 +105,19 @@ class Matching(Reinforcement):
         """See :meth:`Objective.loss`; the passes are the trained levels."""
         problem, level, rows = rollout.problem, rollout.steps[index], self.rows(part)
         share, x = problem.kernel.shares(level).noise, self._noised(rollout, rows, level)
-        clean, advantage = rollout.take("clean", rows, 0), rollout.advantages[rows].to(problem.device)
+        clean, preferences = rollout.take("clean", rows, 0), self.preferences(rollout, rows, index)
+        advantage = self.advantages(rollout, rows, preferences)
         log_prob = rollout.take("log_prob", rows, index) if self.method.has_log_prob else None
         old = base = None
         if self.method.takes_old:
             with policy.acting(rollout.memory["old"]):
-                old = self._predict(problem, x, level)
+                old = self._predict(problem, x, level, preferences)
         if self.kl:
             with policy.reference():
-                base = self._predict(problem, x, level)
+                base = self._predict(problem, x, level, preferences)
         problem.meter.count_gradients(len(x))
         with problem.graph(type(self).__name__, ()):
-            match = Match(clean, self._predict(problem, x, level), share, old, log_prob)
+            match = Match(clean, self._predict(problem, x, level, preferences), share, old, log_prob)
             value, logs = self.method.losses(advantage, self.advantage_clip, match)
             if base is not None:
                 distance = velocity_distance(match.x0, base, share)
@@ -144,9 +146,9 @@ class Matching(Reinforcement):
         signal, share = rollout.problem.kernel.shares(level)
         return signal * rollout.take("clean", rows, 0) + share * rollout.normal(rows, "matching", level)
 
-    def _predict(self, problem: Problem, x: Tensor, level: int) -> Tensor:
+    def _predict(self, problem: Problem, x: Tensor, level: int, preferences: Tensor | None) -> Tensor:
         """Return clean latents (B, C, H, W) that the model predicts in latents of a level."""
-        return problem.denoise(x, level, guided=self.train_guidance).x0
+        return problem.denoise(x, level, guided=self.train_guidance, preferences=preferences).x0
 
 
 def evenly_spaced(levels: Sequence[int], count: int, noise: NoiseSource) -> tuple[int, ...]:

@@ -38,6 +38,10 @@ class PolicyGradient(Reinforcement):
     On a rectified flow it is Flow-GRPO (Liu et al. 2025, arXiv:2505.05470), with the transition that ``loading`` names.
     Log-likelihoods are means over the numbers of a latent. Steps without noise are not trained.
 
+    With `hindsight`, a step counts as one for the drawn preference: its ratio compares the trained weights with those
+    that sampled it, both at that preference. This takes another evaluation of each trained step. The ratio between the
+    two preferences is left out; advantages whose mean is 0 keep what it would add small.
+
     Args:
         trust: "clip" clips likelihood ratios, as PPO does. "guard" also brings the ratios of all steps to one scale
             (GRPO-Guard). "dppo" drops steps beyond a divergence that lead away (Flow-DPPO).
@@ -82,6 +86,10 @@ class PolicyGradient(Reinforcement):
         kept: dict[str, list[Tensor]] = {"state": [], "next": [], "log_prob": [], "mean": []}
         for number, state, transition, following in rollout.trajectory(noisy):
             if number in rollout.steps:
+                index = rollout.steps.index(number)
+                if (preferences := self.preferences(rollout, slice(None), index)) is not None:
+                    served = rollout.problem.denoise(state, number, preferences=preferences)
+                    transition = kernel.transition(number, state, served)
                 parts = (state, following, transition.log_prob(following), transition.mean)
                 for name, tensor in zip(kept, parts, strict=True):
                     kept[name].append(tensor.cpu())
@@ -94,14 +102,15 @@ class PolicyGradient(Reinforcement):
         state, following, before, old_mean = (
             rollout.take(name, rows, index) for name in ("state", "next", "log_prob", "mean")
         )
-        advantage = rollout.advantages[rows].to(problem.device)
+        preferences = self.preferences(rollout, rows, index)
+        advantage = self.advantages(rollout, rows, preferences)
         reference = None
         if self.kl:
             with policy.reference():
-                reference = problem.denoise(state, step)
+                reference = problem.denoise(state, step, preferences=preferences)
         problem.meter.count_gradients(len(state))
         with problem.graph(type(self).__name__, ()):
-            prediction = problem.denoise(state, step)
+            prediction = problem.denoise(state, step, preferences=preferences)
             transition = problem.kernel.transition(step, state, prediction)
             log_ratio = transition.log_prob(following) - before
             deviation = mean_deviation(transition.mean, old_mean, transition.sigma)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rewards.checks import require_choice
-from srsoup_lightning.finetune.advantages import Spread, decoupled, group_relative, of_the_front, tracked
+from srsoup_lightning.finetune.advantages import Compared, Spread, decoupled, group_relative, of_the_front, tracked
 from srsoup_lightning.finetune.base import Objective
 from srsoup_lightning.finetune.rollout import Memory, Rollout, Scores
 from srsoup_lightning.search.scalarise import Units, Value
@@ -32,6 +32,9 @@ class Reinforcement(Objective, abc.ABC):
             for the advantage "group" alone.
         front_only: Learn from the samples alone that no other one of their group dominates, as in Parrot
             (arXiv:2401.05675). With many rewards, hardly any sample is dominated.
+        hindsight: Train each sample for preferences that are drawn anew in each pass, where the preference is an input
+            of the adapter. Its rewards tell how good it is for any of them. So samples teach how pictures differ
+            between preferences, and not only what those of one preference have in common.
         advantage_clip: Largest magnitude of an advantage, above 0.
         tracker_size: Number of values of a prompt that the tracker keeps.
         tracker_least: Number of values of a prompt from which on the tracker uses them.
@@ -43,6 +46,7 @@ class Reinforcement(Objective, abc.ABC):
     advantage: Advantage = "group"
     spread: Spread = "round"
     front_only: bool = False
+    hindsight: bool = True
     advantage_clip: float = 5.0
     tracker_size: int = 32
     tracker_least: int = 16
@@ -63,25 +67,45 @@ class Reinforcement(Objective, abc.ABC):
         rewards = [group.rewards for group in everyone]
         value = value_in_first_units(torch.cat(rewards), memory, own[0].value)
         values = [group.values(value) for group in everyone]
-        if self.advantage == "gdpo":
-            advantages = decoupled(rewards, [group.weights for group in everyone])
-        elif self.advantage == "tracker":
-            prompts = [group.prompt for group in everyone]
-            buffers = memory.setdefault("tracker", {})
-            advantages = tracked(prompts, values, buffers, size=self.tracker_size, least=self.tracker_least)
-        else:
-            advantages = group_relative(values, self.spread)
+        compared = self._compared(everyone, value, memory)
         if self.front_only:
-            advantages = of_the_front(advantages, rewards, [group.weights for group in everyone])
-        clipped = [each.clamp(-self.advantage_clip, self.advantage_clip) for each in advantages]
+            compared = of_the_front(compared, rewards, own[0].weighted)
         for rollout in own:
-            rollout.advantages = clipped[rollout.index]
+            rollout.compared = compared[rollout.index]
+        advantages = [each.advantages(group.weights) for each, group in zip(compared, everyone, strict=True)]
+        clipped = torch.cat(advantages).clamp(-self.advantage_clip, self.advantage_clip)
         constant = [float(group.std(correction=0) == 0) for group in values]
         return {
             "value": float(torch.cat(values).mean()),
-            "advantage/spread": float(torch.cat(clipped).std(correction=0)),
+            "advantage/spread": float(clipped.std(correction=0)),
             "advantage/constant_groups": sum(constant) / len(constant),
         }
+
+    def preferences(self, rollout: Rollout, rows: slice, index: int) -> Tensor | None:
+        """Return the preferences (B, M) that some members are trained for in a pass, on the problem's device.
+
+        None is that which they were sampled for.
+        """
+        drawn = rollout.redrawn(rows, index) if self.hindsight else None
+        return None if drawn is None else drawn.to(rollout.problem.device)
+
+    def advantages(self, rollout: Rollout, rows: slice, preferences: Tensor | None) -> Tensor:
+        """Return the advantages (B,) of some members for these preferences, see :meth:`preferences`."""
+        assert rollout.compared is not None
+        weights = rollout.value.weights if preferences is None else preferences
+        found = rollout.compared.rows(rows).advantages(weights.cpu())
+        return found.clamp(-self.advantage_clip, self.advantage_clip).float().to(rollout.problem.device)
+
+    def _compared(self, everyone: Sequence[Scores], value: Value, memory: Memory) -> list[Compared]:
+        rewards, units = [group.rewards for group in everyone], value.units
+        assert units is not None
+        if self.advantage == "gdpo":
+            return decoupled(rewards)
+        alike = [units.standardise(group) for group in rewards]
+        if self.advantage == "group":
+            return group_relative(alike, self.spread)
+        prompts, buffers = [group.prompt for group in everyone], memory.setdefault("tracker", {})
+        return tracked(prompts, alike, buffers, size=self.tracker_size, least=self.tracker_least)
 
 
 def value_in_first_units(rewards: Tensor, memory: Memory, value: Value) -> Value:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.transition import Transition
+from srsoup_lightning.finetune.advantages import Compared
 from srsoup_lightning.finetune.conditioning import Conditioning
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.search.scalarise import Value
@@ -67,7 +68,7 @@ class Rollout:
         steps: Denoising steps that are trained.
         tensors: Tensors (S, ...) by name, on the CPU.
         rewards: Rewards (S, M) of the samples, on the CPU. Empty if the objective does not ask before the loss.
-        advantages: Advantages (S,) of the samples, on the CPU. Empty before :meth:`Objective.prepare`.
+        compared: Rewards of the samples, compared with others, on the CPU. None before :meth:`Objective.prepare`.
         memory: State of the objective, to be read only.
         problem_of: Returns the denoising process of another prompt.
         conditioning: Draws preferences, where they are inputs of the adapter.
@@ -83,7 +84,7 @@ class Rollout:
     steps: tuple[int, ...] = ()
     tensors: dict[str, Tensor] = field(default_factory=dict)
     rewards: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float32))
-    advantages: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float32))
+    compared: Compared | None = None
     memory: Memory = field(default_factory=Memory)
     problem_of: Callable[[str], Problem] | None = None
     conditioning: Conditioning | None = None
@@ -104,6 +105,18 @@ class Rollout:
         It does not depend on the rows that are asked for together.
         """
         return self.noise.normal(self.members, *purpose)[rows]
+
+    def redrawn(self, rows: slice, *purpose: object) -> Tensor | None:
+        """Draw a preference for each of some members anew, (B, M), on the CPU. None where it is no input of the model.
+
+        A preference does not depend on the rows that are asked for together.
+        """
+        if self.conditioning is None:
+            return None
+        numbers = range(self.members)[rows]
+        return torch.stack(
+            [self.conditioning.draw(self.weighted, self.noise, "hindsight", *purpose, row) for row in numbers]
+        )
 
     def trajectory(self, noisy: Collection[int] | None = None) -> Iterator[Step]:
         """Sample the group by the model, step by step, from noise to clean latents.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,19 @@ def test_memory_follows_the_options_of_loading() -> None:
         2 * 7_624_468 <= sizes_of("tiny-animals", Loading(dtype="bfloat16", offload="model"), 1).memory < plain.memory
     )
     assert sizes_of("tiny-animals", Loading(preview_decoder="tiny-animals-preview"), 1).files > plain.files
+
+
+def test_loras_that_stay_beside_the_network_count_in_files_and_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(**model: object) -> list[float]:
+        assert plan(write_config(tmp_path, pipeline="tiny-animals", **model)) == 0
+        return [float(size) for size in re.findall(r"([\d.]+) MB", capsys.readouterr().out)]
+
+    for name in ("red", "blue"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pytorch_lora_weights.safetensors").write_bytes(bytes(3_000_000))
+    sources = {name: str(tmp_path / name) for name in ("red", "blue")}
+    adapters = {"class_path": "srsoup_lightning.adapters.RewardedSoup", "init_args": {"adapters": sources}}
+    (files, _, memory), (more_files, _, more_memory) = shown(), shown(adapters=adapters)
+    assert (more_files - files, more_memory - memory) == pytest.approx((6, 6), abs=0.11)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from srsoup_lightning import Preferences, PromptDataModule, SRSoupModule
@@ -18,8 +20,10 @@ from srsoup_lightning.diffusion.loading.loras import add_loras
 from srsoup_lightning.diffusion.loading.resident import add_adapters
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.finetune import (
+    AWM,
     Conditioning,
     DenseDPO,
+    LoRA,
     Matching,
     Objective,
     OnlineSearch,
@@ -37,8 +41,8 @@ POINTS = [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
 SEARCH = OnlineSearch(SRSoup(candidates=2))
 
 
-def conditioned(objective: Objective | None = None, **options: object) -> SRSoupModule:
-    return make_fit(objective, POINTS, conditioning=Conditioning(width=8), **options)
+def conditioned(objective: Objective | None = None, kind: str = "ranks", **options: object) -> SRSoupModule:
+    return make_fit(objective, POINTS, conditioning=Conditioning(kind=kind, width=8), **options)
 
 
 @pytest.mark.parametrize(("weighted", "corners"), [([True, True], 0.1), ([True, False, True, True], 0.5)])
@@ -57,21 +61,23 @@ def test_preferences_are_drawn_evenly_with_a_share_of_corners(weighted: list[boo
 
 
 @pytest.mark.parametrize(
-    "objective",
+    ("objective", "kind"),
     [
-        tracked(),
-        Matching(**SMALL | {"eta": 0.0}, advantage="gdpo"),
-        DenseDPO(**SMALL | {"group_size": 4, "train_batch": 6}),
-        SoupDistillation(**SMALL, searches=SEARCH, alpha=0.5),
+        (tracked(), "embedding"),
+        (Matching(**SMALL | {"eta": 0.0}, advantage="gdpo"), "embedding"),
+        (Matching(**SMALL | {"eta": 0.0}, method=AWM()), "ranks"),
+        (DenseDPO(**SMALL | {"group_size": 4, "train_batch": 6}), "ranks"),
+        (SoupDistillation(**SMALL, searches=SEARCH, alpha=0.5), "ranks"),
     ],
 )
-def test_one_fit_serves_every_preference_and_its_adapter_is_loaded_again(objective: Objective, tmp_path: Path) -> None:
-    module = fit(tmp_path, conditioned(objective), rounds=2)
+def test_one_fit_serves_every_preference_and_its_adapter_is_loaded_again(
+    objective: Objective, kind: str, tmp_path: Path
+) -> None:
+    module = fit(tmp_path, conditioned(objective, kind), rounds=2)
     facts = json.loads((tmp_path / "adapter" / "adapter.json").read_text())
     assert facts["conditioned"]
     assert facts["preference"] == {"red": 0.5, "blue": 0.5}
     assert module.backbone is not None
-    assert module.backbone.network.preference_embedding.last.weight.abs().max() > 0
     trained = pictures(module)
     assert (trained[0] - trained[2]).abs().max() > 1e-4  # pictures differ between the preferences
 
@@ -90,9 +96,54 @@ def test_one_fit_serves_every_preference_and_its_adapter_is_loaded_again(objecti
     torch.testing.assert_close(pictures(without), pictures(base), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("objective", "ratio"),
+    [(tracked(), "ratio/step_00"), (Matching(**SMALL | {"eta": 0.0}, method=AWM(), advantage="gdpo"), "ratio/mean")],
+)
+def test_in_hindsight_a_sample_is_compared_with_the_weights_that_drew_it_at_the_new_preference(
+    objective: Objective, ratio: str, tmp_path: Path
+) -> None:
+    """So with one update a round, ratios are 1 although the model has learned to tell preferences apart."""
+    module = fit(tmp_path, conditioned(objective, updates=1), rounds=3)
+    assert (pictures(module)[0] - pictures(module)[2]).abs().max() > 1e-4
+    assert float(module.trainer.callback_metrics[f"train/{ratio}"]) == pytest.approx(1, abs=1e-6)
+    assert module.finetuning is not None
+    module.finetuning.collect(["a cat"])
+    rollout, everyone = module.finetuning.rollouts[0], slice(0, 3)
+    drawn = [objective.preferences(rollout, everyone, index) for index in (0, 1)]
+    assert (drawn[0] - drawn[1]).abs().min() > 0  # each pass and each sample have their own
+    assert len(drawn[0].unique(dim=0)) == 3
+    torch.testing.assert_close(objective.preferences(rollout, slice(1, 3), 0), drawn[0][1:], rtol=0, atol=0)
+    found = objective.advantages(rollout, everyone, drawn[0])
+    one_by_one = [objective.advantages(rollout, everyone, each.expand(3, 2))[row] for row, each in enumerate(drawn[0])]
+    torch.testing.assert_close(found, torch.stack(one_by_one))
+    assert replace(objective, hindsight=False).preferences(rollout, everyone, 0) is None
+
+
 def pictures(module: SRSoupModule) -> Tensor:
     with torch.inference_mode():
         return module.predict_step(SoupRequest("a cat", 0)).images
+
+
+def test_ranks_of_rewards_are_a_rewarded_soup_of_loras_that_were_trained_together(tmp_path: Path) -> None:
+    """Each reward's ranks, saved as a LoRA of their own, are mixed by another policy to the same pictures."""
+    lora = LoRA(rank=4, alpha=6, targets=("to_q", "conv1"))
+    module = fit(tmp_path, conditioned(Matching(**SMALL | {"eta": 0.0}), lora=lora), rounds=2)
+    file = "pytorch_lora_weights.safetensors"
+    weights = load_file(tmp_path / "adapter" / file)
+    gain = weights.pop("unet.preference_input.gain")
+    soup = {}
+    for reward, name in enumerate(("red", "blue")):
+        rows = slice(2 * reward, 2 * reward + 2)
+        own = {key: gain[reward] * each[:, rows] if "lora_B" in key else each[rows] for key, each in weights.items()}
+        (tmp_path / name).mkdir()
+        half = {"unet.r": 2, "unet.lora_alpha": 3, "unet.target_modules": list(lora.targets)}
+        save_file(own, tmp_path / name / file, {"format": "pt", "lora_adapter_metadata": json.dumps(half)})
+        soup[name] = str(tmp_path / name)
+    mixed = sized("SD")
+    add_adapters(mixed, RewardedSoup(soup))
+    again = SRSoupModule(mixed, {"red": Smooth(0), "blue": Channel(2)}, BaseModel(**PROCESS), module.preferences)
+    torch.testing.assert_close(pictures(again), pictures(module), rtol=0, atol=1e-5)
 
 
 def test_a_resumed_fit_ends_at_the_same_bytes(tmp_path: Path) -> None:
@@ -160,6 +211,10 @@ def test_bad_conditionings_are_refused_before_anything_is_loaded(tmp_path: Path)
         Conditioning(corners=0.8, edges=0.4)
     with pytest.raises(ValueError, match="width is 0: give at least 1"):
         Conditioning(width=0)
+    with pytest.raises(ValueError, match="kind is 'time': choose one of ranks, embedding"):
+        Conditioning(kind="time")
+    with pytest.raises(ValueError, match="the LoRA has rank 1, and 2 rewards share its ranks"):
+        trainer_of(tmp_path, 1).fit(conditioned(lora=LoRA(rank=1)), datamodule=PromptDataModule(["a cat"]))
     data = PromptDataModule(["a cat"])
     with pytest.raises(ValueError, match=r"\['red'\] alone has weight: give preferences between at least two rewards"):
         trainer_of(tmp_path, 1).fit(make_fit(conditioning=Conditioning()), datamodule=data)

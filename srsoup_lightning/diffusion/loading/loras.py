@@ -22,7 +22,7 @@ from srsoup_lightning.diffusion.loading.lora_files import (
 from srsoup_lightning.diffusion.loading.silence import collected_warnings
 from srsoup_lightning.diffusion.lora import train_lora
 from srsoup_lightning.diffusion.pipeline_backbone import PipelineBackbone
-from srsoup_lightning.diffusion.row_inputs import EMBEDDING
+from srsoup_lightning.diffusion.preference_input import PREFERENCE_INPUT
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -157,7 +157,7 @@ def _load_lora(pipeline: DiffusionPipeline, source: str, name: str) -> None:
     path = lora_path(source)
     require_one_weight_file(path)
     require_simple_patterns(metadata_of(path))
-    if EMBEDDING in header_of(path):
+    if PREFERENCE_INPUT in header_of(path):
         raise ValueError("it takes a preference as its input: give it as model.adapters, a PreferenceConditioned")
     if not (path / PEFT_CONFIG).is_file():
         pipeline.load_lora_weights(str(path), adapter_name=name, use_safetensors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,8 +30,9 @@ class Sizes(NamedTuple):
     Attributes:
         files: Files that loading reads.
         missing: Those of them that are still to be downloaded.
-        memory: Estimated peak on the device: the networks that are there at once, and twice the input and output of the
-            decoder's largest layer for every picture that is worked on at once.
+        memory: Estimated peak on the device: the networks that are there at once, the files of the LoRAs that stay
+            beside them, and twice the input and output of the decoder's largest layer for every picture that is worked
+            on at once.
     """
 
     files: int
@@ -53,16 +54,17 @@ class _Store:
         return sum(self.sizes[file] for file in chosen), sum(self.sizes[file] for file in chosen if self.missing(file))
 
 
-def sizes_of(pipeline: str, loading: Loading, batch: int) -> Sizes:
+def sizes_of(pipeline: str, loading: Loading, batch: int, adapters: Sequence[str] = ()) -> Sizes:
     """Sizes of a pipeline, its components and its LoRAs. Of the hub, only lists of files and configs are read.
 
     Args:
         pipeline: Name of a builtin checkpoint, local folder or hub id.
         loading: Options of loading.
         batch: Number of pictures that are worked on at once.
+        adapters: LoRAs that stay beside the network, each a folder, file or hub id.
 
     Raises:
-        FileNotFoundError: There is no such pipeline or component, or the hub does not tell.
+        FileNotFoundError: There is no such pipeline, component or LoRA, or the hub does not tell.
         ValueError: A damaged index or config, or a class without a backbone.
     """
     source = str(PIPELINES.find(pipeline) or pipeline)
@@ -85,14 +87,14 @@ def sizes_of(pipeline: str, loading: Loading, batch: int) -> Sizes:
         preview = str(PREVIEW_DECODERS.find(loading.preview_decoder) or loading.preview_decoder)
         other = _store(preview, f"preview decoder {preview!r}", None)
         found.append(other.of(_component_files(other)))
-    for lora in loading.loras:
-        other = _store(lora, f"LoRA {lora!r}", None)
-        found.append(other.of(_lora_files(other, lora)))
+    merged, resident = ([_lora_sizes(source) for source in sources] for sources in (loading.loras, adapters))
+    found += [*merged, *resident]
     networks = {
         name: meta_network(index[name][1], read_json(place.fetch(file))) for name, (place, file) in configs.items()
     }
     files, missing = map(sum, zip(*found, strict=True))
-    return Sizes(files, missing, _memory(str(index["_class_name"]), networks, loading, batch))
+    memory = _memory(str(index["_class_name"]), networks, loading, batch) + sum(size for size, _ in resident)
+    return Sizes(files, missing, memory)
 
 
 def _memory(kind: str, networks: dict[str, nn.Module], loading: Loading, batch: int) -> int:
@@ -151,6 +153,12 @@ def _component_files(store: _Store) -> Iterator[str]:
         for file in store.sizes
         if file == CONFIG or (file.startswith((f"{WEIGHTS}.s", f"{WEIGHTS}-")) and Path(file).suffix in READ)
     )
+
+
+def _lora_sizes(source: str) -> tuple[int, int]:
+    """Bytes of the file of a LoRA, and those of them that are missing here."""
+    store = _store(source, f"LoRA {source!r}", None)
+    return store.of(_lora_files(store, source))
 
 
 def _lora_files(store: _Store, source: str) -> Iterator[str]:
