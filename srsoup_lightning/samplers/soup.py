@@ -203,7 +203,7 @@ class Auto(SRSoup):
 
 @dataclass(frozen=True, kw_only=True)
 class Fast(SRSoup):
-    """SRSoup with the settings that proved best for few network evaluations.
+    """SRSoup with settings for few network evaluations.
 
     Trajectories pool their candidates. Rewards see previews without classifier-free guidance, which take one evaluation
     in place of two, so there can be almost twice as many candidates. Where queries are the expensive part, take
