@@ -79,7 +79,7 @@ def _layers(source: str) -> dict[str, Factors]:
         raise FileNotFoundError(f"no adapter {source!r}: give the folder of {WEIGHTS}")
     header = header_of(file)
     if PREFERENCE_INPUT in header:
-        raise ValueError(f"adapter {source!r} takes a preference as its input, so it serves all of them: merge it not")
+        raise ValueError(f"adapter {source!r} takes a preference as its input, so it serves all of them: leave it out")
     try:
         state, config = load_file(file), json.loads(header[METADATA])
     except (SafetensorError, ValueError, KeyError) as error:
