@@ -23,6 +23,7 @@ from srsoup_lightning.runs.files import read_rows, to_lines, write_atomically
 from srsoup_lightning.runs.rows import grouped
 
 UNSTEERED = range(1_000, 1_032)  # seeds of the pictures of each prompt that the units come from
+FACTS = ("sampler", "nfe_at_most")  # of a row, which may change while its method stays the same
 Row = Mapping[str, Any]
 Values = dict[str, dict[str, list[float]]]  # measure -> prompt -> one value for each seed
 
@@ -72,17 +73,21 @@ def add_rows(
 
     Args:
         path: File of the rows.
-        about: What tells a method and its setting from others.
+        about: What tells a method and its setting from others, with "sampler" and "nfe_at_most". Rows whose sampler or
+            plan differs are old: they are replaced, and so are rows without costs, which earlier benchmarks made.
         prompts: Prompts of the method.
         seed: Seed of the soups.
         measures: Names of the measures that rows keep.
         make: Makes the soups of prompts and measures them, see :func:`measured`.
     """
     rows = [row for _, row in read_rows(path)]
-    known = {row["prompt"] for row in rows if row["seed"] == seed and about.items() <= row.items()}
+    same = {name: value for name, value in about.items() if name not in FACTS}.items()
+    theirs = [row for row in rows if row["seed"] == seed and same <= row.items()]
+    known = {row["prompt"] for row in theirs if "nfe" in row and about.items() <= row.items()}
     missing = [prompt for prompt in prompts if prompt not in known]
     if not missing:
         return False
+    rows = [row for row in rows if row not in theirs or row["prompt"] not in missing]
     for row in make(missing):
         kept = {name: float(f"{row[name]:.6g}") for name in measures if row.get(name) is not None}
         rows.append({**about, "machine": describe(), "prompt": row["prompt"], "seed": seed, **kept})

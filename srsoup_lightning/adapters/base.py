@@ -46,7 +46,7 @@ class Adapters(abc.ABC):
     """Policy of LoRAs between preferences. Each LoRA is a folder, file or hub id."""
 
     conditioned: ClassVar[bool] = False
-    """Whether its adapter takes a preference as an input, so that the file must hold the network that brings it in."""
+    """Whether its adapter takes a preference as an input, so that its file must hold the part that brings it in."""
 
     @property
     @abc.abstractmethod

@@ -26,7 +26,7 @@ SEEDS = 2**20  # seeds of the soups of a group, for each seed of a group
 
 
 class SearchedSteps(NamedTuple):
-    """SearchedSteps steps of P trajectories, K of them each.
+    """Searched steps of P trajectories, K of them each.
 
     Attributes:
         states: Latents before each step, (P, K, C, H, W).
