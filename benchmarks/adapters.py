@@ -1,14 +1,17 @@
 """One training for every preference, beside search: ``python -m benchmarks.adapters``.
 
-Each training is a builtin config of ``srsoup fit``, for a seed. Then each method makes the pictures of eleven
-preferences on prompts of the training and on animals that are held out of it, and they are measured in units of the
-unsteered pictures of each prompt. Trainings and runs are run directories: what was stopped goes on. Soups that have
-rows are not made again, see :mod:`benchmarks.soup_rows`.
+Each training is a builtin config of ``srsoup fit``. Then each method makes the pictures of eleven preferences on
+prompts of the training and on animals that are held out of it, and they are measured in units of the unsteered pictures
+of each prompt. A seed is that of the trainings and of the pictures. Trainings are made when a method needs them. They
+and the runs are run directories: what was stopped goes on. Soups that have rows are not made again, see
+:mod:`benchmarks.soup_rows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,9 @@ from benchmarks.soup_rows import UNSTEERED, add_rows, measured, predict
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility
 from rewards.features import ImageNetFeatures
 from srsoup_lightning import Loading, Preferences, SRSoupModule
-from srsoup_lightning.adapters import Adapters, DiffusionBlend, PreferenceConditioned, RewardedSoup
+from srsoup_lightning.adapters import MORL, Adapters, DiffusionBlend, PreferenceConditioned, RewardedSoup
 from srsoup_lightning.cli.main import main as srsoup
+from srsoup_lightning.cli.merge import merge
 from srsoup_lightning.samplers import BaseModel, Fast, Sampler, SRSoup, WeightedSum
 from srsoup_lightning.search.sharing import FixedSoup
 
@@ -29,13 +33,16 @@ RESULTS = Path("benchmarks/results/adapters")
 TRAINED = ("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus", "a zebra", "a butterfly")
 HELD_OUT = ("a whale", "a turtle", "a frog", "a duck", "a bee", "a pig", "a crab", "a monkey")
 SETS = {"trained": TRAINED, "held out": HELD_OUT}
-ONE, RANK = "model.preferences.init_args.weights", "model.training.lora.rank"
-TRAININGS: dict[str, tuple[str, dict[str, str]]] = {
-    "jpeg": ("animals_nft", {RANK: "8"}),  # together the rank of an adapter that serves both
-    "clip": ("animals_nft", {RANK: "8", ONE: "[[0, 1]]"}),
-    "conditioned": ("animals_conditioned", {}),
-    "distilled": ("animals_distillation", {}),
+TRAIN, ROUNDS = "model.training", "trainer.max_epochs"
+ALIKE = {  # of a reward alone: the settings of animals_conditioned, and half of its ranks
+    f"{TRAIN}.lora.rank": "8",
+    f"{TRAIN}.updates": "4",
+    f"{TRAIN}.objective.init_args.method.init_args.beta": "0.1",
 }
+WEIGHTS = "model.preferences.init_args.weights"
+ALONE = {"jpeg": {WEIGHTS: "[[1, 0]]"} | ALIKE, "clip": {WEIGHTS: "[[0, 1]]"} | ALIKE}
+REDUCTIONS, EPOCHS = 3, 4  # rounds of MapReduce LoRA, and epochs of each: together those of one training
+SCORED = ("base", "WeightedSum", "SRSoup", "Fast")  # runs on prompts of the training that RewardsInContext learns from
 DIVISIONS = 10  # eleven preferences
 KEPT = (  # measures of a row
     *("hypervolume", "utility", "diversity", "monotonicity_jpeg", "monotonicity_clip", "mean_colour"),
@@ -48,44 +55,107 @@ def common(steps: int = 20) -> dict[str, object]:
     return {"num_inference_steps": steps, "guidance_scale": 5.0}
 
 
-METHODS: dict[str, Callable[[Mapping[str, str]], tuple[Sampler, Adapters | None]]] = {
+def slug(method: str) -> str:
+    """Name of a method's folder."""
+    return method.replace(", ", "_").replace(" ", "_")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trainings of one seed, each made when it is asked for.
+
+    Attributes:
+        workdir: Folder of the run directories.
+        seed: Seed of the trainings and of their adapters.
+    """
+
+    workdir: Path
+    seed: int
+
+    def fit(self, name: str, config: str, options: dict[str, str]) -> str:
+        """Train an adapter, or go on with it, and return its folder.
+
+        Raises:
+            RuntimeError: The training has failed.
+        """
+        root = self.workdir / f"{name}-{self.seed}"
+        given = {
+            "trainer.default_root_dir": str(root),
+            "trainer.enable_progress_bar": "false",
+            "trainer.check_val_every_n_epoch": "100",
+            f"{TRAIN}.seed": str(self.seed),
+            f"{TRAIN}.lora.seed": str(self.seed),
+        }
+        flags = [text for key, value in (given | options).items() for text in (f"--{key}", value)]
+        if srsoup(["fit", "--config", config, *flags]):
+            raise RuntimeError(f"{name}, seed {self.seed} has failed in {root}")
+        return str(root / "adapter")
+
+    def pair(self) -> dict[str, str]:
+        """An adapter of each reward, trained by itself."""
+        return {name: self.fit(name, "animals_nft", options) for name, options in ALONE.items()}
+
+    def reduced(self) -> dict[str, str]:
+        """An adapter of each reward by MapReduce LoRA: each round starts from the mean of both of the last one."""
+        pair: dict[str, str] = {}
+        for number in range(REDUCTIONS):
+            start: dict[str, str] = {}
+            if pair:
+                mean = str(self.workdir / f"mean{number}-{self.seed}")
+                merge(dict.fromkeys(pair.values(), 0.5), mean, rank=8, overwrite=True)
+                start = {f"{TRAIN}.lora.start": mean}
+            given = start | {ROUNDS: str(EPOCHS), f"{TRAIN}.seed": str(10 * self.seed + number)}
+            pair = {name: self.fit(f"map{number}_{name}", "animals_nft", ALONE[name] | given) for name in ALONE}
+        return pair
+
+    def factors(self) -> dict[str, dict[str, float]]:
+        """For each preference, the mean of the factors of both adapters, as one adapter."""
+        pair, means = self.pair(), {}
+        for number in range(DIVISIONS + 1):
+            weights = {"jpeg": number / DIVISIONS, "clip": 1 - number / DIVISIONS}
+            folder = str(self.workdir / f"factors-{self.seed}" / str(number))
+            merge({pair[name]: weight for name, weight in weights.items()}, folder, average="factors", overwrite=True)
+            means[folder] = weights
+        return means
+
+    def conditioned(self) -> PreferenceConditioned:
+        """An adapter whose input is the preference, by matching."""
+        return PreferenceConditioned(self.fit("conditioned", "animals_conditioned", {}))
+
+    def distilled(self) -> PreferenceConditioned:
+        """An adapter whose input is the preference, by distillation of a search."""
+        return PreferenceConditioned(self.fit("distilled", "animals_distillation", {}))
+
+    def in_context(self) -> PreferenceConditioned:
+        """An adapter whose inputs are scores, from the pictures of other methods on prompts of the training.
+
+        Raises:
+            FileNotFoundError: These pictures are not made yet.
+        """
+        pictures = self.workdir / "trained"
+        runs = [pictures / name if name == "base" else pictures / f"seed_{self.seed}" / name for name in SCORED]
+        if missing := [str(run) for run in runs if not run.is_dir()]:
+            raise FileNotFoundError(f"rewards in context learn from {missing}: make these methods first")
+        objective = {f"{TRAIN}.objective.runs": json.dumps([str(run) for run in runs])}
+        return PreferenceConditioned(self.fit("in_context", "animals_in_context", objective))
+
+
+METHODS: dict[str, Callable[[Trained], tuple[Sampler, Adapters | None]]] = {
     "WeightedSum": lambda _: (WeightedSum(candidates=6, **common()), None),
     "SRSoup": lambda _: (SRSoup(candidates=9, sharing=FixedSoup(0, 8), **common()), None),
     "Fast": lambda _: (Fast(**common()), None),
-    "RewardedSoup": lambda at: (BaseModel(**common()), RewardedSoup(pair(at))),
-    "DiffusionBlend": lambda at: (BaseModel(**common()), DiffusionBlend(pair(at))),
-    "DiffusionBlend, drawn": lambda at: (BaseModel(**common()), DiffusionBlend(pair(at), mode="drawn")),
-    "Conditioned": lambda at: (BaseModel(**common()), PreferenceConditioned(at["conditioned"])),
-    "Distilled": lambda at: (BaseModel(**common()), PreferenceConditioned(at["distilled"])),
-    "Fast on RewardedSoup": lambda at: (Fast(candidates=4, **common()), RewardedSoup(pair(at))),
-    "Fast on Conditioned": lambda at: (Fast(candidates=4, **common()), PreferenceConditioned(at["conditioned"])),
+    "RewardedSoup": lambda at: (BaseModel(**common()), RewardedSoup(at.pair())),
+    "RewardedSoup, factors": lambda at: (BaseModel(**common()), MORL(at.factors())),
+    "MapReduce": lambda at: (BaseModel(**common()), RewardedSoup(at.reduced())),
+    "DiffusionBlend": lambda at: (BaseModel(**common()), DiffusionBlend(at.pair())),
+    "DiffusionBlend, drawn": lambda at: (BaseModel(**common()), DiffusionBlend(at.pair(), mode="drawn")),
+    "Conditioned": lambda at: (BaseModel(**common()), at.conditioned()),
+    "Distilled": lambda at: (BaseModel(**common()), at.distilled()),
+    "InContext": lambda at: (BaseModel(**common()), at.in_context()),
+    "Fast on RewardedSoup": lambda at: (Fast(candidates=4, **common()), RewardedSoup(at.pair())),
+    "Fast on Conditioned": lambda at: (Fast(candidates=4, **common()), at.conditioned()),
     "Fast, 4 candidates": lambda _: (Fast(candidates=4, **common()), None),
 }
-
-
-def pair(adapters: Mapping[str, str]) -> dict[str, str]:
-    """The adapters of the two rewards."""
-    return {name: adapters[name] for name in ("jpeg", "clip")}
-
-
-def train(name: str, seed: int, workdir: Path) -> str:
-    """Train an adapter, or go on with it, and return its folder.
-
-    Raises:
-        RuntimeError: The training has failed.
-    """
-    (config, options), root = TRAININGS[name], workdir / f"{name}-{seed}"
-    given = {
-        "trainer.default_root_dir": str(root),
-        "trainer.enable_progress_bar": "false",
-        "trainer.check_val_every_n_epoch": "100",
-        "model.training.seed": str(seed),
-        "model.training.lora.seed": str(seed),
-    }
-    flags = [text for key, value in (given | options).items() for text in (f"--{key}", value)]
-    if srsoup(["fit", "--config", config, *flags]):
-        raise RuntimeError(f"{name}, seed {seed} has failed in {root}")
-    return str(root / "adapter")
 
 
 def module(sampler: Sampler, adapters: Adapters | None, dtype: str) -> SRSoupModule:
@@ -104,7 +174,6 @@ def main(
     out: Path = RESULTS,
     workdir: Path = Path("build/adapters"),
     methods: list[str] = list(METHODS),  # noqa: B006 - jsonargparse shows the default
-    trainings: list[str] = list(TRAININGS),  # noqa: B006
     sets: list[str] = list(SETS),  # noqa: B006
     seeds: list[int] = [0, 1, 2],  # noqa: B006
     dtype: str = "float32",
@@ -114,22 +183,21 @@ def main(
     Args:
         out: Folder of the rows.
         workdir: Folder of the run directories.
-        methods: Which methods, by name.
-        trainings: Which trainings, by name. Methods that need others fail.
+        methods: Which methods, by name. Each trains what it needs.
         sets: Which sets of prompts, by name.
-        seeds: Seeds of every prompt. Seed 0 is that of the trainings.
-        dtype: Precision of the networks.
+        seeds: Seeds of the trainings and of every prompt.
+        dtype: Precision of the networks when they make pictures. Trainings are in float32.
     """
-    adapters = {name: train(name, 0, workdir) for name in trainings}
-    for label in sets:
-        prompts, root = list(SETS[label]), workdir / label.replace(" ", "_")
-        base = predict(root / "base", module(BaseModel(**common()), None, dtype), prompts, UNSTEERED)
-        for seed in seeds:
+    for seed in seeds:
+        trained = Trained(workdir, seed)
+        for label in sets:
+            prompts, root = list(SETS[label]), workdir / label.replace(" ", "_")
+            base = predict(root / "base", module(BaseModel(**common()), None, dtype), prompts, UNSTEERED)
             for name in methods:
-                made = module(*METHODS[name](adapters), dtype)
-                folder = root / f"seed_{seed}" / name.replace(", ", "_").replace(" ", "_")
+                made = module(*METHODS[name](trained), dtype)
                 about = {"prompts": label, "method": name, "sampler": repr(made.sampler), "dtype": dtype}
-                if add_rows(out / "soups.jsonl", about, prompts, seed, KEPT, partial(soups, base, folder, made, seed)):
+                make = partial(soups, base, root / f"seed_{seed}" / slug(name), made, seed)
+                if add_rows(out / "soups.jsonl", about, prompts, seed, KEPT, make):
                     Console().print(f"{label}, seed {seed}: {name}", markup=False, highlight=False)
 
 
