@@ -175,7 +175,9 @@ CONTENDERS: dict[str, Contender] = {
     "ZeroOrder": Contender(ZeroOrder, "rounds", search=({"cosine": 0.8}, {"cosine": 0.5}, {"neighbours": 4})),
     "TRS": Contender(trs, "batch", least=1, search=({"length": 2.4}, {"regions": 4})),
     "SES": Contender(ses, "popsize", search=({"level": 2}, {"level": 3})),
-    "SRSoup of gradients": Contender(gradient_soup, "pool", search=({"candidates": 3}, {"candidates": 30})),
+    "SRSoup of gradients": Contender(
+        gradient_soup, "pool", search=({"candidates": 30}, {"candidates": 100}, {"candidates": 300})
+    ),
     "DPS": Contender(
         DPS,
         "recurrence",
