@@ -19,6 +19,7 @@ from srsoup_lightning.pareto.diversity import Embedding, thumbnails
 from srsoup_lightning.report.compare import compared
 from srsoup_lightning.report.comparison import estimate
 from srsoup_lightning.report.measures import training_costs
+from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows, to_lines, write_atomically
 from srsoup_lightning.runs.rows import grouped
 
@@ -29,10 +30,12 @@ Values = dict[str, dict[str, list[float]]]  # measure -> prompt -> one value for
 
 
 def predict(root: Path, module: SRSoupModule, prompts: Sequence[str], seeds: Sequence[int]) -> Path:
-    """Make the soups that are missing, and return the run directory."""
+    """Make the soups that are missing, and return the run directory. It keeps the prompts that it has already."""
+    kept = (row["prompt"] for _, row in read_rows(RunDirectory(root).ledger))
+    prompts = list(dict.fromkeys([*kept, *prompts]))
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = L.Trainer(callbacks=[SampleWriter(str(root))], logger=False, **quiet)
-    trainer.predict(module, PromptDataModule(list(prompts), list(seeds)), return_predictions=False)
+    trainer.predict(module, PromptDataModule(prompts, list(seeds)), return_predictions=False)
     return root
 
 

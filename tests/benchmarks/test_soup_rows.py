@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soup_rows import add_rows
+from benchmarks.soup_rows import add_rows, predict
+from srsoup_lightning import SRSoupModule
+from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows
 
 
@@ -28,3 +30,9 @@ def test_a_soup_is_made_once_and_again_where_its_method_has_changed_or_its_row_h
     assert made == [["a cat"], ["a cat"], ["a dog"], ["a dog"]]
     rows = [(row["prompt"], row["sampler"], row["nfe"]) for _, row in read_rows(path)]
     assert rows == [("a cat", "old", 3), ("a dog", "new", 2)]
+
+
+def test_a_later_sitting_adds_prompts_to_a_run(tmp_path: Path, module: SRSoupModule) -> None:
+    for prompt in ("a cat", "a dog"):
+        run = RunDirectory(predict(tmp_path, module, [prompt], [0]))
+    assert [row["prompt"] for _, row in read_rows(run.ledger)] == ["a cat", "a dog"]
