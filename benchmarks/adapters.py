@@ -45,7 +45,7 @@ ALIKE = {  # of a reward alone: the settings of animals_conditioned, and half of
 WEIGHTS = "model.preferences.init_args.weights"
 ALONE = {"jpeg": {WEIGHTS: "[[1, 0]]"} | ALIKE, "clip": {WEIGHTS: "[[0, 1]]"} | ALIKE}
 REDUCTIONS, EPOCHS = 3, 4  # rounds of MapReduce LoRA, and epochs of each: together those of one training
-SCORED = ("base", "WeightedSum", "SRSoup", "Fast")  # runs on prompts of the training that RewardsInContext learns from
+SCORED = ("base", "seed_0/WeightedSum", "seed_0/SRSoup", "seed_0/Fast")  # that RewardsInContext learns from
 DIVISIONS = 10  # eleven preferences
 KEPT = (  # measures of a row
     *("hypervolume", "utility", "diversity", "monotonicity_jpeg", "monotonicity_clip", "mean_colour"),
@@ -130,13 +130,13 @@ class Trained:
         return PreferenceConditioned(self.fit("distilled", "animals_distillation", {}))
 
     def in_context(self) -> PreferenceConditioned:
-        """An adapter whose inputs are scores, from the pictures of other methods on prompts of the training.
+        """An adapter whose inputs are scores, from the first seed's pictures on prompts of the training.
 
         Raises:
             FileNotFoundError: These pictures are not made yet.
         """
         pictures = self.workdir / "trained"
-        runs = [pictures / name if name == "base" else pictures / f"seed_{self.seed}" / name for name in SCORED]
+        runs = [pictures / name for name in SCORED]
         if missing := [str(run) for run in runs if not run.is_dir()]:
             raise FileNotFoundError(f"rewards in context learn from {missing}: make these methods first")
         objective = {f"{TRAIN}.objective.runs": json.dumps([str(run) for run in runs])}
