@@ -20,13 +20,27 @@ from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows, to_lines, write_atomically
 
 RESULTS = Path("benchmarks/results/finetuning.jsonl")
+OBJECTIVE, WEIGHTS = "model.training.objective.init_args", "model.preferences.init_args.weights"
+ALONE = {  # the distillation of a search for one reward
+    WEIGHTS: "[[1, 0, 0]]",
+    "model.training.conditioning": "null",
+    "model.training.lora.rank": "8",
+    "model.training.updates": "4",
+    f"{OBJECTIVE}.groups": "3",
+    f"{OBJECTIVE}.group_size": "2",
+    "data.validation_seeds": "[0, 1, 2, 3]",
+    "trainer.max_epochs": "12",
+    "trainer.check_val_every_n_epoch": "3",
+}
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "PolicyGradient, jpeg": ("animals_ddpo", {}),
     "Matching, jpeg": ("animals_nft", {}),
     "DRaFT, clip": ("animals_draft", {}),
-    "DRaFT, color": ("animals_draft", {"model.preferences.init_args.weights": "[[0, 1]]"}),
+    "DRaFT, color": ("animals_draft", {WEIGHTS: "[[0, 1]]"}),
     "DiffusionDPO, jpeg": ("animals_dpo", {}),
     "DenseDPO, jpeg": ("animals_dense", {}),
+    "SoupDistillation, jpeg": ("animals_distillation", ALONE),
+    "PolicyGradient with a KL, jpeg": ("animals_ddpo", {f"{OBJECTIVE}.kl": "0.1"}),
     "PolicyGradient on a flow, jpeg": ("animals_flow_grpo", {}),
     "Matching on a flow, jpeg": ("animals_nft", {"model.pipeline": "tiny-animals-flow"}),
 }
