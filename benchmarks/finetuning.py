@@ -32,17 +32,19 @@ ALONE = {  # the distillation of a search for one reward
     "trainer.max_epochs": "12",
     "trainer.check_val_every_n_epoch": "3",
 }
+SEEN = "[a hippopotamus, a snail, a leopard, a crocodile, a lobster, an octopus]"  # those that the training has too
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "PolicyGradient, jpeg": ("animals_ddpo", {}),
     "Matching, jpeg": ("animals_nft", {}),
     "DRaFT, clip": ("animals_draft", {}),
+    "DRaFT on seen animals, clip": ("animals_draft", {"data.validation_prompts": SEEN, "trainer.max_epochs": "40"}),
     "DRaFT, color": ("animals_draft", {WEIGHTS: "[[0, 1]]"}),
     "DiffusionDPO, jpeg": ("animals_dpo", {}),
     "DenseDPO, jpeg": ("animals_dense", {}),
     "SoupDistillation, jpeg": ("animals_distillation", ALONE),
     "PolicyGradient with a KL, jpeg": ("animals_ddpo", {f"{OBJECTIVE}.kl": "0.1"}),
     "PolicyGradient on a flow, jpeg": ("animals_flow_grpo", {}),
-    "Matching on a flow, jpeg": ("animals_nft", {"model.pipeline": "tiny-animals-flow"}),
+    "Matching on a flow, jpeg": ("animals_nft", {"model.pipeline": "tiny-animals-flow", "trainer.max_epochs": "24"}),
 }
 
 
