@@ -27,7 +27,7 @@ ALONE = {  # the distillation of a search for one reward
     "model.training.lora.rank": "8",
     "model.training.updates": "4",
     f"{OBJECTIVE}.groups": "3",
-    f"{OBJECTIVE}.group_size": "2",
+    f"{OBJECTIVE}.searches.search.candidates": "4",
     "data.validation_seeds": "[0, 1, 2, 3]",
     "trainer.max_epochs": "12",
     "trainer.check_val_every_n_epoch": "3",
