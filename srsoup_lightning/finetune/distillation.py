@@ -35,16 +35,17 @@ class SoupDistillation(Objective):
     alpha 1, the model gains in a step what the search gains on average, to first order, and asks no rewards. This is a
     policy gradient with as many samples at a state as the search has candidates, and with credit for each step.
 
-    Where the preference is an input of the adapter, the gradients of one state give targets for every preference. So
-    each pass draws preferences anew, without a query.
+    Where the preference is an input of the adapter, the gradients of one state give targets for every preference
+    between the rewards that it was searched for. So each pass draws preferences anew, without a query.
 
     Args:
         group_size: Number of trajectories of a group. Where the preference is an input, they are one soup: the rewards
             alone, and then preferences between them. If not, each one is a soup of the one preference.
         searches: Source of the states and gradients: searches on the tuned model in each round, or kept ones.
         alpha: Share of the search's step that the model learns, above 0.
-        hindsight: Draw preferences anew in each pass, where the preference is an input of the adapter. It costs one
-            evaluation of the old model for each latent.
+        hindsight: Draw preferences anew in each pass, where the preference is an input of the adapter. They are between
+            the rewards that the trajectory was searched for, so a reward alone stays alone. It costs one evaluation of
+            the old model for each latent.
         draws: Number of passes over the states of a round.
         kl: Weight of the divergence ``|mu_theta - mu_base|^2 / (2 d sigma^2)`` from the base model, at least 0. 0
             makes no evaluation of it.
