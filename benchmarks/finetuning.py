@@ -32,10 +32,12 @@ ALONE = {  # the distillation of a search for one reward
     "trainer.max_epochs": "12",
     "trainer.check_val_every_n_epoch": "3",
 }
+LARGER = {f"{OBJECTIVE}.method.init_args.beta": "0.1", "model.training.updates": "4"}  # as in animals_conditioned
 SEEN = "[a hippopotamus, a snail, a leopard, a crocodile, a lobster, an octopus]"  # those that the training has too
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "PolicyGradient, jpeg": ("animals_ddpo", {}),
     "Matching, jpeg": ("animals_nft", {}),
+    "Matching by larger steps, jpeg": ("animals_nft", LARGER),
     "DRaFT, clip": ("animals_draft", {}),
     "DRaFT on seen animals, clip": ("animals_draft", {"data.validation_prompts": SEEN, "trainer.max_epochs": "40"}),
     "DRaFT, color": ("animals_draft", {WEIGHTS: "[[0, 1]]"}),
