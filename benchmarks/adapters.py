@@ -144,6 +144,7 @@ class Trained:
 
 
 METHODS: dict[str, Callable[[Trained], tuple[Sampler, Adapters | None]]] = {
+    "BaseModel": lambda _: (BaseModel(**common()), None),
     "WeightedSum": lambda _: (WeightedSum(candidates=6, **common()), None),
     "SRSoup": lambda _: (SRSoup(candidates=9, sharing=FixedSoup(0, 8), **common()), None),
     "Fast": lambda _: (Fast(**common()), None),
