@@ -57,6 +57,8 @@ def small(name: str, twins: dict[str, str], pairs: str) -> dict:
     objective |= FEW
     if "steps" in objective:
         objective["steps"]["init_args"] = SHORT
+    if "compared" in objective:
+        objective["compared"] = FEW["group_size"]
     settings["model"]["sampler"]["init_args"]["num_inference_steps"] = STEPS
     settings["data"] |= {"validation_prompts": ["a whale"], "validation_seeds": [0]}
     quiet = {"accelerator": "cpu", "enable_progress_bar": False}
