@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.adapters import KEPT, RESULTS
 from benchmarks.figures import save
-from benchmarks.soup_rows import Row, Values, circumstances, interval, mean, methods_of
+from benchmarks.soup_rows import Row, Values, circumstances, interval, mean, methods_of, number
 from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.runs.rows import grouped
 
@@ -50,7 +50,7 @@ def as_markdown(methods: dict[str, Values]) -> str:
     lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
     for name, values in methods.items():
         costs = [f"{mean(values, cost):,.0f}" for cost in ("queries", "nfe", "training_queries")]
-        along = [f"{mean(values, f'monotonicity_{reward}'):.2f}" for reward in ("jpeg", "clip")]
+        along = [number(values, f"monotonicity_{reward}", 2) for reward in ("jpeg", "clip")]
         cells = [name, interval(values, "hypervolume"), interval(values, "utility"), *costs]
         cells += [interval(values, "diversity"), *along, f"{mean(values, 'mean_colour'):.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -69,10 +69,10 @@ def draw(methods: dict[str, Values]) -> Figure:
         if any(costs):
             lines.setdefault(costs, []).append(name)
     highest = max(utility.values())
-    for number, ((training, each), alike) in enumerate(lines.items()):
+    for place, ((training, each), alike) in enumerate(lines.items()):
         label = "\n".join(f"{utility[name]:.2f}  {name}" for name in alike)
         colour = colormaps["viridis_r"](utility[alike[0]] / highest)
-        axes.plot(prompts, training + prompts * each, color=colour, linestyle=STYLES[number % len(STYLES)], label=label)
+        axes.plot(prompts, training + prompts * each, color=colour, linestyle=STYLES[place % len(STYLES)], label=label)
     axes.set(xscale="log", yscale="log", xlabel="prompts served, eleven preferences each")
     axes.set_ylabel("queries, training included")
     axes.grid(alpha=0.3)
