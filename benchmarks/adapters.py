@@ -19,12 +19,12 @@ from typing import Any
 from jsonargparse import auto_cli
 from rich.console import Console
 
+from benchmarks.fits import LARGER_STEPS, OBJECTIVE, TRAIN, WEIGHTS, fit
 from benchmarks.soup_rows import UNSTEERED, add_rows, measured, predict
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility
 from rewards.features import ImageNetFeatures
 from srsoup_lightning import Loading, Preferences, SRSoupModule
 from srsoup_lightning.adapters import MORL, Adapters, DiffusionBlend, PreferenceConditioned, RewardedSoup
-from srsoup_lightning.cli.main import main as srsoup
 from srsoup_lightning.cli.merge import merge
 from srsoup_lightning.samplers import BaseModel, Fast, Sampler, SRSoup, WeightedSum
 from srsoup_lightning.search.sharing import FixedSoup
@@ -36,13 +36,7 @@ HELD_OUT = (  # all six animals that the trainings don't have, two of them in ot
     *("two ducks", "a turtle on a blue background"),
 )
 SETS = {"trained": TRAINED, "held out": HELD_OUT}
-TRAIN, ROUNDS = "model.training", "trainer.max_epochs"
-ALIKE = {  # of a reward alone: the settings of animals_conditioned, and half of its ranks
-    f"{TRAIN}.lora.rank": "8",
-    f"{TRAIN}.updates": "4",
-    f"{TRAIN}.objective.init_args.method.init_args.beta": "0.1",
-}
-WEIGHTS = "model.preferences.init_args.weights"
+ALIKE = LARGER_STEPS | {f"{TRAIN}.lora.rank": "8"}  # of a reward alone: half of the ranks of animals_conditioned
 ALONE = {"jpeg": {WEIGHTS: "[[1, 0]]"} | ALIKE, "clip": {WEIGHTS: "[[0, 1]]"} | ALIKE}
 REDUCTIONS, EPOCHS = 3, 4  # rounds of MapReduce LoRA, and epochs of each: together those of one training
 SCORED = ("base", "seed_0/WeightedSum", "seed_0/SRSoup", "seed_0/Fast")  # that RewardsInContext learns from
@@ -75,28 +69,15 @@ class Trained:
     workdir: Path
     seed: int
 
-    def fit(self, name: str, config: str, options: dict[str, str]) -> str:
-        """Train an adapter, or go on with it, and return its folder.
-
-        Raises:
-            RuntimeError: The training has failed.
-        """
+    def adapter(self, name: str, config: str, options: dict[str, str]) -> str:
+        """Train an adapter, or go on with it, and return its folder."""
         root = self.workdir / f"{name}-{self.seed}"
-        given = {
-            "trainer.default_root_dir": str(root),
-            "trainer.enable_progress_bar": "false",
-            "trainer.check_val_every_n_epoch": "100",
-            f"{TRAIN}.seed": str(self.seed),
-            f"{TRAIN}.lora.seed": str(self.seed),
-        }
-        flags = [text for key, value in (given | options).items() for text in (f"--{key}", value)]
-        if srsoup(["fit", "--config", config, *flags]):
-            raise RuntimeError(f"{name}, seed {self.seed} has failed in {root}")
+        fit(root, config, self.seed, {"trainer.check_val_every_n_epoch": "100"} | options)
         return str(root / "adapter")
 
     def pair(self) -> dict[str, str]:
         """An adapter of each reward, trained by itself."""
-        return {name: self.fit(name, "animals_nft", options) for name, options in ALONE.items()}
+        return {name: self.adapter(name, "animals_nft", options) for name, options in ALONE.items()}
 
     def reduced(self) -> dict[str, str]:
         """An adapter of each reward by MapReduce LoRA: each round starts from the mean of both of the last one."""
@@ -107,8 +88,8 @@ class Trained:
                 mean = str(self.workdir / f"mean{number}-{self.seed}")
                 merge(dict.fromkeys(pair.values(), 0.5), mean, rank=8, overwrite=True)
                 start = {f"{TRAIN}.lora.start": mean}
-            given = start | {ROUNDS: str(EPOCHS), f"{TRAIN}.seed": str(10 * self.seed + number)}
-            pair = {name: self.fit(f"map{number}_{name}", "animals_nft", ALONE[name] | given) for name in ALONE}
+            given = start | {"trainer.max_epochs": str(EPOCHS), f"{TRAIN}.seed": str(10 * self.seed + number)}
+            pair = {name: self.adapter(f"map{number}_{name}", "animals_nft", ALONE[name] | given) for name in ALONE}
         return pair
 
     def factors(self) -> dict[str, dict[str, float]]:
@@ -123,11 +104,11 @@ class Trained:
 
     def conditioned(self) -> PreferenceConditioned:
         """An adapter whose input is the preference, by matching."""
-        return PreferenceConditioned(self.fit("conditioned", "animals_conditioned", {}))
+        return PreferenceConditioned(self.adapter("conditioned", "animals_conditioned", {}))
 
     def distilled(self) -> PreferenceConditioned:
         """An adapter whose input is the preference, by distillation of a search."""
-        return PreferenceConditioned(self.fit("distilled", "animals_distillation", {}))
+        return PreferenceConditioned(self.adapter("distilled", "animals_distillation", {}))
 
     def in_context(self) -> PreferenceConditioned:
         """An adapter whose inputs are scores, from the first seed's pictures on prompts of the training.
@@ -139,8 +120,8 @@ class Trained:
         runs = [pictures / name for name in SCORED]
         if missing := [str(run) for run in runs if not run.is_dir()]:
             raise FileNotFoundError(f"rewards in context learn from {missing}: make these methods first")
-        objective = {f"{TRAIN}.objective.runs": json.dumps([str(run) for run in runs])}
-        return PreferenceConditioned(self.fit("in_context", "animals_in_context", objective))
+        objective = {f"{OBJECTIVE}.runs": json.dumps([str(run) for run in runs])}
+        return PreferenceConditioned(self.adapter("in_context", "animals_in_context", objective))
 
 
 METHODS: dict[str, Callable[[Trained], tuple[Sampler, Adapters | None]]] = {

@@ -14,36 +14,34 @@ from typing import Any
 from jsonargparse import auto_cli
 from rich.console import Console
 
+from benchmarks.fits import LARGER_STEPS, OBJECTIVE, TRAIN, WEIGHTS, fit
 from benchmarks.machine import describe
-from srsoup_lightning.cli.main import main as srsoup
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows, to_lines, write_atomically
 
 RESULTS = Path("benchmarks/results/finetuning.jsonl")
-OBJECTIVE, WEIGHTS = "model.training.objective.init_args", "model.preferences.init_args.weights"
-ALONE = {  # the distillation of a search for one reward
+DISTILLED_ALONE = {  # the distillation of a search for one reward
     WEIGHTS: "[[1, 0, 0]]",
-    "model.training.conditioning": "null",
-    "model.training.lora.rank": "8",
-    "model.training.updates": "4",
+    f"{TRAIN}.conditioning": "null",
+    f"{TRAIN}.lora.rank": "8",
+    f"{TRAIN}.updates": "4",
     f"{OBJECTIVE}.groups": "3",
     f"{OBJECTIVE}.searches.search.candidates": "4",
     "data.validation_seeds": "[0, 1, 2, 3]",
     "trainer.max_epochs": "12",
     "trainer.check_val_every_n_epoch": "3",
 }
-LARGER = {f"{OBJECTIVE}.method.init_args.beta": "0.1", "model.training.updates": "4"}  # as in animals_conditioned
 SEEN = "[a hippopotamus, a snail, a leopard, a crocodile, a lobster, an octopus]"  # those that the training has too
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "PolicyGradient, jpeg": ("animals_ddpo", {}),
     "Matching, jpeg": ("animals_nft", {}),
-    "Matching by larger steps, jpeg": ("animals_nft", LARGER),
+    "Matching by larger steps, jpeg": ("animals_nft", LARGER_STEPS),
     "DRaFT, clip": ("animals_draft", {}),
     "DRaFT on seen animals, clip": ("animals_draft", {"data.validation_prompts": SEEN, "trainer.max_epochs": "40"}),
     "DRaFT, color": ("animals_draft", {WEIGHTS: "[[0, 1]]"}),
     "DiffusionDPO, jpeg": ("animals_dpo", {}),
     "DenseDPO, jpeg": ("animals_dense", {}),
-    "SoupDistillation, jpeg": ("animals_distillation", ALONE),
+    "SoupDistillation, jpeg": ("animals_distillation", DISTILLED_ALONE),
     "PolicyGradient with a KL, jpeg": ("animals_ddpo", {f"{OBJECTIVE}.kl": "0.1"}),
     "PolicyGradient on a flow, jpeg": ("animals_flow_grpo", {}),
     "Matching on a flow, jpeg": ("animals_nft", {"model.pipeline": "tiny-animals-flow", "trainer.max_epochs": "24"}),
@@ -63,23 +61,12 @@ def main(
         workdir: Folder of the run directories.
         runs: Names of the runs, see ``RUNS``.
         seeds: Seeds of the trainings and of their adapters.
-
-    Raises:
-        RuntimeError: A run has failed.
     """
     for seed in seeds:
         for name in runs:
             config, options = RUNS[name]
             root = workdir / f"{name.replace(', ', '-')}-{seed}"
-            given = {
-                "trainer.default_root_dir": str(root),
-                "trainer.enable_progress_bar": "false",
-                "model.training.seed": str(seed),
-                "model.training.lora.seed": str(seed),
-            }
-            flags = [text for key, value in (given | options).items() for text in (f"--{key}", value)]
-            if srsoup(["fit", "--config", config, *flags]):
-                raise RuntimeError(f"{name}, seed {seed} has failed in {root}")
+            fit(root, config, seed, options)
             _keep(out, name, seed, RunDirectory(root).validation)
             Console().print(f"{name}, seed {seed}: {_last_gains(out, name, seed)}", markup=False)
 

@@ -1,0 +1,36 @@
+"""Trainings of benchmarks: builtin configs of ``srsoup fit``, in run directories that go on where they were stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from srsoup_lightning.cli.main import main as srsoup
+
+TRAIN = "model.training"
+OBJECTIVE = f"{TRAIN}.objective.init_args"
+WEIGHTS = "model.preferences.init_args.weights"
+LARGER_STEPS = {f"{OBJECTIVE}.method.init_args.beta": "0.1", f"{TRAIN}.updates": "4"}  # those of animals_conditioned
+
+
+def fit(root: Path, config: str, seed: int, options: Mapping[str, str]) -> None:
+    """Train by a config, or go on with it.
+
+    Args:
+        root: Run directory.
+        config: Name of the builtin config.
+        seed: Seed of the training and of its adapter.
+        options: Other options of the command line, which win.
+
+    Raises:
+        RuntimeError: The training has failed.
+    """
+    given = {
+        "trainer.default_root_dir": str(root),
+        "trainer.enable_progress_bar": "false",
+        f"{TRAIN}.seed": str(seed),
+        f"{TRAIN}.lora.seed": str(seed),
+    }
+    flags = [text for key, value in (given | dict(options)).items() for text in (f"--{key}", value)]
+    if srsoup(["fit", "--config", config, *flags]):
+        raise RuntimeError(f"the training by {config} with seed {seed} has failed in {root}")
