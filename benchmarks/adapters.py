@@ -72,7 +72,7 @@ class Trained:
     def adapter(self, name: str, config: str, options: dict[str, str]) -> str:
         """Train an adapter, or go on with it, and return its folder."""
         root = self.workdir / f"{name}-{self.seed}"
-        fit(root, config, self.seed, {"trainer.check_val_every_n_epoch": "100"} | options)
+        fit(name, root, config, self.seed, {"trainer.check_val_every_n_epoch": "100"} | options)
         return str(root / "adapter")
 
     def pair(self) -> dict[str, str]:

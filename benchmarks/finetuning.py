@@ -66,7 +66,7 @@ def main(
         for name in runs:
             config, options = RUNS[name]
             root = workdir / f"{name.replace(', ', '-')}-{seed}"
-            fit(root, config, seed, options)
+            fit(name, root, config, seed, options)
             _keep(out, name, seed, RunDirectory(root).validation)
             Console().print(f"{name}, seed {seed}: {_last_gains(out, name, seed)}", markup=False)
 

@@ -13,10 +13,11 @@ WEIGHTS = "model.preferences.init_args.weights"
 LARGER_STEPS = {f"{OBJECTIVE}.method.init_args.beta": "0.1", f"{TRAIN}.updates": "4"}  # those of animals_conditioned
 
 
-def fit(root: Path, config: str, seed: int, options: Mapping[str, str]) -> None:
+def fit(name: str, root: Path, config: str, seed: int, options: Mapping[str, str]) -> None:
     """Train by a config, or go on with it.
 
     Args:
+        name: Name of the training in messages.
         root: Run directory.
         config: Name of the builtin config.
         seed: Seed of the training and of its adapter.
@@ -33,4 +34,4 @@ def fit(root: Path, config: str, seed: int, options: Mapping[str, str]) -> None:
     }
     flags = [text for key, value in (given | dict(options)).items() for text in (f"--{key}", value)]
     if srsoup(["fit", "--config", config, *flags]):
-        raise RuntimeError(f"the training by {config} with seed {seed} has failed in {root}")
+        raise RuntimeError(f"{name}, seed {seed} has failed in {root}")

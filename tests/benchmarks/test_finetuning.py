@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import finetuning
+from benchmarks import finetuning, fits
 from benchmarks.finetuning_report import as_markdown, draw
 from srsoup_lightning.runs.files import append_rows, read_rows
 
@@ -48,7 +48,7 @@ def test_rows_of_a_run_replace_its_earlier_ones_and_a_failed_run_is_told(
         append_rows(root / "validation.jsonl", [{"round": 1, "gains": {"jpeg": 1.0}}])
         return code
 
-    monkeypatch.setattr(finetuning, "srsoup", fit)
+    monkeypatch.setattr(fits, "srsoup", fit)
     out, code = tmp_path / "rows.jsonl", 0
     for _ in range(2):
         finetuning.main(out, tmp_path / "runs", ["Matching, jpeg"], [0, 1])
