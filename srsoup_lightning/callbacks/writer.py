@@ -133,11 +133,23 @@ def _refuse_other_adapters(run: RunDirectory, adapters: Sequence[UsedAdapter]) -
     """
     used = {adapter.source: adapter for adapter in read_used_adapters(run.adapters)}
     asked = {adapter.source: adapter for adapter in adapters}
-    if other := [source for source in {**used, **asked} if used.get(source) != asked.get(source)]:
-        raise FileExistsError(
-            f"LoRA {other[0]!r} has changed since the pictures in {run.root} were made, in its training, in its weight "
-            f"or because it was not used: {WAY_OUT}"
-        )
+    for source in {**used, **asked}:
+        before, now = used.get(source), asked.get(source)
+        if before != now:
+            raise FileExistsError(f"{run.root} holds pictures made {_in_words(source, before, now)}: {WAY_OUT}")
+
+
+def _in_words(source: str, before: UsedAdapter | None, now: UsedAdapter | None) -> str:
+    """How pictures were made, as far as this run makes its own differently."""
+    if before is None:
+        return f"without the LoRA {source!r}, which is used now"
+    if now is None:
+        return f"with the LoRA {source!r}, which is not used now"
+    if before.weight != now.weight:
+        return f"with the LoRA {source!r} at weight {before.weight}, and its weight is {now.weight} now"
+    if now.facts is None:
+        return f"with the LoRA {source!r}, whose folder no longer tells its training, or is missing"
+    return f"with the LoRA {source!r}, which was trained otherwise then"
 
 
 def _warn_of_other_bases(adapters: Sequence[UsedAdapter], base: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,10 +54,20 @@ def test_a_run_keeps_the_costs_of_the_lora_that_it_was_made_with(
         (theirs, 0.5, None),
     ]
     assert used.training is None
-    for loras in ({ours: 1.0, theirs: 0.5}, {theirs: 0.5}, {}):
-        with pytest.raises(FileExistsError, match=f"LoRA {ours!r} has changed since the pictures in .*: give another"):
+    both = {ours: 1.0, theirs: 0.5}
+    for loras, told in (
+        (both, f"with the LoRA {ours!r}, which was trained otherwise then"),
+        (both | {ours: 0.5}, f"with the LoRA {ours!r} at weight 1.0, and its weight is 0.5 now"),
+        ({theirs: 0.5}, f"with the LoRA {ours!r}, which is not used now"),
+    ):
+        with pytest.raises(FileExistsError, match=f"{told}: give another"):
             sample(run.root, loras)
+    shutil.rmtree(folder)
+    with pytest.raises(FileExistsError, match=f"{ours!r}, whose folder no longer tells its training, or is missing"):
+        sample(run.root, both)
     write_adapter(folder, WEIGHTS, {}, TRAINED)
+    with pytest.raises(FileExistsError, match="without the LoRA 'a', which is used now"):
+        sample(run.root, both | {"a": 1.0})
     sample(run.root, {ours: 1.0, theirs: 0.5})  # continued
     (run.root / "adapters.json").write_text("[{}]")
     with pytest.raises(ValueError, match=r"adapters.json is damaged \('source'\): restore it, or make the run anew"):
