@@ -49,6 +49,9 @@ class PolicyGradient(Reinforcement):
         kl: Weight of the divergence from the base model, at least 0. 0 makes no evaluation of the base model.
         kl_space: "x" compares the means of the next latent, in units of sigma. "v" compares the velocities of a flow.
         steps: Trained steps: :class:`AllSteps`, a :class:`RandomSteps` share of them, or a :class:`Window`.
+        one_start: All samples of a group start from the same noise, as in DanceGRPO (Xue et al. 2025,
+            arXiv:2505.07818) and MixGRPO. Then only the noise of the steps, whose likelihood is trained, makes their
+            rewards differ.
 
     Raises:
         ValueError: An argument is outside its range, or see :class:`Reinforcement`.
@@ -59,6 +62,7 @@ class PolicyGradient(Reinforcement):
     kl: float = at_least(0, default=0.0)
     kl_space: Space = "x"
     steps: Steps = AllSteps()
+    one_start: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,7 +88,7 @@ class PolicyGradient(Reinforcement):
         noisy = self.steps.noisy(kernel, rollout.noise, rollout.round)
         rollout.steps = self.steps.trained(kernel, rollout.noise, rollout.round)
         kept: dict[str, list[Tensor]] = {"state": [], "next": [], "log_prob": [], "mean": []}
-        for number, state, transition, following in rollout.trajectory(noisy):
+        for number, state, transition, following in rollout.trajectory(noisy, one_start=self.one_start):
             if number in rollout.steps:
                 index = rollout.steps.index(number)
                 if (preferences := self.preferences(rollout, slice(None), index)) is not None:

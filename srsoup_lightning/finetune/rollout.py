@@ -118,15 +118,18 @@ class Rollout:
             [self.conditioning.draw(self.weighted, self.noise, "hindsight", *purpose, row) for row in numbers]
         )
 
-    def trajectory(self, noisy: Collection[int] | None = None) -> Iterator[Step]:
+    def trajectory(self, noisy: Collection[int] | None = None, *, one_start: bool = False) -> Iterator[Step]:
         """Sample the group by the model, step by step, from noise to clean latents.
 
         Args:
             noisy: Steps that draw noise. None is all steps that the schedule lets.
+            one_start: All members start from the noise of the first one.
         """
         problem, kernel, everyone = self.problem, self.problem.kernel, slice(None)
         plain = kernel.deterministic()
         x = self.normal(everyone, "rollout", "start")
+        if one_start:
+            x = x[:1].expand_as(x)
         for number in range(kernel.steps):
             chosen = kernel if noisy is None or number in noisy else plain
             transition = chosen.transition(number, x, problem.denoise(x, number))

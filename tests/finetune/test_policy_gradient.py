@@ -65,11 +65,19 @@ def test_clipped_and_masked_losses_stop_steps_away_and_no_others(
 
 
 @pytest.mark.parametrize(
-    "kernel", [None, flow_kernel("ancestral", TIMES, 1.0), FlowSDE(TIMES, 0.7), FlowCPS(TIMES, 0.8)]
+    ("kernel", "one_start"),
+    [
+        (None, False),
+        (None, True),
+        (flow_kernel("ancestral", TIMES, 1.0), False),
+        (FlowSDE(TIMES, 0.7), False),
+        (FlowCPS(TIMES, 0.8), False),
+    ],
 )
-def test_its_gradient_is_that_of_the_expected_reward(kernel: DDIM | None) -> None:
-    policy = Tilted(odds=0.5)
-    objective = small(groups=1, group_size=8_192, train_batch=8_192, guidance_scale=1.0, spread="group")
+def test_its_gradient_is_that_of_the_expected_reward(kernel: DDIM | None, one_start: bool) -> None:
+    policy, size = Tilted(odds=0.5), 8_192
+    options = {"guidance_scale": 1.0, "spread": "group", "one_start": one_start}
+    objective = small(groups=1, group_size=size, train_batch=size, **options)
     change = (lambda denoiser: denoiser) if kernel is None else (lambda denoiser: with_kernel(denoiser, kernel))
     fit = tuning(objective, policy, change=change)
     fit.collect(["a cat"])
@@ -79,6 +87,7 @@ def test_its_gradient_is_that_of_the_expected_reward(kernel: DDIM | None) -> Non
     (found,) = torch.autograd.grad(sum(part.value for part in each), policy.odds)
     denoiser, noise = rollout.problem.denoiser, partial(rollout.normal, slice(None), "rollout")
     x = noise("start")  # the same pictures once more, now with the graph of autograd through all of sampling
+    x = x[:1].expand_as(x) if one_start else x
     for step in range(denoiser.kernel.steps):
         transition = denoiser.kernel.transition(step, x, denoiser.denoise(x, step))
         x = transition.draw(noise("step", step)) if transition.sigma else transition.mean
