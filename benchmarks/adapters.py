@@ -41,6 +41,7 @@ ALONE = {"jpeg": {WEIGHTS: "[[1, 0]]"} | ALIKE, "clip": {WEIGHTS: "[[0, 1]]"} | 
 REDUCTIONS, EPOCHS = 3, 4  # rounds of MapReduce LoRA, and epochs of each: together those of one training
 SCORED = ("base", "seed_0/WeightedSum", "seed_0/SRSoup", "seed_0/Fast")  # that RewardsInContext learns from
 DIVISIONS = 10  # eleven preferences
+POINTS = [{"jpeg": number / DIVISIONS, "clip": 1 - number / DIVISIONS} for number in range(DIVISIONS + 1)]
 KEPT = (  # measures of a row
     *("hypervolume", "utility", "diversity", "monotonicity_jpeg", "monotonicity_clip", "mean_colour"),
     *("queries", "nfe", "seconds", "training_queries", "training_nfe", "training_gradients", "training_seconds"),
@@ -95,12 +96,21 @@ class Trained:
     def factors(self) -> dict[str, dict[str, float]]:
         """For each preference, the mean of the factors of both adapters, as one adapter."""
         pair, means = self.pair(), {}
-        for number in range(DIVISIONS + 1):
-            weights = {"jpeg": number / DIVISIONS, "clip": 1 - number / DIVISIONS}
+        for number, weights in enumerate(POINTS):
             folder = str(self.workdir / f"factors-{self.seed}" / str(number))
             merge({pair[name]: weight for name, weight in weights.items()}, folder, average="factors", overwrite=True)
             means[folder] = weights
         return means
+
+    def each(self) -> dict[str, dict[str, float]]:
+        """An adapter of each preference; those of the extremes are the adapters of a reward alone."""
+        pair, found = self.pair(), {}
+        for number, weights in enumerate(POINTS):
+            alone = [name for name, weight in weights.items() if weight == 1]
+            options = {WEIGHTS: json.dumps([list(weights.values())])} | ALIKE
+            source = pair[alone[0]] if alone else self.adapter(f"each{number}", "animals_nft", options)
+            found[source] = weights
+        return found
 
     def conditioned(self) -> PreferenceConditioned:
         """An adapter whose input is the preference, by matching."""
@@ -132,6 +142,7 @@ METHODS: dict[str, Callable[[Trained], tuple[Sampler, Adapters | None]]] = {
     "RewardedSoup": lambda at: (BaseModel(**common()), RewardedSoup(at.pair())),
     "RewardedSoup, factors": lambda at: (BaseModel(**common()), MORL(at.factors())),
     "MapReduce": lambda at: (BaseModel(**common()), RewardedSoup(at.reduced())),
+    "MORL": lambda at: (BaseModel(**common()), MORL(at.each())),
     "DiffusionBlend": lambda at: (BaseModel(**common()), DiffusionBlend(at.pair())),
     "DiffusionBlend, drawn": lambda at: (BaseModel(**common()), DiffusionBlend(at.pair(), mode="drawn")),
     "Conditioned": lambda at: (BaseModel(**common()), at.conditioned()),
