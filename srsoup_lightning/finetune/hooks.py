@@ -64,8 +64,8 @@ class FinetuningHooks(L.LightningModule):
             self.finetuning.load_state_dict(before.state_dict())
         if training.objective.guidance_scale <= 1 and self.trainer.is_global_zero:
             logger.warning(
-                "guidance_scale is %g, so samples are drawn without guidance: a model that was trained for it draws "
-                "poor ones then, and learns from them",
+                "guidance_scale is %g, so samples are drawn without guidance: a model that needs it draws poorer ones "
+                "then, and learns from these; the validation tells whether it does better",
                 training.objective.guidance_scale,
             )
         if training.updates is not None:
