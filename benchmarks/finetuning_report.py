@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -12,8 +11,9 @@ from jsonargparse import auto_cli
 from matplotlib.figure import Figure
 
 from benchmarks.figures import save
-from benchmarks.finetuning import RESULTS
+from benchmarks.finetuning import RESULTS, RUNS
 from srsoup_lightning.runs.files import read_rows
+from srsoup_lightning.runs.rows import grouped
 
 Row = dict[str, Any]
 COLUMNS = 3  # panels in a row of the figure
@@ -31,9 +31,9 @@ def main(
         table: Where the table goes.
         figure: Where the figure goes.
     """
-    runs: dict[str, list[Row]] = defaultdict(list)
-    for _, row in read_rows(rows):
-        runs[row["run"]].append(row)
+    found, order = [row for _, row in read_rows(rows)], list(RUNS)
+    found.sort(key=lambda row: (order.index(row["run"]), row["seed"]))
+    runs = grouped(found, lambda row: row["run"])
     table.write_text(as_markdown(runs) + "\n")
     save(draw(runs), figure)
 
