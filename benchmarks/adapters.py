@@ -31,6 +31,10 @@ from srsoup_lightning.search.sharing import FixedSoup
 
 RESULTS = Path("benchmarks/results/adapters")
 TRAINED = ("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus", "a zebra", "a butterfly")
+ANIMALS = (  # of all trainings
+    *("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus", "a cat", "a dog", "a rabbit"),
+    *("a zebra", "a bird", "a sheep", "a cow", "a lion", "a bear", "a fox", "a butterfly", "a fish"),
+)
 HELD_OUT = (  # all six animals that the trainings don't have, two of them in other scenes too
     *("a whale", "a turtle", "a frog", "a duck", "a bee", "a pig"),
     *("two ducks", "a turtle on a blue background"),
@@ -38,6 +42,7 @@ HELD_OUT = (  # all six animals that the trainings don't have, two of them in ot
 SETS = {"trained": TRAINED, "held out": HELD_OUT}
 ALIKE = LARGER_STEPS | {f"{TRAIN}.lora.rank": "8"}  # of a reward alone: half of the ranks of animals_conditioned
 ALONE = {"jpeg": {WEIGHTS: "[[1, 0]]"} | ALIKE, "clip": {WEIGHTS: "[[0, 1]]"} | ALIKE}
+PLAIN = {"data.prompts": json.dumps(ANIMALS), f"{TRAIN}.conditioning.corners": "null"}
 REDUCTIONS, EPOCHS = 3, 4  # rounds of MapReduce LoRA, and epochs of each: together those of one training
 SCORED = ("base", "seed_0/WeightedSum", "seed_0/SRSoup", "seed_0/Fast")  # that RewardsInContext learns from
 DIVISIONS = 10  # eleven preferences
@@ -113,8 +118,12 @@ class Trained:
         return found
 
     def conditioned(self) -> PreferenceConditioned:
-        """An adapter whose input is the preference, by matching."""
-        return PreferenceConditioned(self.adapter("conditioned", "animals_conditioned", {}))
+        """An adapter whose input is the preference, by matching, on the prompts of all other trainings."""
+        return PreferenceConditioned(self.adapter("conditioned", "animals_conditioned", PLAIN))
+
+    def on_scenes(self) -> PreferenceConditioned:
+        """The same on varied scenes, with more groups of one reward alone: the config as it is."""
+        return PreferenceConditioned(self.adapter("scenes", "animals_conditioned", {}))
 
     def distilled(self) -> PreferenceConditioned:
         """An adapter whose input is the preference, by distillation of a search."""
@@ -146,10 +155,12 @@ METHODS: dict[str, Callable[[Trained], tuple[Sampler, Adapters | None]]] = {
     "DiffusionBlend": lambda at: (BaseModel(**common()), DiffusionBlend(at.pair())),
     "DiffusionBlend, drawn": lambda at: (BaseModel(**common()), DiffusionBlend(at.pair(), mode="drawn")),
     "Conditioned": lambda at: (BaseModel(**common()), at.conditioned()),
+    "Conditioned on scenes": lambda at: (BaseModel(**common()), at.on_scenes()),
     "Distilled": lambda at: (BaseModel(**common()), at.distilled()),
     "InContext": lambda at: (BaseModel(**common()), at.in_context()),
     "Fast on RewardedSoup": lambda at: (Fast(candidates=4, **common()), RewardedSoup(at.pair())),
     "Fast on Conditioned": lambda at: (Fast(candidates=4, **common()), at.conditioned()),
+    "Fast on Conditioned on scenes": lambda at: (Fast(candidates=4, **common()), at.on_scenes()),
     "Fast, 4 candidates": lambda _: (Fast(candidates=4, **common()), None),
 }
 
