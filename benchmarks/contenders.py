@@ -176,16 +176,24 @@ CONTENDERS: dict[str, Contender] = {
     "TRS": Contender(trs, "batch", least=1, search=({"length": 2.4}, {"regions": 4})),
     "SES": Contender(ses, "popsize", search=({"level": 2}, {"level": 3})),
     "SRSoup of gradients": Contender(
-        gradient_soup, "pool", search=({"candidates": 30}, {"candidates": 100}, {"candidates": 300})
+        gradient_soup, "pool", search=tuple({"candidates": strength} for strength in (30, 100, 300, 1_000))
     ),
     "DPS": Contender(
         DPS,
         "recurrence",
         least=1,
-        search=({"rate": 0.1}, {"rate": 0.5}, {"scale": "guidance", "rate": 0.05}, {"conflicts": "mgda"}),
+        search=(
+            {"rate": 0.1},
+            {"rate": 0.5},
+            {"rate": 1.0},
+            {"scale": "guidance", "rate": 0.05},
+            {"conflicts": "mgda"},
+        ),
         standardises=True,
     ),
-    "DSG": Contender(DSG, "recurrence", least=1, search=({"rate": 0.05}, {"rate": 0.2}), standardises=True),
+    "DSG": Contender(
+        DSG, "recurrence", least=1, search=({"rate": 0.05}, {"rate": 0.2}, {"rate": 0.4}), standardises=True
+    ),
     "MPGD": Contender(MPGD, "recurrence", least=1, search=({"rate": 0.1}, {"rate": 0.5}), standardises=True),
     "UniversalGuidance": Contender(
         UniversalGuidance,
