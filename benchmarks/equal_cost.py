@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,6 +61,12 @@ class Entry:
     name: str
     sampler: Sampler
 
+    @property
+    def folder(self) -> str:
+        """Name of its run directory. A method with another setting, such as a better one of the search, has another."""
+        setting = blake2b(repr(self.sampler).encode(), digest_size=4).hexdigest()
+        return f"{self.name.replace(' ', '_')}-{setting}"
+
 
 class Bench:
     """Methods and soups of one setting.
@@ -89,7 +96,7 @@ class Bench:
 
     def predict(self, entry: Entry, prompts: Sequence[str], seeds: Sequence[int], folder: str = "") -> Path:
         """Make the soups that are missing, and return the run directory."""
-        return predict(self.root / folder / entry.name.replace(" ", "_"), self.module(entry.sampler), prompts, seeds)
+        return predict(self.root / folder / entry.folder, self.module(entry.sampler), prompts, seeds)
 
     def base(self, prompts: Sequence[str]) -> Path:
         """Unsteered pictures of each prompt."""
