@@ -42,7 +42,10 @@ HELD_OUT = (  # all six animals that the trainings don't have, two of them in ot
 SETS = {"trained": TRAINED, "held out": HELD_OUT}
 ALIKE = LARGER_STEPS | {f"{TRAIN}.lora.rank": "8"}  # of a reward alone: half of the ranks of animals_conditioned
 ALONE = {"jpeg": {WEIGHTS: "[[1, 0]]"} | ALIKE, "clip": {WEIGHTS: "[[0, 1]]"} | ALIKE}
-PLAIN = {"data.prompts": json.dumps(ANIMALS), f"{TRAIN}.conditioning.corners": "null"}
+PLAIN = {  # the conditioned adapter on the prompts of all other trainings, with the default share of corners
+    "data.prompts": json.dumps(ANIMALS),
+    f"{TRAIN}.conditioning": '{"kind": "ranks", "corners": null}',
+}
 REDUCTIONS, EPOCHS = 3, 4  # rounds of MapReduce LoRA, and epochs of each: together those of one training
 SCORED = ("base", "seed_0/WeightedSum", "seed_0/SRSoup", "seed_0/Fast")  # that RewardsInContext learns from
 DIVISIONS = 10  # eleven preferences
