@@ -59,6 +59,7 @@ def test_a_run_keeps_the_costs_of_the_lora_that_it_was_made_with(
         (both, f"with the LoRA {ours!r}, which was trained otherwise then"),
         (both | {ours: 0.5}, f"with the LoRA {ours!r} at weight 1.0, and its weight is 0.5 now"),
         ({theirs: 0.5}, f"with the LoRA {ours!r}, which is not used now"),
+        ({}, f"with the LoRA {ours!r}, which is not used now"),
     ):
         with pytest.raises(FileExistsError, match=f"{told}: give another"):
             sample(run.root, loras)
