@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import auto_cli
 from rich.console import Console
 
@@ -25,6 +26,7 @@ from rewards import CLIPScore, Colorfulness, JPEGCompressibility
 from rewards.features import ImageNetFeatures
 from srsoup_lightning import Loading, Preferences, SRSoupModule
 from srsoup_lightning.adapters import MORL, Adapters, DiffusionBlend, PreferenceConditioned, RewardedSoup
+from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.merge import merge
 from srsoup_lightning.samplers import BaseModel, Fast, Sampler, SRSoup, WeightedSum
 from srsoup_lightning.search.sharing import FixedSoup
@@ -42,6 +44,9 @@ HELD_OUT = (  # all six animals that the trainings don't have, two of them in ot
 SETS = {"trained": TRAINED, "held out": HELD_OUT}
 ALIKE = LARGER_STEPS | {f"{TRAIN}.lora.rank": "8"}  # of a reward alone: half of the ranks of animals_conditioned
 ALONE = {"jpeg": {WEIGHTS: "[[1, 0]]"} | ALIKE, "clip": {WEIGHTS: "[[0, 1]]"} | ALIKE}
+SCENES = {  # the prompts of animals_conditioned: each animal in four scenes
+    "data.prompts": json.dumps(yaml.safe_load(CONFIGS.find("animals_conditioned").read_text())["data"]["prompts"])
+}
 PLAIN = {  # the conditioned adapter on the prompts of all other trainings, with the default share of corners
     "data.prompts": json.dumps(ANIMALS),
     f"{TRAIN}.conditioning": '{"kind": "ranks", "corners": null}',
@@ -87,6 +92,12 @@ class Trained:
     def pair(self) -> dict[str, str]:
         """An adapter of each reward, trained by itself."""
         return {name: self.adapter(name, "animals_nft", options) for name, options in ALONE.items()}
+
+    def pair_on_scenes(self) -> dict[str, str]:
+        """The same on varied scenes."""
+        return {
+            name: self.adapter(f"scenes_{name}", "animals_nft", options | SCENES) for name, options in ALONE.items()
+        }
 
     def reduced(self) -> dict[str, str]:
         """An adapter of each reward by MapReduce LoRA: each round starts from the mean of both of the last one."""
@@ -152,6 +163,7 @@ METHODS: dict[str, Callable[[Trained], tuple[Sampler, Adapters | None]]] = {
     "SRSoup": lambda _: (SRSoup(candidates=9, sharing=FixedSoup(0, 8), **common()), None),
     "Fast": lambda _: (Fast(**common()), None),
     "RewardedSoup": lambda at: (BaseModel(**common()), RewardedSoup(at.pair())),
+    "RewardedSoup on scenes": lambda at: (BaseModel(**common()), RewardedSoup(at.pair_on_scenes())),
     "RewardedSoup, factors": lambda at: (BaseModel(**common()), MORL(at.factors())),
     "MapReduce": lambda at: (BaseModel(**common()), RewardedSoup(at.reduced())),
     "MORL": lambda at: (BaseModel(**common()), MORL(at.each())),

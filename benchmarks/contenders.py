@@ -176,7 +176,7 @@ CONTENDERS: dict[str, Contender] = {
     "TRS": Contender(trs, "batch", least=1, search=({"length": 2.4}, {"regions": 4})),
     "SES": Contender(ses, "popsize", search=({"level": 2}, {"level": 3})),
     "SRSoup of gradients": Contender(
-        gradient_soup, "pool", search=tuple({"candidates": strength} for strength in (30, 100, 300, 1_000))
+        gradient_soup, "pool", search=tuple({"candidates": strength} for strength in (30, 100, 300, 1_000, 3_000))
     ),
     "DPS": Contender(
         DPS,
@@ -186,15 +186,23 @@ CONTENDERS: dict[str, Contender] = {
             {"rate": 0.1},
             {"rate": 0.5},
             {"rate": 1.0},
+            {"rate": 2.0},
+            {"rate": 4.0},
             {"scale": "guidance", "rate": 0.05},
             {"conflicts": "mgda"},
         ),
         standardises=True,
     ),
     "DSG": Contender(
-        DSG, "recurrence", least=1, search=({"rate": 0.05}, {"rate": 0.2}, {"rate": 0.4}), standardises=True
+        DSG,
+        "recurrence",
+        least=1,
+        search=({"rate": 0.05}, {"rate": 0.2}, {"rate": 0.4}, {"rate": 0.8}),
+        standardises=True,
     ),
-    "MPGD": Contender(MPGD, "recurrence", least=1, search=({"rate": 0.1}, {"rate": 0.5}), standardises=True),
+    "MPGD": Contender(
+        MPGD, "recurrence", least=1, search=({"rate": 0.1}, {"rate": 0.5}, {"rate": 1.0}), standardises=True
+    ),
     "UniversalGuidance": Contender(
         UniversalGuidance,
         "recurrence",
