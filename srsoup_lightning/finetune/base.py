@@ -56,6 +56,9 @@ class Objective(Process, abc.ABC):
     needs_conditioning: ClassVar[bool] = False
     """Whether the objective needs inputs of the adapter, see :class:`Conditioning`."""
 
+    draws_inputs: ClassVar[bool] = True
+    """Whether each group trains the inputs that :class:`Conditioning` draws for it, and not some of its data."""
+
     @property
     def items(self) -> int:
         """Number of items of a group, whose losses are averaged: its members, or comparisons of them."""

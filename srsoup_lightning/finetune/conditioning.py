@@ -45,12 +45,17 @@ class Conditioning:
         require_choice("kind", self.kind, InputKind)
         if self.width < 1:
             raise ValueError(f"width is {self.width}: give at least 1")
-        for name in ("corners", "edges"):
-            share = getattr(self, name)
-            if share is not None and not 0 <= share <= 1:
+        for name, share in self.shares_given.items():
+            if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share}: give a share of the groups in [0, 1]")
         if (self.corners or 0) + (self.edges or 0) > 1:
             raise ValueError(f"corners is {self.corners} and edges is {self.edges}: give shares whose sum is at most 1")
+
+    @property
+    def shares_given(self) -> dict[str, float]:
+        """Return the shares that have a number of their own, by name."""
+        given = {"corners": self.corners, "edges": self.edges}
+        return {name: share for name, share in given.items() if share is not None}
 
     def shares(self, rewards: int) -> tuple[float, float]:
         """Return the shares of the corners and of the edges, for that many rewards."""

@@ -221,6 +221,11 @@ def require_stage(training: Training | None, preferences: Preferences, stage: st
             f"training.conditioning is given, and {preferences.weighted} alone has weight: give preferences between at "
             "least two rewards, or leave it out"
         )
+    if training.conditioning is not None and not training.objective.draws_inputs and training.conditioning.shares_given:
+        raise ValueError(
+            f"conditioning has {training.conditioning.shares_given}, and {type(training.objective).__name__} trains "
+            "the inputs of its data and draws none: leave these out"
+        )
     training.objective.prompts((), preferences.rewards, Value(preferences.weights.mean(0)))  # reads what is on disk
 
 

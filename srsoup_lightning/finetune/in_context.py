@@ -64,6 +64,7 @@ class RewardsInContext(Objective):
     share: float = 0.5
 
     needs_conditioning: ClassVar[bool] = True
+    draws_inputs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -169,6 +169,9 @@ def test_rewards_in_context_learn_from_scored_pictures_alone(tmp_path: Path) -> 
     objective = RewardsInContext(**SMALL, runs=(str(run),))
     with pytest.raises(ValueError, match="trains an adapter that has scores as inputs: give"):
         fit(tmp_path / "bad", make_fit(objective), rounds=1)
+    drawing = Conditioning(corners=0.2)
+    with pytest.raises(ValueError, match=r"conditioning has \{'corners': 0.2\}, and RewardsInContext trains"):
+        fit(tmp_path / "bad", make_fit(objective, POINTS, conditioning=drawing), rounds=1)
     module = fit(tmp_path / "fit", conditioned(objective), rounds=2)
     assert module.finetuning is not None
     assert module.finetuning.costs.total_queries == 0
