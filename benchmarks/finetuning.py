@@ -31,6 +31,14 @@ DISTILLED_ALONE = {  # the distillation of a search for one reward
     "trainer.max_epochs": "12",
     "trainer.check_val_every_n_epoch": "3",
 }
+EVERY_STEP = {  # Flow-GRPO's way: all steps draw noise and are trained, but the last one
+    f"{OBJECTIVE}.trust": "clip",
+    f"{OBJECTIVE}.steps.init_args.length": "9",
+    f"{OBJECTIVE}.steps.init_args.last": "9",
+    f"{TRAIN}.optimizer.init_args.lr": "1.0e-2",
+    "trainer.max_epochs": "24",
+    "trainer.check_val_every_n_epoch": "4",
+}
 SEEN = "[a hippopotamus, a snail, a leopard, a crocodile, a lobster, an octopus]"  # those that the training has too
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "PolicyGradient, jpeg": ("animals_ddpo", {}),
@@ -42,8 +50,8 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "DiffusionDPO, jpeg": ("animals_dpo", {}),
     "DenseDPO, jpeg": ("animals_dense", {}),
     "SoupDistillation, jpeg": ("animals_distillation", DISTILLED_ALONE),
-    "PolicyGradient with a KL, jpeg": ("animals_ddpo", {f"{OBJECTIVE}.kl": "0.1"}),
     "PolicyGradient on a flow, jpeg": ("animals_flow_grpo", {}),
+    "PolicyGradient on every step of a flow, jpeg": ("animals_flow_grpo", EVERY_STEP),
     "Matching on a flow, jpeg": ("animals_nft", {"model.pipeline": "tiny-animals-flow", "trainer.max_epochs": "24"}),
 }
 
