@@ -77,7 +77,7 @@ def draw(runs: dict[str, list[Row]]) -> Figure:
         panel.axhline(0, color="grey", linewidth=0.5)
         panel.set_yscale("symlog", linthresh=2)  # a held-out reward can fall ten times as far as the target rises
         panel.yaxis.set_major_formatter("{x:g}")
-        panel.set_title(run)
+        panel.set_title(run, fontsize="medium")
         panel.set_xlabel("thousand network evaluations")
         panel.legend(frameon=False)
     for panel in panels[len(runs) :]:
