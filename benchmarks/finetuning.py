@@ -31,7 +31,12 @@ DISTILLED_ALONE = {  # the distillation of a search for one reward
     "trainer.max_epochs": "12",
     "trainer.check_val_every_n_epoch": "3",
 }
-EVERY_STEP = {  # Flow-GRPO's way: all steps draw noise and are trained, but the last one
+EVERY_STEP = {  # DDPO's way: all steps draw noise and are trained
+    f"{OBJECTIVE}.trust": "clip",
+    f"{OBJECTIVE}.steps": "srsoup_lightning.finetune.AllSteps",
+    f"{TRAIN}.optimizer.init_args.lr": "1.0e-2",
+}
+EVERY_STEP_OF_A_FLOW = {  # Flow-GRPO's way: the same, but for the last step
     f"{OBJECTIVE}.trust": "clip",
     f"{OBJECTIVE}.steps.init_args.length": "9",
     f"{OBJECTIVE}.steps.init_args.last": "9",
@@ -42,6 +47,7 @@ EVERY_STEP = {  # Flow-GRPO's way: all steps draw noise and are trained, but the
 SEEN = "[a hippopotamus, a snail, a leopard, a crocodile, a lobster, an octopus]"  # those that the training has too
 RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "PolicyGradient, jpeg": ("animals_ddpo", {}),
+    "PolicyGradient on every step, jpeg": ("animals_ddpo", EVERY_STEP),
     "Matching, jpeg": ("animals_nft", {}),
     "Matching by larger steps, jpeg": ("animals_nft", LARGER_STEPS),
     "DRaFT, clip": ("animals_draft", {}),
@@ -51,7 +57,7 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "DenseDPO, jpeg": ("animals_dense", {}),
     "SoupDistillation, jpeg": ("animals_distillation", DISTILLED_ALONE),
     "PolicyGradient on a flow, jpeg": ("animals_flow_grpo", {}),
-    "PolicyGradient on every step of a flow, jpeg": ("animals_flow_grpo", EVERY_STEP),
+    "PolicyGradient on every step of a flow, jpeg": ("animals_flow_grpo", EVERY_STEP_OF_A_FLOW),
     "Matching on a flow, jpeg": ("animals_nft", {"model.pipeline": "tiny-animals-flow", "trainer.max_epochs": "24"}),
 }
 
