@@ -35,6 +35,7 @@ EVERY_STEP = {  # DDPO's way: all steps draw noise and are trained
     f"{OBJECTIVE}.trust": "clip",
     f"{OBJECTIVE}.steps": "srsoup_lightning.finetune.AllSteps",
     f"{TRAIN}.optimizer.init_args.lr": "1.0e-2",
+    "trainer.max_epochs": "15",
 }
 EVERY_STEP_OF_A_FLOW = {  # Flow-GRPO's way: the same, but for the last step
     f"{OBJECTIVE}.trust": "clip",
