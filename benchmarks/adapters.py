@@ -16,27 +16,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import auto_cli
 from rich.console import Console
 
-from benchmarks.fits import LARGER_STEPS, OBJECTIVE, TRAIN, WEIGHTS, fit
+from benchmarks.fits import LARGER_STEPS, OBJECTIVE, TRAIN, WEIGHTS, fit, prompts_of
 from benchmarks.soup_rows import UNSTEERED, add_rows, measured, predict
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility
 from rewards.features import ImageNetFeatures
 from srsoup_lightning import Loading, Preferences, SRSoupModule
 from srsoup_lightning.adapters import MORL, Adapters, DiffusionBlend, PreferenceConditioned, RewardedSoup
-from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.merge import merge
 from srsoup_lightning.samplers import BaseModel, Fast, Sampler, SRSoup, WeightedSum
 from srsoup_lightning.search.sharing import FixedSoup
 
 RESULTS = Path("benchmarks/results/adapters")
 TRAINED = ("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus", "a zebra", "a butterfly")
-ANIMALS = (  # of all trainings
-    *("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus", "a cat", "a dog", "a rabbit"),
-    *("a zebra", "a bird", "a sheep", "a cow", "a lion", "a bear", "a fox", "a butterfly", "a fish"),
-)
 HELD_OUT = (  # all six animals that the trainings don't have, two of them in other scenes too
     *("a whale", "a turtle", "a frog", "a duck", "a bee", "a pig"),
     *("two ducks", "a turtle on a blue background"),
@@ -44,11 +38,9 @@ HELD_OUT = (  # all six animals that the trainings don't have, two of them in ot
 SETS = {"trained": TRAINED, "held out": HELD_OUT}
 ALIKE = LARGER_STEPS | {f"{TRAIN}.lora.rank": "8"}  # of a reward alone: half of the ranks of animals_conditioned
 ALONE = {"jpeg": {WEIGHTS: "[[1, 0]]"} | ALIKE, "clip": {WEIGHTS: "[[0, 1]]"} | ALIKE}
-SCENES = {  # the prompts of animals_conditioned: each animal in four scenes
-    "data.prompts": json.dumps(yaml.safe_load(CONFIGS.find("animals_conditioned").read_text())["data"]["prompts"])
-}
-PLAIN = {  # the conditioned adapter on the prompts of all other trainings, with the default share of corners
-    "data.prompts": json.dumps(ANIMALS),
+SCENES = {"data.prompts": prompts_of("animals_conditioned")}  # each animal in four scenes
+PLAIN = {  # the conditioned adapter on the prompts of adapters of one reward, with the default share of corners
+    "data.prompts": prompts_of("animals_nft"),
     f"{TRAIN}.conditioning": '{"kind": "ranks", "corners": null}',
 }
 REDUCTIONS, EPOCHS = 3, 4  # rounds of MapReduce LoRA, and epochs of each: together those of one training

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
+from srsoup_lightning.builtin import CONFIGS
 from srsoup_lightning.cli.main import main as srsoup
 
 TRAIN = "model.training"
 OBJECTIVE = f"{TRAIN}.objective.init_args"
 WEIGHTS = "model.preferences.init_args.weights"
 LARGER_STEPS = {f"{OBJECTIVE}.method.init_args.beta": "0.1", f"{TRAIN}.updates": "4"}  # those of animals_conditioned
+
+
+def prompts_of(config: str) -> str:
+    """Prompts of a builtin config, as JSON."""
+    return json.dumps(yaml.safe_load(CONFIGS.find(config).read_text())["data"]["prompts"])
 
 
 def fit(name: str, root: Path, config: str, seed: int, options: Mapping[str, str]) -> None:

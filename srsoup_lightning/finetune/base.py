@@ -57,7 +57,7 @@ class Objective(Process, abc.ABC):
     """Whether the objective needs inputs of the adapter, see :class:`Conditioning`."""
 
     draws_inputs: ClassVar[bool] = True
-    """Whether each group trains the inputs that :class:`Conditioning` draws for it, and not some of its data."""
+    """Whether each group trains the inputs that :class:`Conditioning` draws for it, and not those of its data."""
 
     @property
     def items(self) -> int:
