@@ -201,13 +201,22 @@ CONTENDERS: dict[str, Contender] = {
         standardises=True,
     ),
     "MPGD": Contender(
-        MPGD, "recurrence", least=1, search=({"rate": 0.1}, {"rate": 0.5}, {"rate": 1.0}), standardises=True
+        MPGD,
+        "recurrence",
+        least=1,
+        search=({"rate": 0.1}, {"rate": 0.5}, {"rate": 1.0}, {"rate": 2.0}, {"rate": 4.0}),
+        standardises=True,
     ),
     "UniversalGuidance": Contender(
         UniversalGuidance,
         "recurrence",
         least=1,
-        search=({"backward_steps": 2}, {"rate": 0.0, "backward_steps": 4}, {"rate": 0.3}),
+        search=(
+            {"backward_steps": 2},
+            {"rate": 0.0, "backward_steps": 4},
+            {"rate": 0.0, "backward_steps": 8},
+            {"rate": 0.3},
+        ),
         standardises=True,
     ),
     "DAS": Contender(
