@@ -14,7 +14,7 @@ from typing import Any
 from jsonargparse import auto_cli
 from rich.console import Console
 
-from benchmarks.fits import LARGER_STEPS, OBJECTIVE, TRAIN, WEIGHTS, fit
+from benchmarks.fits import LARGER_STEPS, OBJECTIVE, TRAIN, WEIGHTS, fit, prompts_of
 from benchmarks.machine import describe
 from srsoup_lightning.runs.directory import RunDirectory
 from srsoup_lightning.runs.files import read_rows, to_lines, write_atomically
@@ -53,6 +53,10 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "Matching by larger steps, jpeg": ("animals_nft", LARGER_STEPS),
     "DRaFT, clip": ("animals_draft", {}),
     "DRaFT on seen animals, clip": ("animals_draft", {"data.validation_prompts": SEEN, "trainer.max_epochs": "40"}),
+    "DRaFT on scenes, clip": (
+        "animals_draft",
+        {"data.prompts": prompts_of("animals_conditioned"), "trainer.max_epochs": "40"},
+    ),
     "DRaFT, color": ("animals_draft", {WEIGHTS: "[[0, 1]]"}),
     "DiffusionDPO, jpeg": ("animals_dpo", {}),
     "DenseDPO, jpeg": ("animals_dense", {}),
