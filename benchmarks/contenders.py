@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from srsoup_lightning.samplers import (
@@ -44,6 +45,7 @@ from srsoup_lightning.samplers import (
 )
 
 STEPS = 20
+PREVIEWS = ({"preview": "unguided"}, {"preview": "unguided", "pooled": True})  # settings that the search tries
 
 
 def common(**options: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -95,6 +97,12 @@ def auto(candidates: int, shared: bool = True, **options: Any) -> Auto:  # noqa:
     return Auto(candidates=candidates, **parts, **options)
 
 
+def from_pool(kind: type[SRSoup], candidates: int, pooled: bool = True, **options: Any) -> SRSoup:  # noqa: ANN401
+    """A soup. If `pooled`, it starts from the best of a pool in the proportions of Fast: 64 for 9 candidates."""
+    selection = Selection(pool=64 * candidates // 9) if pooled else None
+    return kind(candidates=candidates, selection=selection, **options)
+
+
 def trs(batch: int, **options: Any) -> TRS:  # noqa: ANN401
     """TRS with a warm-up and a batch in the proportions of its defaults, for a fourth of its iterations."""
     return TRS(batch=batch, warm_up=max(4 * batch, 2), iterations=4, **options)
@@ -130,10 +138,12 @@ CONTENDERS: dict[str, Contender] = {
             {"preview": "unguided", "shared": False},
         ),
     ),
-    "Fast": Contender(Fast, "candidates"),
+    "Fast": Contender(partial(from_pool, Fast), "candidates"),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
-    "SRSoup": Contender(SRSoup, "candidates", options={"sharing": FixedSoup(0, 8)}, search=({"preview": "unguided"},)),
-    "WeightedSum": Contender(WeightedSum, "candidates", search=({"preview": "unguided"},)),
+    "SRSoup": Contender(
+        partial(from_pool, SRSoup), "candidates", options={"sharing": FixedSoup(0, 8), "pooled": False}, search=PREVIEWS
+    ),
+    "WeightedSum": Contender(partial(from_pool, WeightedSum), "candidates", options={"pooled": False}, search=PREVIEWS),
     "BestOfN": Contender(BestOfN, "pool"),
     "FKSteering": Contender(
         FKSteering, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))

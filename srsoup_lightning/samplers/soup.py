@@ -203,15 +203,18 @@ class Auto(SRSoup):
 
 @dataclass(frozen=True, kw_only=True)
 class Fast(SRSoup):
-    """SRSoup with settings for few network evaluations.
+    """SRSoup with the settings that proved best for few network evaluations.
 
-    Trajectories pool their candidates. Rewards see previews without classifier-free guidance, which take one evaluation
-    in place of two, so there can be almost twice as many candidates. Where queries are the expensive part, take
+    All trajectories start from the best of a pool, and pool their candidates. Rewards see previews without
+    classifier-free guidance, which take one evaluation in place of two, so there can be almost twice as many
+    candidates. Each of them is asked about every reward with weight, since it has been previewed anyway. All
+    preferences share the pool, so take a smaller one for one or two. Where queries are the expensive part, take
     :class:`Auto`.
 
     Arguments and errors are those of :class:`SRSoup`.
     """
 
-    candidates: int | list[int] = 15
-    sharing: Sharing = field(default_factory=Pooled)
+    candidates: int | list[int] = 9
+    sharing: Sharing = field(default_factory=lambda: Pooled(power=2.0, proportional=False))
+    selection: Selection | None = field(default_factory=lambda: Selection(pool=64))
     preview: Preview = "unguided"
