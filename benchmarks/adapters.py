@@ -27,6 +27,7 @@ from srsoup_lightning import Loading, Preferences, SRSoupModule
 from srsoup_lightning.adapters import MORL, Adapters, DiffusionBlend, PreferenceConditioned, RewardedSoup
 from srsoup_lightning.cli.merge import merge
 from srsoup_lightning.samplers import BaseModel, Fast, Sampler, SRSoup, WeightedSum
+from srsoup_lightning.search.pooling import Pooled
 from srsoup_lightning.search.sharing import FixedSoup
 
 RESULTS = Path("benchmarks/results/adapters")
@@ -44,7 +45,7 @@ PLAIN = {  # the conditioned adapter on the prompts of adapters of one reward, w
     f"{TRAIN}.conditioning": '{"kind": "ranks", "corners": null}',
 }
 REDUCTIONS, EPOCHS = 3, 4  # rounds of MapReduce LoRA, and epochs of each: together those of one training
-SCORED = ("base", "seed_0/WeightedSum", "seed_0/SRSoup", "seed_0/Fast")  # that RewardsInContext learns from
+SCORED = ("base", "seed_0/WeightedSum", "seed_0/SRSoup", "seed_0/Pooled")  # that RewardsInContext learns from
 DIVISIONS = 10  # eleven preferences
 POINTS = [{"jpeg": number / DIVISIONS, "clip": 1 - number / DIVISIONS} for number in range(DIVISIONS + 1)]
 KEPT = (  # measures of a row
@@ -56,6 +57,11 @@ KEPT = (  # measures of a row
 def common(steps: int = 20) -> dict[str, object]:
     """Options of every method."""
     return {"num_inference_steps": steps, "guidance_scale": 5.0}
+
+
+def pooled(candidates: int) -> SRSoup:
+    """A search whose trajectories pool candidates with cheap previews, from any start."""
+    return SRSoup(candidates=candidates, sharing=Pooled(), preview="unguided", **common())
 
 
 def slug(method: str) -> str:
@@ -154,6 +160,7 @@ METHODS: dict[str, Callable[[Trained], tuple[Sampler, Adapters | None]]] = {
     "WeightedSum": lambda _: (WeightedSum(candidates=6, **common()), None),
     "SRSoup": lambda _: (SRSoup(candidates=9, sharing=FixedSoup(0, 8), **common()), None),
     "Fast": lambda _: (Fast(**common()), None),
+    "Pooled": lambda _: (pooled(15), None),
     "RewardedSoup": lambda at: (BaseModel(**common()), RewardedSoup(at.pair())),
     "RewardedSoup on scenes": lambda at: (BaseModel(**common()), RewardedSoup(at.pair_on_scenes())),
     "RewardedSoup, factors": lambda at: (BaseModel(**common()), MORL(at.factors())),
@@ -165,10 +172,10 @@ METHODS: dict[str, Callable[[Trained], tuple[Sampler, Adapters | None]]] = {
     "Conditioned on scenes": lambda at: (BaseModel(**common()), at.on_scenes()),
     "Distilled": lambda at: (BaseModel(**common()), at.distilled()),
     "InContext": lambda at: (BaseModel(**common()), at.in_context()),
-    "Fast on RewardedSoup": lambda at: (Fast(candidates=4, **common()), RewardedSoup(at.pair())),
-    "Fast on Conditioned": lambda at: (Fast(candidates=4, **common()), at.conditioned()),
-    "Fast on Conditioned on scenes": lambda at: (Fast(candidates=4, **common()), at.on_scenes()),
-    "Fast, 4 candidates": lambda _: (Fast(candidates=4, **common()), None),
+    "Pooled on RewardedSoup": lambda at: (pooled(4), RewardedSoup(at.pair())),
+    "Pooled on Conditioned": lambda at: (pooled(4), at.conditioned()),
+    "Pooled on Conditioned on scenes": lambda at: (pooled(4), at.on_scenes()),
+    "Pooled, 4 candidates": lambda _: (pooled(4), None),
 }
 
 
