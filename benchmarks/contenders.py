@@ -88,13 +88,11 @@ class Contender:
         return f"{self.size} {getattr(owner, self.size)}"
 
 
-def auto(candidates: int, shared: bool = True, **options: Any) -> Auto:  # noqa: ANN401
+def auto(candidates: int, shared: bool = True, previews: float = 3.2, **options: Any) -> Auto:  # noqa: ANN401
     """Auto with a pool and previews in the proportions of its defaults: 96 and 16 for 5 candidates."""
-    parts = {
-        "surrogate": Surrogate(previews=16 * candidates // 5),
-        "selection": Selection(pool=96 * candidates // 5, shared=shared),
-    }
-    return Auto(candidates=candidates, **parts, **options)
+    surrogate = Surrogate(previews=int(previews * candidates))
+    selection = Selection(pool=96 * candidates // 5, shared=shared)
+    return Auto(candidates=candidates, surrogate=surrogate, selection=selection, **options)
 
 
 def from_pool(kind: type[SRSoup], candidates: int, pooled: bool = True, **options: Any) -> SRSoup:  # noqa: ANN401
@@ -133,11 +131,9 @@ CONTENDERS: dict[str, Contender] = {
     "Auto": Contender(
         auto,
         "candidates",
-        search=(
-            {"preview": "unguided"},
-            {"preview": "unguided", "shared": False},
-        ),
+        search=({"preview": "unguided"}, {"preview": "unguided", "shared": False}),
     ),
+    "Auto of many previews": Contender(auto, "candidates", options={"previews": 16}),  # for queries that are dear
     "Fast": Contender(partial(from_pool, Fast), "candidates"),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(
