@@ -150,12 +150,14 @@ class RewardAscent(NoiseOptimisation, abc.ABC):
     first one is the unsteered picture of the seed. The best picture is that of the highest value, without the penalty
     unless the subclass says otherwise.
 
-    With `units`, the objective is the value in these units. Without, the unit of a reward is the length of its gradient
-    at the first picture, so that all begin with the same pull. This costs one trajectory, and a query and T gradient
-    evaluations of each reward that some preference weighs, once for all preferences.
+    All preferences stand at the first picture, so each reward is differentiated once there. With `units`, the objective
+    is the value in these units. Without, the unit of a reward is the length of its gradient at the first picture, so
+    that all begin with the same pull.
 
-    For one preference, I iterations take ``I T`` predictions, I queries of each reward with weight, and ``(I - 1) T``
-    gradient evaluations. Other arguments are those of :class:`NoiseOptimisation`.
+    For one preference, I iterations take ``I T`` predictions, I queries of each reward with weight and, from two
+    iterations on, ``(M + I - 2) T`` gradient evaluations for M rewards with weight. P preferences together take
+    ``(1 + (I - 1) P) T`` predictions and ``(M + (I - 2) P) T`` gradient evaluations. Other arguments are those of
+    :class:`NoiseOptimisation`.
 
     Args:
         probes: Number q of pictures of disturbed noise that estimate the gradient of a reward without one, in each
@@ -198,12 +200,12 @@ class RewardAscent(NoiseOptimisation, abc.ABC):
         method, steps = type(self).__name__, evaluator.problem.kernel.steps
         unrolled = Unrolled(evaluator, noise, method, self.checkpointing, self.probes, self.disturbance)
         penalty = self.penalty_of(unrolled, first)
-        if evaluator.value.units is None:
-            unrolled.settle_units(first)
 
         def iterate(noises: Tensor, iteration: int) -> Found:
             if self.last(iteration):
                 found = unrolled.pictures(noises, penalty(iteration))
+            elif iteration == 0:
+                found = unrolled.first(first, penalty(iteration), iteration)
             else:
                 found = unrolled.ascents(noises, penalty(iteration), iteration)
             values = evaluator.values(found.rewards.unsqueeze(1), found.clean.unsqueeze(1), steps).squeeze(1)

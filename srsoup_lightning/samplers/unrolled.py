@@ -172,20 +172,45 @@ class Unrolled:
         evaluator.value = replace(value, weights=value.weights.clone(), units=units)
         return evaluator
 
-    def settle_units(self, noises: Tensor) -> None:
-        """Let the unit of each reward be the length of its gradient at noise (n, C, H, W), and its zero the reward."""
+    def first(self, noises: Tensor, penalty: Penalty, purpose: object = "first") -> Pictures:
+        """Draw the picture of noise (n, C, H, W) where all preferences stand, with the gradients of :meth:`ascents`.
+
+        Each reward is differentiated once for all preferences. Without units, the length of this gradient becomes the
+        unit of the reward, and the reward its zero. Distances from the unsteered picture have no gradient here, since
+        this is that picture. So penalties are differentiated with respect to the noise alone.
+
+        Raises:
+            NoGradientError: A reward has no gradient.
+            RewardError: A reward failed, or a gradient is not finite.
+        """
         problem, steps = self.evaluator.problem, self.evaluator.problem.kernel.steps
-        asked, noises = (self.evaluator.value.weights > 0).any(0, keepdim=True), noises.unsqueeze(0)
-        smooth, probed = self._smooth(asked[0]), self._probe(noises, asked, "units")
-        columns = asked[0].nonzero().flatten().tolist()
-        unit = torch.full_like(asked[0], torch.inf, dtype=torch.float32)
+        weighed, noises = self.evaluator.value.weights > 0, noises.unsqueeze(0)
+        asked, count = weighed.any(0, keepdim=True), len(weighed)
+        smooth, probed = self._smooth(asked[0]), self._probe(noises, asked, purpose)
+        columns, found = asked[0].nonzero().flatten().tolist(), list[Tensor]()
         with problem.graph(self.method, smooth, checkpointing=self.checkpointing):
             here = problem.variable(noises)
-            rewards = self._rewards(self.draw(here)[0], smooth, asked, probed)
-            lengths = []
+            clean, predicted = self.draw(here)
+            rewards = self._rewards(clean, smooth, asked, probed)
             for number, column in enumerate(columns):
                 of, more = f"reward {problem.rewards[column]!r}", number + 1 < len(columns)
-                lengths.append(problem.gradient(rewards[:, column], here, of, more, steps).norm())
-        for column, length in zip(columns, lengths, strict=True):
-            unit[column] = length if length > 0 else torch.inf
-        self.evaluator.value = replace(self.evaluator.value, units=Units(rewards[0].detach(), unit))
+                found.append(problem.gradient(rewards[:, column], here, of, more, steps))
+            penalties, pull = penalty(here, predicted.detach()), torch.zeros_like(here)
+            if penalties.requires_grad:
+                pull = problem.gradient(penalties, here, "the penalty", predictions=0)
+        gradients = torch.zeros_like(noises).repeat(asked.shape[1], *[1] * (noises.ndim - 1))
+        gradients[columns] = torch.cat(found)
+        clean, rewards, penalties = (
+            each.detach().expand(count, *each.shape[1:]) for each in (clean, rewards, penalties)
+        )
+        self._settle_units(rewards[0], gradients)
+        slopes = self.evaluator.value.slopes(rewards.unsqueeze(1)).squeeze(1)
+        ascent = torch.einsum("pm,m...->p...", slopes, gradients) - pull
+        return Pictures(clean, rewards * weighed, penalties, ascent)
+
+    def _settle_units(self, rewards: Tensor, gradients: Tensor) -> None:
+        """Where there are no units, let them be the lengths of gradients (M, n, C, H, W) at rewards (M,)."""
+        if self.evaluator.value.units is None:
+            lengths = torch.linalg.vector_norm(gradients.flatten(1), dim=1)
+            units = Units(rewards, torch.where(lengths > 0, lengths, torch.inf))
+            self.evaluator.value = replace(self.evaluator.value, units=units)

@@ -14,6 +14,7 @@ from srsoup_lightning.problem import Problem
 from srsoup_lightning.samplers import DNO, MIRA, BaseModel, Evaluator, NoiseOptimisation, ReNO, Value
 from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.samplers.unrolled import Unrolled, noises_of
+from srsoup_lightning.samplers.walk import unsteered_previews
 from srsoup_lightning.search.noise_likelihood import improbability, norm_penalty
 from srsoup_lightning.search.scalarise import Units
 from tests.mixture import GaussianMixture
@@ -97,12 +98,30 @@ def test_gradients_through_a_trajectory_are_central_differences(every_step: bool
     torch.testing.assert_close(made[:3], unrolled.pictures(noises, penalty)[:3])
 
 
+@pytest.mark.parametrize("kind", ["linear", "tchebycheff"])
+def test_at_the_first_picture_each_reward_is_differentiated_once_for_all_preferences(kind: str) -> None:
+    """What it finds is what each preference finds by itself, with penalties on the noise and on distances."""
+    problem, noise = Problem(bind(BaseModel(num_inference_steps=4)), oracle(linears(2)), 64), NoiseSource("a", 0, SHAPE)
+    units = Units(torch.tensor([0.1, 0.2]), torch.tensor([0.5, 2.0]))
+    evaluator = Evaluator(problem, Value(lattice(2, 3).weights, kind, units), 0.3, unsteered_previews(problem, noise))
+    unrolled, first = Unrolled(evaluator, noise, "a test", False), noises_of(problem, noise, True)
+    _, reference = unrolled.draw(first.unsqueeze(0))
+
+    def penalty(noises: Tensor, predicted: Tensor) -> Tensor:
+        return 0.1 * norm_penalty(noises) + (predicted - reference).square().flatten(1).mean(1)
+
+    before = problem.ledger.gradients
+    made = unrolled.first(first, penalty)
+    assert problem.ledger.gradients - before == 2 * 4  # and not of four preferences
+    apart = unrolled.ascents(first.expand(4, *first.shape), penalty)
+    torch.testing.assert_close(list(made), list(apart), rtol=1e-4, atol=1e-5)
+
+
 def test_without_units_each_reward_pulls_with_a_gradient_of_length_one() -> None:
     problem, noise = Problem(bind(BaseModel(num_inference_steps=4)), oracle(linears(2)), 64), NoiseSource("a", 0, SHAPE)
     evaluator = Evaluator(problem, Value(torch.eye(2)))
     unrolled, first = Unrolled(evaluator, noise, "a test", False), noises_of(problem, noise, True)
-    unrolled.settle_units(first)
-    made = unrolled.ascents(first.expand(2, *first.shape), lambda noises, predicted: noises.new_zeros(len(noises)))
+    made = unrolled.first(first, lambda noises, predicted: noises.new_zeros(len(noises)))
     torch.testing.assert_close(made.ascent.flatten(1).norm(dim=1), torch.ones(2))
     torch.testing.assert_close(evaluator.value(made.rewards.unsqueeze(1)).flatten(), torch.zeros(2), rtol=0, atol=1e-4)
 
@@ -119,8 +138,8 @@ def test_all_noises_are_optimised_and_the_bill_is_exact(sampler: NoiseOptimisati
     denoiser = bind(sampler)
     soup, base = run(sampler, ONE, denoiser=denoiser), run(BaseModel(num_inference_steps=STEPS), ONE, denoiser=denoiser)
     more = STEPS if isinstance(sampler, MIRA) else 0  # the unsteered trajectory
-    assert soup.ledger.nfe == 6 * STEPS + STEPS + more  # and that of the units
-    assert (soup.ledger.queries["a"], soup.ledger.gradients) == (7, 6 * STEPS)
+    assert soup.ledger.nfe == 6 * STEPS + more
+    assert (soup.ledger.queries["a"], soup.ledger.gradients) == (6, 5 * STEPS)
     assert float(soup.rewards) > float(base.rewards) + 0.5
 
 
@@ -161,7 +180,7 @@ def test_black_box_rewards_are_optimised_by_probes_and_refused_without(make: typ
     assert sum(gains) > 1
     planned = count(sampler, points, model=denoiser, differentiable=["a"])
     assert (planned.queries, planned.nfe) == (soup.ledger.queries, soup.ledger.nfe)
-    assert planned.gradients == soup.ledger.gradients == 5 * STEPS  # four steps, and the unit
+    assert planned.gradients == soup.ledger.gradients == 4 * STEPS
     with pytest.raises(TypeError, match=f"{make.__name__} needs gradients .* which 'b' can't give"):
         make(num_inference_steps=STEPS).run(Problem(denoiser, black_box(), 64), points, "a lobster", 0)
 
