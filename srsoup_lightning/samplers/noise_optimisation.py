@@ -190,6 +190,9 @@ class RewardAscent(NoiseOptimisation, abc.ABC):
     def penalty_of(self, unrolled: Unrolled, noises: Tensor) -> Callable[[int], Penalty]:
         """Return the penalties of noise in units of value, by the number of the iteration.
 
+        What a penalty says of the predicted noise must have no gradient at the first picture, as a distance from the
+        unsteered trajectory has none there, see :meth:`Unrolled.first`.
+
         Args:
             unrolled: Trajectories of the noise.
             noises: Noise (n, C, H, W) that the optimisation begins with.
