@@ -377,7 +377,8 @@ def test_of_two_processes_the_first_logs(original: Logged, tmp_path: Path) -> No
     boards = (original.board, tmp_path / "tensorboard")
     one, two = (Events(board).scalars()["cost so far/network evaluations"] for board in boards)
     assert two.items() <= one.items()  # its own, after those that the other has written before it begins
-    assert len(two) >= 3 and two[4] == one[4]  # all in the end
+    assert len(two) >= 3
+    assert 4 in two  # all in the end
     one, two = (Events(board).scalars()["by weight/red"] for board in boards)
     assert two == one
     assert sum(path.stat().st_size > 0 for path in (tmp_path / "tensorboard").glob("*.srsoup")) == 1
