@@ -60,7 +60,7 @@ def common(steps: int = 20) -> dict[str, object]:
 
 
 def pooled(candidates: int) -> SRSoup:
-    """A search whose trajectories pool candidates with cheap previews, from any start."""
+    """A soup whose trajectories pool their candidates, with unguided previews and without a selected start."""
     return SRSoup(candidates=candidates, sharing=Pooled(), preview="unguided", **common())
 
 

@@ -45,7 +45,7 @@ from srsoup_lightning.samplers import (
 )
 
 STEPS = 20
-PREVIEWS = ({"preview": "unguided"}, {"preview": "unguided", "pooled": True})  # settings that the search tries
+PREVIEWS = ({"preview": "unguided"}, {"preview": "unguided", "pool": True})  # settings that the search tries
 
 
 def common(**options: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -95,9 +95,9 @@ def auto(candidates: int, shared: bool = True, previews: float = 3.2, **options:
     return Auto(candidates=candidates, surrogate=surrogate, selection=selection, **options)
 
 
-def from_pool(kind: type[SRSoup], candidates: int, pooled: bool = True, **options: Any) -> SRSoup:  # noqa: ANN401
-    """A soup. If `pooled`, it starts from the best of a pool in the proportions of Fast: 64 for 9 candidates."""
-    selection = Selection(pool=64 * candidates // 9) if pooled else None
+def from_pool(kind: type[SRSoup], candidates: int, pool: bool = True, **options: Any) -> SRSoup:  # noqa: ANN401
+    """A soup. With `pool`, it starts from the best of a pool in the proportions of Fast: 64 for 9 candidates."""
+    selection = Selection(pool=64 * candidates // 9) if pool else None
     return kind(candidates=candidates, selection=selection, **options)
 
 
@@ -137,9 +137,9 @@ CONTENDERS: dict[str, Contender] = {
     "Fast": Contender(partial(from_pool, Fast), "candidates"),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(
-        partial(from_pool, SRSoup), "candidates", options={"sharing": FixedSoup(0, 8), "pooled": False}, search=PREVIEWS
+        partial(from_pool, SRSoup), "candidates", options={"sharing": FixedSoup(0, 8), "pool": False}, search=PREVIEWS
     ),
-    "WeightedSum": Contender(partial(from_pool, WeightedSum), "candidates", options={"pooled": False}, search=PREVIEWS),
+    "WeightedSum": Contender(partial(from_pool, WeightedSum), "candidates", options={"pool": False}, search=PREVIEWS),
     "BestOfN": Contender(BestOfN, "pool"),
     "FKSteering": Contender(
         FKSteering, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))

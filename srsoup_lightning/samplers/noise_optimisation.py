@@ -208,7 +208,7 @@ class RewardAscent(NoiseOptimisation, abc.ABC):
             if self.last(iteration):
                 found = unrolled.pictures(noises, penalty(iteration))
             elif iteration == 0:
-                found = unrolled.first(first, penalty(iteration), iteration)
+                found = unrolled.first(first, penalty(iteration))
             else:
                 found = unrolled.ascents(noises, penalty(iteration), iteration)
             values = evaluator.values(found.rewards.unsqueeze(1), found.clean.unsqueeze(1), steps).squeeze(1)

@@ -172,7 +172,7 @@ class Unrolled:
         evaluator.value = replace(value, weights=value.weights.clone(), units=units)
         return evaluator
 
-    def first(self, noises: Tensor, penalty: Penalty, purpose: object = "first") -> Pictures:
+    def first(self, noises: Tensor, penalty: Penalty) -> Pictures:
         """Draw the picture of noise (n, C, H, W) where all preferences stand, with the gradients of :meth:`ascents`.
 
         Each reward is differentiated once for all preferences. Without units, the length of this gradient becomes the
@@ -186,7 +186,7 @@ class Unrolled:
         problem, steps = self.evaluator.problem, self.evaluator.problem.kernel.steps
         weighed, noises = self.evaluator.value.weights > 0, noises.unsqueeze(0)
         asked, count = weighed.any(0, keepdim=True), len(weighed)
-        smooth, probed = self._smooth(asked[0]), self._probe(noises, asked, purpose)
+        smooth, probed = self._smooth(asked[0]), self._probe(noises, asked, "first")
         columns, found = asked[0].nonzero().flatten().tolist(), list[Tensor]()
         with problem.graph(self.method, smooth, checkpointing=self.checkpointing):
             here = problem.variable(noises)
@@ -198,7 +198,7 @@ class Unrolled:
             penalties, pull = penalty(here, predicted.detach()), torch.zeros_like(here)
             if penalties.requires_grad:
                 pull = problem.gradient(penalties, here, "the penalty", predictions=0)
-        gradients = torch.zeros_like(noises).repeat(asked.shape[1], *[1] * (noises.ndim - 1))
+        gradients = noises.new_zeros(asked.shape[1], *noises.shape[1:])
         gradients[columns] = torch.cat(found)
         clean, rewards, penalties = (
             each.detach().expand(count, *each.shape[1:]) for each in (clean, rewards, penalties)
