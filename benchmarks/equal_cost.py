@@ -26,6 +26,7 @@ from srsoup_lightning.costs.ledger import Ledger
 from srsoup_lightning.pareto.diversity import Embedding, thumbnails
 from srsoup_lightning.problem import Problem
 from srsoup_lightning.runs.directory import RunDirectory
+from srsoup_lightning.runs.files import write_atomically
 from srsoup_lightning.samplers import BaseModel, Sampler
 from srsoup_lightning.samplers.rehearsal import count
 
@@ -148,13 +149,17 @@ class Bench:
         return {each: _amount(soup.ledger, each) for each in COSTS}
 
     def _remembered(self, kind: str, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - what make makes
-        known = json.loads(self.kept.read_text()) if self.kept.exists() else {}
-        found = known.setdefault(self.setting, {}).setdefault(kind, {})
-        if name not in found:
-            found[name] = make()
-            self.kept.parent.mkdir(parents=True, exist_ok=True)
-            self.kept.write_text(json.dumps(known, indent=1) + "\n")
-        return found[name]
+        found = self._kept().get(self.setting, {}).get(kind, {})
+        if name in found:
+            return found[name]
+        made, known = make(), self._kept()  # read again, since another process may have written in the meantime
+        known.setdefault(self.setting, {}).setdefault(kind, {})[name] = made
+        self.kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.kept, (json.dumps(known, indent=1) + "\n").encode())
+        return made
+
+    def _kept(self) -> dict[str, Any]:
+        return json.loads(self.kept.read_text()) if self.kept.exists() else {}
 
     def problem(self) -> Problem:
         """The problem of the pilot soups, with a model that is loaded once."""

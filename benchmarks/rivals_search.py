@@ -15,6 +15,7 @@ from jsonargparse import auto_cli
 from benchmarks.contenders import CONTENDERS
 from benchmarks.equal_cost import Bench, Entry
 from benchmarks.rivals import BUDGETS, RESULTS
+from srsoup_lightning.runs.files import write_atomically
 
 PROMPTS = ("a fox", "a turtle", "a cow")
 
@@ -36,16 +37,20 @@ def main(
     settings = ("two rewards", "differentiable rewards")
     benches = {setting: Bench(setting, workdir, dtype, workdir / "sizes.json") for setting in settings}
     for name in methods:
-        known = json.loads(out.read_text()) if out.exists() else {}
         contender = CONTENDERS[name]
         by_gradient = contender.make(contender.least).takes_gradients
-        tried = [] if name in known else tries(name, benches[settings[by_gradient]])
+        tried = [] if name in known_of(out) else tries(name, benches[settings[by_gradient]])
         if len(tried) < 2:
             continue
         best = max(tried, key=lambda each: each["hypervolume"])
         out.parent.mkdir(parents=True, exist_ok=True)
         chosen = {"options": best["options"], "tried": tried}
-        out.write_text(json.dumps({**known, name: chosen}, indent=1) + "\n")
+        write_atomically(out, (json.dumps({**known_of(out), name: chosen}, indent=1) + "\n").encode())
+
+
+def known_of(path: Path) -> dict[str, Any]:
+    """Settings that are chosen already."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def tries(name: str, bench: Bench) -> list[dict[str, Any]]:

@@ -90,8 +90,10 @@ def add_rows(
     missing = [prompt for prompt in prompts if prompt not in known]
     if not missing:
         return False
+    made = make(missing)
+    rows = [row for _, row in read_rows(path)]  # again, since another process may have written in the meantime
     rows = [row for row in rows if row not in theirs or row["prompt"] not in missing]
-    for row in make(missing):
+    for row in made:
         kept = {name: float(f"{row[name]:.6g}") for name in measures if row.get(name) is not None}
         rows.append({**about, "machine": describe(), "prompt": row["prompt"], "seed": seed, **kept})
     path.parent.mkdir(parents=True, exist_ok=True)
