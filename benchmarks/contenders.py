@@ -96,8 +96,8 @@ def auto(candidates: int, shared: bool = True, previews: float = 3.2, **options:
 
 
 def from_pool(kind: type[SRSoup], candidates: int, pool: bool = True, **options: Any) -> SRSoup:  # noqa: ANN401
-    """A soup. With `pool`, it starts from the best of a pool in the proportions of Fast: 64 for 9 candidates."""
-    selection = Selection(pool=64 * candidates // 9) if pool else None
+    """A soup. With `pool`, it starts from the best of a pool in the proportions of Fast: 64 for 14 candidates."""
+    selection = Selection(pool=64 * candidates // 14, jump=True) if pool else None
     return kind(candidates=candidates, selection=selection, **options)
 
 

@@ -21,7 +21,7 @@ from srsoup_lightning.samplers.base import Sampler
 from srsoup_lightning.samplers.result import OnStep
 from srsoup_lightning.samplers.soup_gradients import TrueGradients
 from srsoup_lightning.samplers.trajectories import SearchSettings, Trajectories
-from srsoup_lightning.samplers.walk import unsteered, walk
+from srsoup_lightning.samplers.walk import jumped, unsteered, walk
 from srsoup_lightning.search.directions import Conflicts
 from srsoup_lightning.search.gradient import Correction
 from srsoup_lightning.search.pooling import Pooled
@@ -172,7 +172,8 @@ class SRSoup(Sampler):
             first, x = 0, noise.start()
         else:
             first = self.selection.first_step(problem.kernel.steps)
-            pool = unsteered(problem, noise, range(self.selection.pool), on_step, first)
+            draw = jumped if self.selection.jump else unsteered
+            pool = draw(problem, noise, range(self.selection.pool), on_step, first)
             x = trajectories.best(pool, first, self.selection.shared)
         return first, x.expand(len(trajectories.weights), *problem.shape)
 
@@ -205,16 +206,16 @@ class Auto(SRSoup):
 class Fast(SRSoup):
     """SRSoup with the settings that proved best for few network evaluations.
 
-    All trajectories start from the best of a pool, and pool their candidates. Rewards see previews without
-    classifier-free guidance, which take one evaluation in place of two, so there can be almost twice as many
-    candidates. Each of them is asked about every reward with weight, since it has been previewed anyway. All
-    preferences share the pool, so take a smaller one for one or two. Where queries are the expensive part, take
+    All trajectories start from the best of a pool, which jumps over the first steps, and pool their candidates. Rewards
+    see previews without classifier-free guidance, which take one evaluation in place of two, so there can be almost
+    twice as many candidates. Each of them is asked about every reward with weight, since it has been previewed anyway.
+    All preferences share the pool, so take a smaller one for one or two. Where queries are the expensive part, take
     :class:`Auto`.
 
     Arguments and errors are those of :class:`SRSoup`.
     """
 
-    candidates: int | list[int] = 9
+    candidates: int | list[int] = 14
     sharing: Sharing = field(default_factory=lambda: Pooled(power=2.0, proportional=False))
-    selection: Selection | None = field(default_factory=lambda: Selection(pool=64))
+    selection: Selection | None = field(default_factory=lambda: Selection(pool=64, jump=True))
     preview: Preview = "unguided"

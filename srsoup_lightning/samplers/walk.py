@@ -67,6 +67,27 @@ def unsteered(
     return walk(problem, torch.stack([noise.start(member) for member in members]), step, on_step, last=last)
 
 
+def jumped(problem: Problem, noise: NoiseSource, members: Sequence[int], on_step: OnStep, level: int) -> Tensor:
+    """Take samples of the model to a level by one deterministic step, for one prediction each.
+
+    Args:
+        problem: Denoising process.
+        noise: Source of all random numbers.
+        members: Indices of the members, each with a start of its own.
+        on_step: Callback after the step.
+        level: Level to stop at. 0 takes no step.
+
+    Returns:
+        Latents (len(members), C, H, W) of that level.
+    """
+    x = torch.stack([noise.start(member) for member in members])
+    if level == 0:
+        return x
+    x = problem.kernel.jump(level, problem.denoise(x, 0))
+    on_step(Moment(level, problem.kernel.steps, problem.ledger))
+    return x
+
+
 def unsteered_previews(problem: Problem, noise: NoiseSource) -> Tensor:
     """Return the clean latents (T + 1, C, H, W) that the unsteered trajectory has predicted at each level."""
     previews: list[Tensor] = []

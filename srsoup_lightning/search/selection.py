@@ -18,6 +18,8 @@ class Selection:
         shared: Let all preferences start from the one that serves their mean best. So they show one scene and can use
             each other's candidates. If False, each preference starts from the one that serves it best. Of many
             preferences, few starts remain then, because the extremes serve most of them best.
+        jump: Take each member of the pool to the start of the search by one deterministic step. So a member costs two
+            predictions, whatever the number of steps. If False, it takes all steps before the start, with their noise.
 
     Raises:
         ValueError: A number is outside its range.
@@ -26,6 +28,7 @@ class Selection:
     pool: int = 96
     start: float = 0.2
     shared: bool = True
+    jump: bool = False
 
     def __post_init__(self) -> None:
         if self.pool < 2:

@@ -316,6 +316,17 @@ def test_a_selection_before_the_last_step_is_best_of_n_for_the_mean_preference_o
     assert found.ledger.queries == expected.ledger.queries
 
 
+def test_a_pool_that_jumps_takes_one_deterministic_step_to_the_start() -> None:
+    sampler = soup(Never(), selection=Selection(pool=7, start=(STEPS - 1) / STEPS, jump=True))
+    denoiser, noise, reward = bind(sampler, 1.0), NoiseSource("a lobster", 0, SHAPE), linear(0)
+    starts = torch.stack([noise.start(member) for member in range(7)])
+    there = denoiser.kernel.jump(STEPS - 1, denoiser.denoise(starts, 0))
+    pictures = denoiser.decode(denoiser.denoise(there, STEPS - 1).x0)
+    found = run(sampler, lattice(1, 1), {NAMES[0]: reward})
+    close(found.images, pictures[reward(pictures).argmax()].unsqueeze(0))
+    assert found.ledger.nfe == 7 * 2 + 1
+
+
 def test_from_the_start_on_a_selection_is_the_search_itself() -> None:
     sampler = soup(Never(), selection=Selection(pool=5, start=0.5))
     many, alone = (run(sampler, lattice(m, m), dict.fromkeys(NAMES[:m], linear(0))).images for m in (2, 1))
