@@ -82,7 +82,7 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "adaptive soup": partial(SRSoup, candidates=4, sharing=AdaptiveAnchors(0.8)),
     "pooled soup": partial(SRSoup, candidates=[4, 2], sharing=Pooled(), shaping="pool"),
     "auto": partial(Auto, candidates=[4, 2], **SURROGATE),
-    "fast": partial(Fast, candidates=4, selection=Selection(pool=6)),
+    "fast": partial(Fast, candidates=4, selection=Selection(pool=6, jump=True)),
     "soup of gradients": partial(SRSoup, candidates=4, sharing=FixedSoup(1, 4), gradients=True),
     "pooled soup of gradients": partial(
         SRSoup, candidates=[4, 0, 4], sharing=Pooled(), gradients=True, conflicts="mgda"
