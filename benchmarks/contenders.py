@@ -134,7 +134,7 @@ CONTENDERS: dict[str, Contender] = {
         search=({"preview": "unguided"}, {"preview": "unguided", "shared": False}),
     ),
     "Auto of many previews": Contender(auto, "candidates", options={"previews": 16}),  # for queries that are dear
-    "Fast": Contender(partial(from_pool, Fast), "candidates"),
+    "Fast": Contender(Fast, "candidates"),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(
         partial(from_pool, SRSoup), "candidates", options={"sharing": FixedSoup(0, 8), "pool": False}, search=PREVIEWS
