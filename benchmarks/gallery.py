@@ -4,7 +4,7 @@
 smaller, so no page of as many pictures is larger. A move of the slider is timed in headless Chromium from its event
 until the frame is handed over for drawing: script, style, layout and paint. The page's thread's share of the processor
 is told too, which doesn't depend on what else the machine does. ``python -m benchmarks.gallery screenshot``
-makes the picture in docs/gallery.md, of what ``srsoup predict --config`` made of ``animals`` and ``animals_auto``.
+makes the picture in docs/gallery.md, of what ``srsoup predict --config`` made of ``animals`` and ``animals_fast``.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def measure(out: Path = Path("benchmarks/results/gallery.json")) -> None:
 
 
 def screenshot(
-    runs: tuple[str, ...] = ("FixedSoup=runs/animals", "Auto=runs/animals_auto"),
-    prompt: str = "a lobster",
+    runs: tuple[str, ...] = ("SRSoup=runs/animals", "Fast=runs/animals_fast"),
+    prompt: str = "a hippopotamus",
     out: Path = Path("docs/images/gallery.png"),
 ) -> None:
     """Make a picture of the page.
