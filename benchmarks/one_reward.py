@@ -6,6 +6,7 @@ whether our implementation reaches as far. Gains are in standard deviations of u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rich.console import Console
 from benchmarks.contenders import common
 from benchmarks.equal_cost import MAKERS, Bench
 from benchmarks.rivals import PROMPTS
-from benchmarks.soup_rows import Values, add_rows, circumstances, interval, measured, methods_of, number, predict
+from benchmarks.soup_rows import Row, add_rows, circumstances, interval, measured, methods_of, number, predict
 from srsoup_lightning import Loading, Preferences, SRSoupModule
 from srsoup_lightning.pareto.diversity import thumbnails
 from srsoup_lightning.runs.files import read_rows
@@ -75,25 +76,21 @@ def main(
                 if add_rows(out, about, ANIMALS, seed, KEPT, make):
                     Console().print(f"{reward}, seed {seed}: {name}", markup=False, highlight=False)
     rows = [row for _, row in read_rows(out)]
-    found = {reward: methods_of(theirs, KEPT, "utility") for reward, theirs in grouped(rows, _reward).items()}
-    out.with_suffix(".md").write_text(f"{circumstances(rows)}\n\n{as_markdown(found)}\n")
+    sections = [section(reward, theirs) for reward, theirs in grouped(rows, _reward).items()]
+    out.with_suffix(".md").write_text("# One reward alone\n\n" + "\n\n".join(sections) + "\n")
 
 
-def _reward(row: dict[str, Any]) -> str:
+def _reward(row: Row) -> str:
     return str(row["reward"])
 
 
-def as_markdown(found: dict[str, dict[str, Values]]) -> str:
-    """A table of gains and costs, with a row for each method and columns for each reward."""
-    heads = [f"{reward}: {what}" for reward in REWARDS for what in ("gain", "queries", "network evaluations")]
-    lines = [f"| method | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
-    for name in dict.fromkeys(name for theirs in found.values() for name in theirs):
-        cells = []
-        for reward in REWARDS:
-            values = found[reward].get(name, {})
-            cells += [interval(values, "utility"), *(number(values, cost) for cost in ("queries", "nfe"))]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def section(reward: str, rows: Sequence[Row]) -> str:
+    """A table of the gains of a reward, and of the costs of a picture."""
+    lines = ["| method | gain | queries | network evaluations | seconds |", "|---" * 5 + "|"]
+    for name, values in methods_of(rows, KEPT, "utility").items():
+        costs = [number(values, "queries"), number(values, "nfe"), number(values, "seconds", 1)]
+        lines.append(f"| {' | '.join([name, interval(values, 'utility'), *costs])} |")
+    return "\n".join([f"## {reward}", "", circumstances(rows), "", *lines])
 
 
 if __name__ == "__main__":
