@@ -95,7 +95,7 @@ def auto(candidates: int, shared: bool = True, previews: float = 3.2, **options:
     return Auto(candidates=candidates, surrogate=surrogate, selection=selection, **options)
 
 
-def from_pool(kind: type[SRSoup], candidates: int, pool: bool = True, **options: Any) -> SRSoup:  # noqa: ANN401
+def from_pool(kind: type[SRSoup], candidates: int, pool: bool = False, **options: Any) -> SRSoup:  # noqa: ANN401
     """A soup. With `pool`, it starts from the best of a pool in the proportions of Fast: 64 for 14 candidates."""
     selection = Selection(pool=64 * candidates // 14, jump=True) if pool else None
     return kind(candidates=candidates, selection=selection, **options)
@@ -137,9 +137,9 @@ CONTENDERS: dict[str, Contender] = {
     "Fast": Contender(Fast, "candidates"),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(
-        partial(from_pool, SRSoup), "candidates", options={"sharing": FixedSoup(0, 8), "pool": False}, search=PREVIEWS
+        partial(from_pool, SRSoup), "candidates", options={"sharing": FixedSoup(0, 8)}, search=PREVIEWS
     ),
-    "WeightedSum": Contender(partial(from_pool, WeightedSum), "candidates", options={"pool": False}, search=PREVIEWS),
+    "WeightedSum": Contender(partial(from_pool, WeightedSum), "candidates", search=PREVIEWS),
     "BestOfN": Contender(BestOfN, "pool"),
     "FKSteering": Contender(
         FKSteering, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))

@@ -154,7 +154,6 @@ class Bench:
             return found[name]
         made, known = make(), self._kept()  # read again, since another process may have written in the meantime
         known.setdefault(self.setting, {}).setdefault(kind, {})[name] = made
-        self.kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.kept, (json.dumps(known, indent=1) + "\n").encode())
         return made
 

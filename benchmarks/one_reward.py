@@ -1,12 +1,12 @@
 """How far the rivals push one reward alone: ``python -m benchmarks.one_reward``.
 
-The sizes are those of the methods' own published scripts, brought to 20 steps. So a user of the released code can see
-whether our implementation reaches as far. Gains are in standard deviations of unsteered pictures of each prompt.
+Each method has one or a few sizes, 20 steps and its default settings. So a user of a method's released code can see
+whether this implementation reaches as far. Gains are in standard deviations of unsteered pictures of each prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from benchmarks.equal_cost import MAKERS, Bench
 from benchmarks.rivals import PROMPTS
 from benchmarks.soup_rows import Row, add_rows, circumstances, interval, measured, methods_of, number, predict
 from srsoup_lightning import Loading, Preferences, SRSoupModule
-from srsoup_lightning.pareto.diversity import thumbnails
 from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.runs.rows import grouped
 from srsoup_lightning.samplers import DAS, SVDD, BestOfN, DSearch, FKSteering, Sampler, WeightedSum
@@ -28,11 +27,10 @@ RESULTS = Path("benchmarks/results/one_reward.jsonl")
 ANIMALS = PROMPTS[:6]  # the paper's
 REWARDS = ("jpeg", "clip")
 KEPT = ("utility", "queries", "nfe", "seconds")
-Units = dict[str, list[float]]
 
 
-def methods(units: Units) -> dict[str, Sampler]:
-    """Methods by name, with their authors' settings."""
+def methods(units: Mapping[str, Sequence[float]]) -> dict[str, Sampler]:
+    """Methods by name, for the mean and standard deviation of each reward."""
     given = common(units=units)
     sampled = {f"BestOfN, pool {pool}": BestOfN(pool=pool, **given) for pool in (16, 64)}
     steered = {f"WeightedSum, candidates {count}": WeightedSum(candidates=count, **common()) for count in (8, 20)}
@@ -64,7 +62,7 @@ def main(
         rewards, preferences = {each: MAKERS[each]() for each in names}, Preferences(names, [{reward: 1.0}])
         module = SRSoupModule("tiny-animals", rewards, sampler, preferences, loading=Loading(dtype=dtype))
         root = workdir / f"{reward}_{seed}" / name.replace(", ", "_").replace(" ", "_")
-        return measured(base, predict(root, module, prompts, [seed]), prompts, seed, thumbnails)
+        return measured(base, predict(root, module, prompts, [seed]), prompts, seed)
 
     for name, sampler in methods(bench.units(ANIMALS)).items():
         for reward in REWARDS:

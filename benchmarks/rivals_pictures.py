@@ -41,6 +41,8 @@ def main(
     entries = list(entries_of(bench, "nfe", BUDGETS["nfe"][0], methods, chosen, list(PROMPTS)))
     best = {entry.name.split(",")[0]: entry for entry in entries}  # the tuned one comes last
     roots = {name: bench.root / "seed_0" / entry.folder for name, entry in best.items() if name in methods}
+    if missing := [name for name, root in roots.items() if not root.is_dir()]:
+        raise FileNotFoundError(f"{workdir} has no runs of {missing}: make these methods first, by benchmarks.rivals")
     runs = [read_run(root, name) for name, root in roots.items()]
     figure.parent.mkdir(parents=True, exist_ok=True)
     methods_sheet(prompt, runs).save(figure, optimize=True)

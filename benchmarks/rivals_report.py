@@ -1,6 +1,6 @@
 """Tables of the methods at equal cost, from the rows of their soups: ``python -m benchmarks.rivals_report``.
 
-The first rows, those of seed 0, have the hypervolume alone.
+Some rows of seed 0, the first that were made, have the hypervolume alone.
 """
 
 from __future__ import annotations

@@ -43,7 +43,6 @@ def main(
         if len(tried) < 2:
             continue
         best = max(tried, key=lambda each: each["hypervolume"])
-        out.parent.mkdir(parents=True, exist_ok=True)
         chosen = {"options": best["options"], "tried": tried}
         write_atomically(out, (json.dumps({**known_of(out), name: chosen}, indent=1) + "\n").encode())
 

@@ -83,9 +83,8 @@ def add_rows(
         measures: Names of the measures that rows keep.
         make: Makes the soups of prompts and measures them, see :func:`measured`.
     """
-    rows = [row for _, row in read_rows(path)]
     same = {name: value for name, value in about.items() if name not in FACTS}.items()
-    theirs = [row for row in rows if row["seed"] == seed and same <= row.items()]
+    theirs = [row for _, row in read_rows(path) if row["seed"] == seed and same <= row.items()]
     known = {row["prompt"] for row in theirs if "nfe" in row and about.items() <= row.items()}
     missing = [prompt for prompt in prompts if prompt not in known]
     if not missing:
@@ -96,7 +95,6 @@ def add_rows(
     for row in made:
         kept = {name: float(f"{row[name]:.6g}") for name in measures if row.get(name) is not None}
         rows.append({**about, "machine": describe(), "prompt": row["prompt"], "seed": seed, **kept})
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, to_lines(rows))
     return True
 
