@@ -133,7 +133,9 @@ CONTENDERS: dict[str, Contender] = {
         "candidates",
         search=({"preview": "unguided"}, {"preview": "unguided", "shared": False}),
     ),
-    "Auto of many previews": Contender(auto, "candidates", options={"previews": 16}),  # for queries that are dear
+    "Auto of completed candidates": Contender(  # for queries that are dear
+        auto, "candidates", options={"completion": 4, "previews": 8}
+    ),
     "Fast": Contender(Fast, "candidates"),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rewards.checks import require_choice
 from srsoup_lightning.diffusion.noise import NoiseSource, require_even
+from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.preferences import Preferences
 from srsoup_lightning.problem import Preview, Problem
 from srsoup_lightning.samplers.base import Sampler
@@ -53,6 +54,9 @@ class SRSoup(Sampler):
         antithetic: Draw the candidates in mirrored pairs.
         preview: Picture of a candidate that rewards see: its "guided" estimate, the "unguided" one at half the network
             evaluations, or one with the noise "reused" from the step's own prediction, at none.
+        completion: Number of predictions, at least 1, that complete a candidate to the clean latents that rewards see.
+            1 takes its preview. More take deterministic steps from there, so rewards see what the picture will become.
+            This needs no further query, and pays where queries are the expensive part.
         gradients: Take the true gradient of each reward that has one in place of its search gradient, see
             :class:`~srsoup_lightning.samplers.soup_gradients.TrueGradients`. Other rewards are searched for. The number
             of candidates then says how strongly true gradients steer too.
@@ -63,7 +67,8 @@ class SRSoup(Sampler):
 
     Raises:
         ValueError: A number is outside its range, a preview or correction is unknown, the number of antithetic
-            candidates is odd, `conflicts` are given without gradients, or eta is 0, which leaves nothing to search.
+            candidates is odd, `conflicts` are given without gradients, reused previews are to be completed, or eta is
+            0, which leaves nothing to search.
     """
 
     candidates: int | list[int] = 30
@@ -74,6 +79,7 @@ class SRSoup(Sampler):
     selection: Selection | None = None
     antithetic: bool = False
     preview: Preview = "guided"
+    completion: int = at_least(1, default=1)
     gradients: bool = False
     conflicts: Conflicts = "ignore"
     checkpointing: bool = field(default=False, metadata={"operational": True})
@@ -93,6 +99,11 @@ class SRSoup(Sampler):
             for count in [*counts, *([self.surrogate.previews] if self.surrogate else [])]:
                 require_even(count)
         require_choice("preview", self.preview, Preview)
+        if self.completion > 1 and self.preview == "reused":
+            raise ValueError(
+                f"completion is {self.completion}, and previews are reused: they evaluate nothing. "
+                "Give completion: 1, or guided or unguided previews"
+            )
         require_choice("conflicts", self.conflicts, Conflicts)
         if self.conflicts != "ignore" and not self.gradients:
             raise ValueError(f"conflicts is {self.conflicts}, which is for true gradients: give gradients: true too")
@@ -135,6 +146,7 @@ class SRSoup(Sampler):
             surrogate=self.surrogate,
             antithetic=self.antithetic,
             preview=self.preview,
+            completion=self.completion,
         )
 
     def _shapings(self, rewards: Sequence[str], default: Shaping) -> list[Shaping]:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.diffusion.transition import Prediction
 from srsoup_lightning.problem import Preview, Problem
 from srsoup_lightning.samplers.result import Observation
 from srsoup_lightning.samplers.soup_gradients import TrueGradients
 from srsoup_lightning.samplers.soup_search import Asked, Searched
+from srsoup_lightning.samplers.walk import complete
 from srsoup_lightning.search.candidates import Answers, Points, Sources, distinct, shaped_answers
 from srsoup_lightning.search.gradient import Correction, mix, project_to_shell
 from srsoup_lightning.search.scalarise import best_index
@@ -31,6 +31,7 @@ class SearchSettings(NamedTuple):
     surrogate: Surrogate | None
     antithetic: bool
     preview: Preview
+    completion: int
 
 
 class Trajectories:
@@ -92,11 +93,7 @@ class Trajectories:
         if asked is None:
             found = Searched.nothing(state, self.noise.step(step).unsqueeze(0))
         else:
-            mask = asked.asked.mT[asked.previewed]
-            query = self.problem.query_previews
-            found = self._found(
-                asked, *query(asked.latents, step + 1, mask, settings.preview, asked.reused, asked.served)
-            )
+            found = self._found(asked, *self._query(asked, step + 1))
         if self.gradients is None:
             return means + sigma * project_to_shell(found.direction, found.fallback), found.observation(state, x)
         true = self.gradients.steer(x, state, shares, self.served, self.noise.step(step))
@@ -125,10 +122,20 @@ class Trajectories:
         mixed = (theirs, first_draw, heard[:, sources.mask])
         return Asked(state, points, sources, *mixed, asked, latents, previewed, reused, served)
 
-    def _found(self, asked: Asked, scores: Tensor, previews: Prediction) -> Searched:
-        """Findings from the scores (B, M) and the previews of the candidates."""
+    def _query(self, asked: Asked, level: int) -> tuple[Tensor, Tensor]:
+        """Scores (B, M) of the candidates, which are of a level, and the clean latents (B, C, H, W) that have them."""
+        problem, kind, evaluations = self.problem, self.settings.preview, self.settings.completion
+        mask = asked.asked.mT[asked.previewed]
+        if evaluations == 1:
+            scores, previews = problem.query_previews(asked.latents, level, mask, kind, asked.reused, asked.served)
+            return scores, previews.x0
+        clean, last, _ = complete(problem, asked.latents, level, evaluations, kind == "guided", asked.served)
+        return problem.query(clean, last, mask), clean
+
+    def _found(self, asked: Asked, scores: Tensor, clean: Tensor) -> Searched:
+        """Findings from the scores (B, M) of the candidates, and their clean latents (B, C, H, W)."""
         settings, state, sources = self.settings, asked.state, asked.sources
-        answers = self._answers(scores, previews.x0, asked)
+        answers = self._answers(scores, clean, asked)
         shaped = shaped_answers(answers, settings.shapings, self.learned)
 
         def mixed(coefficients: Tensor) -> Tensor:

@@ -134,7 +134,14 @@ class Completion(NamedTuple):
     first: Prediction
 
 
-def complete(problem: Problem, x: Tensor, level: int, evaluations: int, guided: bool = True) -> Completion:
+def complete(
+    problem: Problem,
+    x: Tensor,
+    level: int,
+    evaluations: int,
+    guided: bool = True,
+    preferences: Tensor | None = None,
+) -> Completion:
     """Complete latents to clean latents by deterministic steps over evenly spaced levels.
 
     With one evaluation, the clean latents are the Tweedie estimate. With as many as there are steps left, they are
@@ -146,11 +153,12 @@ def complete(problem: Problem, x: Tensor, level: int, evaluations: int, guided: 
         level: Their level, 0 ... T.
         evaluations: Number of predictions for each latent, at least 1, and no more than there are steps left.
         guided: Whether the predictions have classifier-free guidance.
+        preferences: Preference (B, M) that each latent serves, where adapters make that matter.
     """
     left = problem.kernel.steps - level
     count = min(evaluations, left)
     levels = [level + left * k // count for k in range(1, count)]
-    first = prediction = problem.preview(x, level, "guided" if guided else "unguided")
+    first = prediction = problem.preview(x, level, "guided" if guided else "unguided", preferences=preferences)
     for there in levels:
-        prediction = problem.denoise(problem.kernel.jump(there, prediction), there, guided)
+        prediction = problem.denoise(problem.kernel.jump(there, prediction), there, guided, preferences)
     return Completion(prediction.x0, levels[-1] if levels else level, first)

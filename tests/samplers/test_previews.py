@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
 from srsoup_lightning import Preferences
+from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.transition import DDIM
 from srsoup_lightning.problem import Preview
 from srsoup_lightning.samplers import Auto, FixedSoup, Problem, SRSoup, WeightedSum
-from tests.samplers.toys import Tally, bind, lattice, linears, normal, oracle, run
+from tests.samplers.toys import SHAPE, Tally, bind, lattice, linears, normal, oracle, run
 
 STEPS, N = 6, 4
 EVALUATIONS = 2
@@ -34,6 +38,36 @@ def test_a_preview_costs_its_evaluations(preview: Preview, evaluations: int, fin
     shown = candidates + (0 if final_alpha == 1 else 2 * N)
     assert tally.counts["decode_preview"] == shown
     assert ledger.decodes == shown + tally.counts["decode"]
+
+
+@pytest.mark.parametrize(("preview", "evaluations"), [("guided", EVALUATIONS), ("unguided", 1)])
+def test_a_completed_candidate_costs_as_many_evaluations_as_there_are_steps_for(
+    preview: Preview, evaluations: int
+) -> None:
+    asking = sampler(preview, completion=3)
+    tally = Tally()
+    ledger = run(asking, lattice(2, 3), denoiser=tally.denoiser(bind(asking), EVALUATIONS)).ledger
+    trajectories = 1 + 4 * (STEPS - 1)
+    candidates = N * (3 + 2 * (3 + 3 + 2 + 1))  # of the levels 1, then 2 ... 5
+    assert ledger.nfe == EVALUATIONS * trajectories + evaluations * candidates
+    assert ledger.nfe == EVALUATIONS * tally.counts["denoise"] + tally.counts["denoise_unguided"]
+    assert ledger.queries == run(sampler(preview), lattice(2, 3)).ledger.queries
+
+
+def test_rewards_see_the_pictures_that_the_deterministic_sampler_completes() -> None:
+    asking, shown = sampler(completion=STEPS), []
+    denoiser, noise = bind(asking), NoiseSource("a lobster", 0, SHAPE)
+
+    def decode(clean: Tensor) -> Tensor:
+        shown.append(clean)
+        return denoiser.decode_preview(clean)
+
+    run(asking, lattice(2, 1), denoiser=replace(denoiser, decode_preview=decode))
+    start = noise.start().unsqueeze(0)
+    x = denoiser.kernel.transition(0, start, denoiser.denoise(start, 0)).draw(noise.candidates(N, 0))
+    for step in range(1, STEPS):
+        x = denoiser.kernel.deterministic().mean(step, x, denoiser.denoise(x, step))
+    torch.testing.assert_close(torch.cat(shown)[:N], x, rtol=0, atol=1e-5)
 
 
 def test_without_guidance_the_unguided_preview_is_the_guided_one() -> None:
@@ -104,6 +138,8 @@ TOO_FEW = r"candidates is .* compares at least 2, or 0 in a list"
     [
         *(({"candidates": count}, TOO_FEW) for count in ([], [1], [4, 1], [-2], 0, 1)),
         ({"candidates": [4, 3], "antithetic": True}, "candidates is 3, odd"),
+        ({"completion": 0}, "completion is 0: give at least 1"),
+        ({"completion": 2, "preview": "reused"}, "completion is 2, and previews are reused"),
         ({"preview": "blurred"}, "preview is 'blurred': choose one of guided, unguided, reused"),
     ],
 )
