@@ -124,6 +124,7 @@ def test_adapters_are_drawn_with_their_weights() -> None:
     [
         lambda **options: BaseModel(**options),
         lambda **options: SRSoup(candidates=2, **options),
+        lambda **options: SRSoup(candidates=2, completion=3, **options),
         lambda **options: SVDD(children=2, **options),
     ],
 )
