@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from srsoup_lightning.diffusion.noise import NoiseSource
-from srsoup_lightning.problem import Preview, Problem
+from srsoup_lightning.diffusion.transition import Prediction
+from srsoup_lightning.problem import AnyPreview, Preview, Problem
 from srsoup_lightning.samplers.result import Observation
 from srsoup_lightning.samplers.soup_gradients import TrueGradients
 from srsoup_lightning.samplers.soup_search import Asked, Searched
@@ -93,7 +94,8 @@ class Trajectories:
         if asked is None:
             found = Searched.nothing(state, self.noise.step(step).unsqueeze(0))
         else:
-            found = self._found(asked, *self._query(asked, step + 1))
+            query, shown = self.problem.query_previews, self._shown(asked, step + 1)
+            found = self._found(asked, *query(*shown, asked.reused, asked.served))
         if self.gradients is None:
             return means + sigma * project_to_shell(found.direction, found.fallback), found.observation(state, x)
         true = self.gradients.steer(x, state, shares, self.served, self.noise.step(step))
@@ -122,20 +124,21 @@ class Trajectories:
         mixed = (theirs, first_draw, heard[:, sources.mask])
         return Asked(state, points, sources, *mixed, asked, latents, previewed, reused, served)
 
-    def _query(self, asked: Asked, level: int) -> tuple[Tensor, Tensor]:
-        """Scores (B, M) of the candidates, which are of a level, and the clean latents (B, C, H, W) that have them."""
-        problem, kind, evaluations = self.problem, self.settings.preview, self.settings.completion
-        mask = asked.asked.mT[asked.previewed]
-        if evaluations == 1:
-            scores, previews = problem.query_previews(asked.latents, level, mask, kind, asked.reused, asked.served)
-            return scores, previews.x0
-        clean, last, _ = complete(problem, asked.latents, level, evaluations, kind == "guided", asked.served)
-        return problem.query(clean, last, mask), clean
+    def _shown(self, asked: Asked, level: int) -> tuple[Tensor, int, Tensor, AnyPreview]:
+        """Latents (B, C, H, W) that stand for the candidates of a level, their level, who is asked, and their preview.
 
-    def _found(self, asked: Asked, scores: Tensor, clean: Tensor) -> Searched:
-        """Findings from the scores (B, M) of the candidates, and their clean latents (B, C, H, W)."""
+        These are the candidates themselves, or the clean latents that they are completed to.
+        """
+        mask, kind, evaluations = asked.asked.mT[asked.previewed], self.settings.preview, self.settings.completion
+        if evaluations == 1:
+            return asked.latents, level, mask, kind
+        clean, last, _ = complete(self.problem, asked.latents, level, evaluations, kind == "guided", asked.served)
+        return clean, last, mask, "clean"
+
+    def _found(self, asked: Asked, scores: Tensor, previews: Prediction) -> Searched:
+        """Findings from the scores (B, M) and the previews of the candidates."""
         settings, state, sources = self.settings, asked.state, asked.sources
-        answers = self._answers(scores, clean, asked)
+        answers = self._answers(scores, previews.x0, asked)
         shaped = shaped_answers(answers, settings.shapings, self.learned)
 
         def mixed(coefficients: Tensor) -> Tensor:
