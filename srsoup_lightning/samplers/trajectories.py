@@ -125,9 +125,9 @@ class Trajectories:
         return Asked(state, points, sources, *mixed, asked, latents, previewed, reused, served)
 
     def _shown(self, asked: Asked, level: int) -> tuple[Tensor, int, Tensor, AnyPreview]:
-        """Latents (B, C, H, W) that stand for the candidates of a level, their level, who is asked, and their preview.
+        """Latents (B, C, H, W) that rewards are asked about, their level, which rewards (B, M), and the preview.
 
-        These are the candidates themselves, or the clean latents that they are completed to.
+        The latents are the candidates of a level, or the clean latents that these are completed to.
         """
         mask, kind, evaluations = asked.asked.mT[asked.previewed], self.settings.preview, self.settings.completion
         if evaluations == 1:

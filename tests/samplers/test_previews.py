@@ -41,9 +41,7 @@ def test_a_preview_costs_its_evaluations(preview: Preview, evaluations: int, fin
 
 
 @pytest.mark.parametrize(("preview", "evaluations"), [("guided", EVALUATIONS), ("unguided", 1)])
-def test_a_completed_candidate_costs_as_many_evaluations_as_there_are_steps_for(
-    preview: Preview, evaluations: int
-) -> None:
+def test_a_completion_costs_its_evaluations_while_steps_are_left(preview: Preview, evaluations: int) -> None:
     asking = sampler(preview, completion=3)
     tally = Tally()
     ledger = run(asking, lattice(2, 3), denoiser=tally.denoiser(bind(asking), EVALUATIONS)).ledger
