@@ -21,6 +21,7 @@ from srsoup_lightning.samplers.result import Measures, Moment, Observation
 SO_FAR, OF_SOUP, CLOSENESS = "cost so far", "cost of the soup", "closeness"
 MEAN, LOWEST, HIGHEST = (f"{CLOSENESS}/{which}" for which in ("mean of all pairs", "lowest", "highest"))
 OF_ALL = "denoising"  # group of the means over trajectories or preferences
+RESAMPLED = f"{OF_ALL}/trajectories resampled"  # share of those that go on from another one
 Curves = dict[str, dict[int, float]]  # tag -> step -> value
 
 
@@ -79,6 +80,9 @@ def _observed(observation: Observation, names: PreferenceNames) -> dict[str, flo
     if count > 1:
         pairs = observation.closeness.cpu()[*torch.triu_indices(count, count, 1)]
         values |= {MEAN: float(pairs.mean()), LOWEST: float(pairs.min()), HIGHEST: float(pairs.max())}
+    if observation.ancestors is not None:
+        left = [number for number, ancestor in enumerate(observation.ancestors.tolist()) if number != ancestor]
+        values[RESAMPLED] = len(left) / count
     return values
 
 

@@ -29,7 +29,7 @@ from srsoup_lightning.samplers.value_decoding import SVDD, CoDe
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
 from srsoup_lightning.search.pooling import Pooled
 from srsoup_lightning.search.scalarise import Value
-from srsoup_lightning.search.selection import Selection
+from srsoup_lightning.search.selection import Resampling, Selection
 from srsoup_lightning.search.shaping import Shaping
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, StepState
 from srsoup_lightning.search.surrogate import Surrogate
@@ -77,6 +77,7 @@ __all__ = [
     "Previewing",
     "Problem",
     "ReNO",
+    "Resampling",
     "SRSoup",
     "Sampler",
     "Scalarised",

@@ -27,12 +27,14 @@ class Observation:
         latents: Latents of the trajectories before the step, (P, C, H, W).
         gradients: Computes the search gradient of each reward for each trajectory, (P, M, C, H, W): what it would step
             along, before the projection, if its preference were this reward alone. 0 where nobody was asked about it.
+        ancestors: Index of the trajectory that each one goes on from after the step, (P,). None without resampling.
     """
 
     state: StepState
     rewards: Tensor
     latents: Tensor
     gradients: Callable[[], Tensor]
+    ancestors: Tensor | None = None
 
     @property
     def preferences(self) -> Tensor:

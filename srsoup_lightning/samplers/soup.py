@@ -26,7 +26,7 @@ from srsoup_lightning.samplers.walk import jumped, unsteered, walk
 from srsoup_lightning.search.directions import Conflicts
 from srsoup_lightning.search.gradient import Correction
 from srsoup_lightning.search.pooling import Pooled
-from srsoup_lightning.search.selection import Selection
+from srsoup_lightning.search.selection import Resampling, Selection
 from srsoup_lightning.search.shaping import Shaping, ShapingKind
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing
 from srsoup_lightning.search.surrogate import Surrogate
@@ -51,6 +51,9 @@ class SRSoup(Sampler):
             "none" where each trajectory has its own noise, and else "exact".
         surrogate: Prediction of the rewards of candidates that nobody asks about. None predicts nothing.
         selection: Start from the best of a pool. None starts from the first draw.
+        resampling: Let each preference go on from the trajectory that serves it best. None leaves each its own. The
+            predictions that preferences then share are saved, so the network evaluations of a soup depend on its
+            latents.
         antithetic: Draw the candidates in mirrored pairs.
         preview: Picture of a candidate that rewards see: its "guided" estimate, the "unguided" one at half the network
             evaluations, or one with the noise "reused" from the step's own prediction, at none.
@@ -67,8 +70,8 @@ class SRSoup(Sampler):
 
     Raises:
         ValueError: A number is outside its range, a preview or correction is unknown, the number of antithetic
-            candidates is odd, `conflicts` are given without gradients, reused previews are to be completed, or eta is
-            0, which leaves nothing to search.
+            candidates is odd, `conflicts` are given without gradients, reused previews are to be completed,
+            trajectories of true gradients are to be resampled, or eta is 0, which leaves nothing to search.
     """
 
     candidates: int | list[int] = 30
@@ -77,6 +80,7 @@ class SRSoup(Sampler):
     correction: Correction | None = None
     surrogate: Surrogate | None = None
     selection: Selection | None = None
+    resampling: Resampling | None = None
     antithetic: bool = False
     preview: Preview = "guided"
     completion: int = at_least(1, default=1)
@@ -107,6 +111,11 @@ class SRSoup(Sampler):
         require_choice("conflicts", self.conflicts, Conflicts)
         if self.conflicts != "ignore" and not self.gradients:
             raise ValueError(f"conflicts is {self.conflicts}, which is for true gradients: give gradients: true too")
+        if self.resampling is not None and self.gradients:
+            raise ValueError(
+                "resampling compares trajectories by their candidates, and true gradients have none: "
+                "give gradients: false or resampling: null"
+            )
         self.settings(())
 
     @property
@@ -147,6 +156,7 @@ class SRSoup(Sampler):
             antithetic=self.antithetic,
             preview=self.preview,
             completion=self.completion,
+            resampling=self.resampling,
         )
 
     def _shapings(self, rewards: Sequence[str], default: Shaping) -> list[Shaping]:
@@ -218,9 +228,10 @@ class Auto(SRSoup):
 class Fast(SRSoup):
     """SRSoup with the settings that proved best for few network evaluations.
 
-    All trajectories start from the best of a pool, which jumps over the first steps, and pool their candidates. Rewards
-    see previews without classifier-free guidance, which take one evaluation in place of two, so there can be almost
-    twice as many candidates. Each of them is asked about every reward with weight, since it has been previewed anyway.
+    All trajectories start from the best of a pool, which jumps over the first steps, pool their candidates, and go on
+    from whichever of them serves their preference best. Rewards see previews without classifier-free guidance, which
+    take one evaluation in place of two, so there can be almost twice as many candidates. Each of them is asked about
+    every reward with weight, since it has been previewed anyway.
     All preferences share the pool, so take a smaller one for one or two. Where queries are the expensive part, take
     :class:`Auto`.
 
@@ -230,4 +241,5 @@ class Fast(SRSoup):
     candidates: int | list[int] = 14
     sharing: Sharing = field(default_factory=lambda: Pooled(power=2.0, proportional=False))
     selection: Selection | None = field(default_factory=lambda: Selection(pool=64, jump=True))
+    resampling: Resampling | None = field(default_factory=Resampling)
     preview: Preview = "unguided"

@@ -51,12 +51,14 @@ class Searched(NamedTuple):
         fallback: Noise that replaces a direction of zeros, (P or 1, C, H, W).
         rewards: Mean rewards of the candidates, (P, M), NaN where none was asked about.
         gradients: See :class:`~srsoup_lightning.samplers.result.Observation`.
+        ancestors: Trajectory that each one goes on from after the step, (P,). None where each goes on from its own.
     """
 
     direction: Tensor
     fallback: Tensor
     rewards: Tensor
     gradients: Callable[[], Tensor]
+    ancestors: Tensor | None = None
 
     @classmethod
     def nothing(cls, state: StepState, fallback: Tensor) -> Searched:
@@ -67,4 +69,8 @@ class Searched(NamedTuple):
 
     def observation(self, state: StepState, x: Tensor) -> Observation:
         """Return the observations of a step that used these findings alone."""
-        return Observation(state, self.rewards, x, self.gradients)
+        return Observation(state, self.rewards, x, self.gradients, self.ancestors)
+
+    def resampled(self, following: Tensor) -> Tensor:
+        """Return the latents (P, C, H, W) that trajectories go on from, of those that they stepped to."""
+        return following if self.ancestors is None else following[self.ancestors]

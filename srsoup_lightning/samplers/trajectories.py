@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from srsoup_lightning.samplers.walk import complete
 from srsoup_lightning.search.candidates import Answers, Points, Sources, distinct, shaped_answers
 from srsoup_lightning.search.gradient import Correction, mix, project_to_shell
 from srsoup_lightning.search.scalarise import best_index
+from srsoup_lightning.search.selection import Resampling, ancestors
 from srsoup_lightning.search.shaping import Shaping
 from srsoup_lightning.search.sharing import Sharing, StepState
 from srsoup_lightning.search.surrogate import GaussianProcess, Surrogate
@@ -33,6 +35,7 @@ class SearchSettings(NamedTuple):
     antithetic: bool
     preview: Preview
     completion: int
+    resampling: Resampling | None
 
 
 class Trajectories:
@@ -97,7 +100,8 @@ class Trajectories:
             query, shown = self.problem.query_previews, self._shown(asked, step + 1)
             found = self._found(asked, *query(*shown, asked.reused, asked.served))
         if self.gradients is None:
-            return means + sigma * project_to_shell(found.direction, found.fallback), found.observation(state, x)
+            following = means + sigma * project_to_shell(found.direction, found.fallback)
+            return found.resampled(following), found.observation(state, x)
         true = self.gradients.steer(x, state, shares, self.served, self.noise.step(step))
         following = means + sigma * project_to_shell(found.direction + true.direction, found.fallback)
         rewards = torch.where(true.rewards.isnan(), found.rewards, true.rewards)
@@ -139,7 +143,8 @@ class Trajectories:
         """Findings from the scores (B, M) and the previews of the candidates."""
         settings, state, sources = self.settings, asked.state, asked.sources
         answers = self._answers(scores, previews.x0, asked)
-        shaped = shaped_answers(answers, settings.shapings, self.learned)
+        predicted = answers.predicted(self.learned)
+        shaped = shaped_answers(answers, predicted, settings.shapings)
 
         def mixed(coefficients: Tensor) -> Tensor:
             means, sigma = state.means, state.sigma
@@ -152,8 +157,11 @@ class Trajectories:
             rewards = torch.eye(heard.shape[2], dtype=heard.dtype, device=heard.device)
             return torch.stack([mixed(heard * reward) for reward in rewards], 1)
 
-        means = self._means(sources, answers, asked.points.indices)
-        return Searched(mixed(sources.coefficients), asked.first_draw, means, gradients)
+        means = partial(self._means, sources, asked.points.indices)
+        best = None
+        if settings.resampling is not None and settings.resampling.after(state.step, state.steps):
+            best = ancestors(means(predicted), self.weights, answers.deviations())
+        return Searched(mixed(sources.coefficients), asked.first_draw, means(answers), gradients, best)
 
     def _served_at(self, trajectories: Tensor) -> Tensor | None:
         """Preferences (B, M) that the model serves, by indices (B,) of trajectories. None where it depends on none."""
@@ -191,7 +199,7 @@ class Trajectories:
             return Answers(rewards.mT, asked.asked, None)
         return Answers(rewards.mT, asked.asked, clean.unflatten(0, asked.previewed.shape))
 
-    def _means(self, sources: Sources, answers: Answers, index: Tensor) -> Tensor:
+    def _means(self, sources: Sources, index: Tensor, answers: Answers) -> Tensor:
         """Mean reward (P, M) of the candidates around each trajectory."""
         rewards = answers.rewards.new_full((len(sources.mask), answers.rewards.shape[1]), torch.nan)
         rewards[sources.mask] = answers.means()

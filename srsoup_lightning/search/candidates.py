@@ -86,19 +86,39 @@ class Sources(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Rewards of the candidates of S sources."""
+    """Rewards of the candidates of S sources, as they were answered or as a surrogate predicts them."""
 
-    rewards: Tensor  # (S, M, N), 0 where not asked
-    asked: Tensor  # bool (S, M, N)
+    rewards: Tensor  # (S, M, N), 0 where not known
+    known: Tensor  # bool (S, M, N)
     clean: Tensor | None  # clean latents of all candidates, (S, N, C, H, W); None without a surrogate
 
     def means(self) -> Tensor:
-        """Return mean rewards over the candidates that were asked about, (S, M). NaN where none was."""
-        return self.rewards.sum(2) / self.asked.sum(2)
+        """Return the mean of the rewards that are known about each source, (S, M). NaN where none is."""
+        return self.rewards.sum(2) / self.known.sum(2)
+
+    def deviations(self) -> Tensor:
+        """Return the standard deviation (M,) of each reward about the sources' own means."""
+        by_reward = zip(self.rewards.unbind(1), self.known.unbind(1), strict=True)
+        return torch.stack([deviation_within(reward, known) for reward, known in by_reward])
+
+    def predicted(self, processes: list[GaussianProcess]) -> Answers:
+        """Return predictions for all candidates, of processes that learn the answers first. Without any, the answers.
+
+        Args:
+            processes: Gaussian process of each of the M rewards, or none of them.
+        """
+        if self.clean is None:
+            return self
+        spread = 2 * float(self.clean.flatten(2).var(1).mean())
+        predictions = []
+        for reward, known, process in zip(self.rewards.unbind(1), self.known.unbind(1), processes, strict=True):
+            process.learn(self.clean[known], reward[known])
+            predictions.append(process.predict(self.clean, spread))
+        return Answers(torch.stack(predictions, 1), torch.ones_like(self.known), self.clean)
 
 
-def shaped_answers(answers: Answers, shapings: list[Shaping], processes: list[GaussianProcess]) -> Tensor:
-    """Convert answers to the weights (S, M, N) of the candidates for each reward.
+def shaped_answers(answers: Answers, predicted: Answers, shapings: list[Shaping]) -> Tensor:
+    """Convert what is known about the candidates of a step to their weights (S, M, N) for each reward.
 
     With a surrogate, the weights are those of its predictions. A prediction is the answer shrunk towards the mean. So,
     standardised, it reaches along the gradient of the reward only by the share of the spread that is explained.
@@ -106,19 +126,13 @@ def shaped_answers(answers: Answers, shapings: list[Shaping], processes: list[Ga
     predicted.
 
     Args:
-        answers: Answers of the step. A surrogate learns them.
+        answers: Answers of the step.
+        predicted: Predictions that were made of them, or the answers themselves, see :meth:`Answers.predicted`.
         shapings: Shaping of each of the M rewards.
-        processes: Gaussian process of each reward. Empty without a surrogate.
     """
-    rewards, asked, clean = answers
+    rewards, known, clean = predicted
+    weights = torch.stack([shape(rewards[:, j], known[:, j]) for j, shape in enumerate(shapings)], dim=1)
     if clean is None:
-        return torch.stack([shape(rewards[:, j], asked[:, j]) for j, shape in enumerate(shapings)], dim=1)
-    spread = 2 * float(clean.flatten(2).var(1).mean())
-    weights = []
-    for j, (shape, process) in enumerate(zip(shapings, processes, strict=True)):
-        reward, answered = rewards[:, j], asked[:, j]
-        process.learn(clean[answered], reward[answered])
-        predictions = process.predict(clean, spread)
-        explained = deviation_within(predictions) / (deviation_within(reward, answered) + EPSILON)
-        weights.append(shape(predictions) / explained.clamp_min(LEAST_EXPLAINED))
-    return torch.stack(weights, dim=1)
+        return weights
+    explained = predicted.deviations() / (answers.deviations() + EPSILON)
+    return weights / explained.clamp_min(LEAST_EXPLAINED).unsqueeze(1)
