@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import exp
+from statistics import fmean
 
 import pytest
 import torch
 from torch import Tensor
 
+from srsoup_lightning.callbacks.curves import PreferenceNames, step_values
 from srsoup_lightning.oracle import OraclePolicy
 from srsoup_lightning.samplers import (
     Auto,
@@ -19,6 +21,7 @@ from srsoup_lightning.samplers import (
     Moment,
     Never,
     Pooled,
+    Resampling,
     Selection,
     Sharing,
     SRSoup,
@@ -115,6 +118,23 @@ def test_with_a_surrogate_means_are_of_real_answers() -> None:
         asked = observation.preferences[:, 0] > 0
         torch.testing.assert_close(observation.rewards[asked, 0], said.view(-1, 2).mean(1))
         assert observation.rewards[~asked, 0].isnan().all()
+
+
+def test_trajectories_that_are_resampled_stand_together_afterwards_and_are_counted() -> None:
+    resampling = Resampling(0.25, 0.75)
+    moments, _ = watch(SRSoup(num_inference_steps=STEPS, candidates=N, sharing=Pooled(), resampling=resampling), 2, 6)
+    first, *resampled = [moment.observation for moment in moments[:-1]]
+    assert first.ancestors is None
+    following, shares = resampled[1].latents, []
+    for index, ancestor in enumerate(resampled[0].ancestors.tolist()):
+        shares.append(index != ancestor)
+        for other, latent in enumerate(following):
+            same = int(resampled[0].ancestors[other]) == ancestor
+            assert torch.equal(latent, following[index]) == same
+    values = step_values(moments[1], PreferenceNames(lattice(2, 6)))
+    assert values["denoising/trajectories resampled"] == pytest.approx(fmean(shares))
+    assert 0 < fmean(shares) < 1
+    assert "denoising/trajectories resampled" not in step_values(moments[0], PreferenceNames(lattice(2, 6)))
 
 
 @pytest.mark.parametrize("sampler", [BaseModel(num_inference_steps=3), BestOfN(num_inference_steps=3, pool=4)])

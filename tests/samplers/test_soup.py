@@ -15,7 +15,7 @@ from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.samplers import Auto, BaseModel, BestOfN, SRSoup, WeightedSum
 from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
 from srsoup_lightning.search.pooling import Pooled
-from srsoup_lightning.search.selection import Selection
+from srsoup_lightning.search.selection import Resampling, Selection
 from srsoup_lightning.search.shaping import Shaping
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing, StepState, share_own
 from srsoup_lightning.search.surrogate import LENGTHS, NOISES, Surrogate
@@ -66,6 +66,7 @@ class Twin:
         self.rewards = list(linears(weights.shape[1]).values())
         self.noise = NoiseSource("a lobster", 0, SHAPE)
         self.memory: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.rewards]
+        self.known: list[tuple[list[float], float]] = []  # mean of each trajectory and unit, of each reward of a step
 
     def step(self, x: Tensor, step: int) -> Tensor:
         predictions = [self.denoiser.denoise(each, step) for each in x.split(1)]
@@ -80,7 +81,19 @@ class Twin:
         state = StepState(step, STEPS, means, previews, sigma, self.weights, known)
         directions = self.directions(state, counts)
         lengths = directions.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        return means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
+        following = means + sigma * math.sqrt(math.prod(SHAPE)) * directions / lengths
+        resampling = self.sampler.resampling
+        if resampling and resampling.start <= step / STEPS < resampling.stop:
+            following = torch.stack([following[self.ancestor(p)] for p in range(len(x))])
+        return following
+
+    def ancestor(self, p: int) -> int:
+        def value(q: int) -> float:
+            weighted = [(float(w), known) for w, known in zip(self.weights[p], self.known, strict=True) if w > 0]
+            return sum(w * means[q] / unit for w, (means, unit) in weighted)
+
+        serving = {q: value(q) for q in range(len(self.weights)) if not math.isnan(value(q))}
+        return max(serving, key=serving.get) if p in serving else p
 
     def directions(self, state: StepState, counts: Tensor) -> Tensor:
         step, means, sigma = state.step, state.means, state.sigma
@@ -88,13 +101,17 @@ class Twin:
         share, directions = self.sampler.sharing.share(state), torch.zeros_like(means)
         own, used = self.sampler.sharing.own_noise, (weights.unsqueeze(1) * share > 0).any(0)
         scale = {"exact": 1 / sigma, "raw": 1, "none": 0}[self.sampler.correction]
-        draws, clean = [], []
+        draws, clean, self.known = [], [], []
         for s in range(len(means)):
             draws.append(self.noise.candidates(int(known.max()), step, weights[s].tolist() if own else None))
             latents = means[s] + sigma * draws[s]
             clean.append(latents if step + 1 == STEPS else self.denoiser.denoise(latents, step + 1).x0)
         for j, score in enumerate(self.rewards):
-            raw, explained = self.known_rewards(j, score, torch.stack(clean), used, counts[:, j] * used[:, j])
+            asked = counts[:, j] * used[:, j]
+            raw, explained, unit = self.known_rewards(j, score, torch.stack(clean), used, asked)
+            told = used.any(1) if self.sampler.surrogate else asked
+            theirs = [float(raw[s][: int(known[s, j])].mean()) if told[s] else math.nan for s in range(len(means))]
+            self.known.append((theirs, unit))
             for s in range(len(means)):
                 kept = raw[s][: int(known[s, j])]
                 shaped = kept if not len(kept) else (kept - kept.mean()) / (kept.std(correction=0) + 1e-8)
@@ -105,10 +122,14 @@ class Twin:
                         directions[p] += weight * draws[s][k].norm() * seen / seen.norm()
         return directions
 
-    def known_rewards(self, j: int, score: Score, clean: Tensor, used: Tensor, asked: Tensor) -> tuple[Tensor, float]:
+    def known_rewards(
+        self, j: int, score: Score, clean: Tensor, used: Tensor, asked: Tensor
+    ) -> tuple[Tensor, float, float]:
         raw = torch.stack([score(self.denoiser.decode(each)) for each in clean])
+        answered = [raw[s][: int(asked[s])] for s in range(len(clean)) if asked[s]]
+        unit = math.sqrt(within(answered)) if answered else 1.0
         if not (surrogate := self.sampler.surrogate):
-            return raw, 1.0
+            return raw, 1.0, unit
         rows = [(s, k) for s in range(len(clean)) for k in range(int(asked[s]))]
         answers = torch.stack([raw[row] for row in rows]).double()
         self.memory[j].append((torch.stack([clean[row] for row in rows]), answers - answers.mean()))
@@ -127,9 +148,8 @@ class Twin:
                 predictions.append((float(likelihood), joint[len(x) :, : len(x)] @ solved))
         predicted = max(predictions, key=lambda each: each[0])[1].float().view(raw.shape)
         sources = [s for s in range(len(clean)) if used[s].any()]
-        answered = [raw[s][: int(asked[s])] for s in sources if asked[s]]
-        explained = math.sqrt(within([predicted[s] for s in sources]) / within(answered))
-        return predicted, explained
+        explained = math.sqrt(within([predicted[s] for s in sources])) / unit
+        return predicted, explained, unit
 
 
 def within(groups: list[Tensor]) -> float:
@@ -148,16 +168,22 @@ def twin(sampler: SRSoup, preferences: Preferences, final_alpha: float) -> Tenso
 
 
 POLICIES = [Never(), FixedSoup(0, 3), FixedSoup(1, 4), Gated(0.8), AdaptiveAnchors(0.8), Pooled(2.0)]
-TOLD = product([*POLICIES, Alone(), Tangle(), OwnTangle()], ["exact", "raw", "none"], [None])
-PREDICTED = product([Pooled(), OwnTangle()], ["none"], [Surrogate(previews=6, window=2)])
+SURROGATE = Surrogate(previews=6, window=2)
+TOLD = product([*POLICIES, Alone(), Tangle(), OwnTangle()], ["exact", "raw", "none"], [{}])
+PREDICTED = product([Pooled(), OwnTangle()], ["none"], [{"surrogate": SURROGATE}])
+RESAMPLED = product(
+    [Pooled(), Alone(), OwnTangle()],
+    ["none"],
+    [{"resampling": Resampling(0.3, 1), "surrogate": s} for s in (None, SURROGATE)],
+)
 
 
 @pytest.mark.parametrize("final_alpha", [1.0, 0.95])
-@pytest.mark.parametrize(("sharing", "correction", "surrogate"), [*TOLD, *PREDICTED])
-def test_pictures_are_those_of_the_slow_twin(sharing: Sharing, correction: str, surrogate, final_alpha: float) -> None:
-    sampler, preferences = soup(sharing, correction=correction, shaping="std", surrogate=surrogate), lattice(3, 2)
+@pytest.mark.parametrize(("sharing", "correction", "options"), [*TOLD, *PREDICTED, *RESAMPLED])
+def test_pictures_are_those_of_the_slow_twin(sharing: Sharing, correction: str, options, final_alpha: float) -> None:
+    sampler, preferences = soup(sharing, correction=correction, shaping="std", **options), lattice(3, 2)
     found = run(sampler, preferences, denoiser=bind(sampler, final_alpha))
-    close(found.images, twin(sampler, preferences, final_alpha), 2e-3 if surrogate else 1e-4)
+    close(found.images, twin(sampler, preferences, final_alpha), 2e-3 if sampler.surrogate else 1e-4)
 
 
 def anchors_first(rewards: int) -> Preferences:
@@ -343,6 +369,18 @@ def test_the_pool_is_asked_once(surrogate: Surrogate | None) -> None:
     assert ledger.queries == dict.fromkeys(NAMES[:2], pool + asked - 2 * N)  # a corner asks one reward
     after = ledger.nfe - pool * (start + 1) - 2 * previewed
     assert after == 1 + 2 * 5  # the trajectories themselves: at one point, then each at its own
+
+
+def test_preferences_that_want_the_same_go_on_together_and_share_predictions() -> None:
+    points, rewards = Preferences(NAMES[:2], [[0.2, 0.8], [0.5, 0.5], [0.7, 0.3]]), dict.fromkeys(NAMES[:2], curved)
+    resampled, plain = soup(Pooled(), resampling=Resampling(0, 1)), soup(Pooled())
+    together, apart = (run(sampler, points, rewards) for sampler in (resampled, plain))
+    close(together.images, together.images[:1].expand_as(together.images), 0)
+    assert together.ledger.queries == apart.ledger.queries
+    assert (
+        apart.ledger.nfe - together.ledger.nfe == 2 * SEARCHED
+    )  # of three trajectories at one point, one is predicted
+    close(run(resampled, lattice(1, 1)).images, run(plain, lattice(1, 1)).images, 0)
 
 
 def test_gates_and_covers_ask_between_the_soup_and_the_weighted_sum() -> None:

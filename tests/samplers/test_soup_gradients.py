@@ -11,7 +11,7 @@ from srsoup_lightning import Preferences
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.oracle import NoGradientError
 from srsoup_lightning.problem import Problem
-from srsoup_lightning.samplers import BaseModel, Never, Sampler, Soup, SRSoup, WeightedSum
+from srsoup_lightning.samplers import BaseModel, Fast, Never, Sampler, Soup, SRSoup, WeightedSum
 from srsoup_lightning.samplers.rehearsal import count
 from srsoup_lightning.search.sharing import FixedSoup
 from tests.mixture import GaussianMixture
@@ -99,3 +99,5 @@ def test_what_has_no_gradient_at_all_is_refused_by_name() -> None:
         sampler.run(Problem(bind(sampler), asking, 64), lattice(2, 1), "a lobster", 0)
     with pytest.raises(ValueError, match="conflicts is mgda, which is for true gradients: give gradients: true too"):
         SRSoup(conflicts="mgda")
+    with pytest.raises(ValueError, match="resampling compares trajectories by their candidates, and true gradients"):
+        Fast(gradients=True)

@@ -25,7 +25,7 @@ def pulls(asked_about: int, seed: int) -> Tensor:
     asked = (torch.arange(N) < torch.tensor([[N], [asked_about]])).expand(SOURCES, 2, N)
     rewards = torch.einsum("snchw,mchw->smn", clean, slopes) * asked
     answers, processes = Answers(rewards, asked, clean), [GaussianProcess(8) for _ in range(2)]
-    weights = shaped_answers(answers, [Shaping("pool")] * 2, processes)
+    weights = shaped_answers(answers, answers.predicted(processes), [Shaping("pool")] * 2)
     return torch.einsum("smn,snchw,mchw->m", weights, noise, slopes) / (SOURCES * N)
 
 

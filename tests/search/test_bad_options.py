@@ -13,7 +13,7 @@ from srsoup_lightning.search.gates import AdaptiveAnchors, Gated
 from srsoup_lightning.search.pooling import Pooled
 from srsoup_lightning.search.resampling import resample
 from srsoup_lightning.search.scalarise import Value
-from srsoup_lightning.search.selection import Selection
+from srsoup_lightning.search.selection import Resampling, Selection
 from srsoup_lightning.search.shaping import Shaping
 from srsoup_lightning.search.sharing import FixedSoup
 from srsoup_lightning.search.surrogate import Surrogate
@@ -26,6 +26,10 @@ BAD = [
     (Selection, {"pool": 1}, "pool is 1: .* at least 2"),
     (Selection, {"start": 0.0}, r"start is 0.0: give a share of the steps in \(0, 1\)"),
     (Selection, {"start": 1.0}, "start is 1.0"),
+    *(
+        (Resampling, {"start": a, "stop": b}, rf"Resampling\({a}, {b}\) has no steps: .* 0 <= start < stop <= 1")
+        for a, b in ((-0.1, 0.8), (0.5, 0.5), (0.3, 1.1), (math.nan, 0.8))
+    ),
     (Surrogate, {"previews": 1}, "previews is 1: .* at least 2 candidates"),
     (Surrogate, {"window": 0}, "window is 0: give at least 1"),
     (Shaping, {"kind": "zscore"}, "shaping is 'zscore': choose one of std, pool, tanh, minmax, ranks"),
