@@ -44,6 +44,10 @@ class Alone(Sharing):
         return share_own(state.preferences)
 
 
+class Lone(Alone):
+    anchors = False
+
+
 class Tangle(Sharing):
     """Arbitrary sharing weights. No trajectory uses the second."""
 
@@ -373,7 +377,7 @@ def test_the_pool_is_asked_once(surrogate: Surrogate | None) -> None:
 
 def test_preferences_that_want_the_same_go_on_together_and_share_predictions() -> None:
     points, rewards = Preferences(NAMES[:2], [[0.2, 0.8], [0.5, 0.5], [0.7, 0.3]]), dict.fromkeys(NAMES[:2], curved)
-    resampled, plain = soup(Alone(), resampling=Resampling(0, 1)), soup(Alone())
+    resampled, plain = soup(Lone(), resampling=Resampling(0, 1)), soup(Lone())
     together, apart = (run(sampler, points, rewards) for sampler in (resampled, plain))
     close(together.images, together.images[:1].expand_as(together.images), 0)
     assert together.ledger.queries == apart.ledger.queries
