@@ -34,6 +34,7 @@ from srsoup_lightning.samplers import (
     FKSteering,
     Pooled,
     ReNO,
+    Resampling,
     Sampler,
     SearchOverPaths,
     Selection,
@@ -133,10 +134,10 @@ CONTENDERS: dict[str, Contender] = {
         "candidates",
         search=({"preview": "unguided"}, {"preview": "unguided", "shared": False}),
     ),
-    "Auto of completed candidates": Contender(  # for queries that are dear
-        auto, "candidates", options={"completion": 4, "previews": 8}
-    ),
+    "Auto of completed candidates": Contender(auto, "candidates", options={"completion": 4, "previews": 8}),
+    "Auto with resampling": Contender(auto, "candidates", options={"resampling": Resampling()}),
     "Fast": Contender(Fast, "candidates"),
+    "Fast without resampling": Contender(Fast, "candidates", options={"resampling": None}),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(
         partial(from_pool, SRSoup), "candidates", options={"sharing": FixedSoup(0, 8)}, search=PREVIEWS

@@ -30,6 +30,7 @@ from srsoup_lightning.samplers import (
     FixedSoup,
     Gated,
     Pooled,
+    Resampling,
     Sampler,
     SRSoup,
     Surrogate,
@@ -79,6 +80,10 @@ METHODS: dict[str, Sampler] = {
     # with two and with three.
     **{f"Auto(), N = {n}": Auto(**COMMON, candidates=n) for n in (Auto.candidates, 6, 11, 14)},
     f"Auto() with unguided previews, N = {Auto.candidates}": Auto(**COMMON, preview="unguided"),
+    **{
+        f"Auto() with resampling, N = {n}": Auto(**COMMON, candidates=n, resampling=Resampling())
+        for n in (Auto.candidates, 6, 11, 14)
+    },
 }
 
 
