@@ -157,11 +157,12 @@ class Trajectories:
             rewards = torch.eye(heard.shape[2], dtype=heard.dtype, device=heard.device)
             return torch.stack([mixed(heard * reward) for reward in rewards], 1)
 
-        means = partial(self._means, sources, asked.points.indices)
+        around = partial(self._around, sources, asked.points.indices)
         best = None
         if settings.resampling is not None and settings.resampling.after(state.step, state.steps):
-            best = ancestors(means(predicted), self.weights, answers.deviations())
-        return Searched(mixed(sources.coefficients), asked.first_draw, means(answers), gradients, best)
+            means, counts = around(predicted.means()), around(predicted.known.sum(2))
+            best = ancestors(means, counts, answers.deviations(), self.weights, settings.resampling.margin)
+        return Searched(mixed(sources.coefficients), asked.first_draw, around(answers.means()), gradients, best)
 
     def _served_at(self, trajectories: Tensor) -> Tensor | None:
         """Preferences (B, M) that the model serves, by indices (B,) of trajectories. None where it depends on none."""
@@ -199,10 +200,9 @@ class Trajectories:
             return Answers(rewards.mT, asked.asked, None)
         return Answers(rewards.mT, asked.asked, clean.unflatten(0, asked.previewed.shape))
 
-    def _means(self, sources: Sources, index: Tensor, answers: Answers) -> Tensor:
-        """Mean reward (P, M) of the candidates around each trajectory."""
-        rewards = answers.rewards.new_full((len(sources.mask), answers.rewards.shape[1]), torch.nan)
-        rewards[sources.mask] = answers.means()
-        if not self.settings.sharing.own_noise:  # then sources are points, and all trajectories there share candidates
-            rewards = rewards[index]
-        return rewards
+    def _around(self, sources: Sources, index: Tensor, numbers: Tensor) -> Tensor:
+        """Numbers (P, M) of the candidates around each trajectory, by those of the sources (S, M); NaN without any."""
+        each = numbers.new_full((len(sources.mask), numbers.shape[1]), torch.nan, dtype=torch.float32)
+        each[sources.mask] = numbers.float()
+        # Without own noise, sources are points, and all trajectories there share candidates.
+        return each if self.settings.sharing.own_noise else each[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,16 +47,18 @@ class Selection:
 
 @dataclass(frozen=True)
 class Resampling:
-    """Let each preference go on from the trajectory that serves it best, after each step of a range.
+    """Let preferences go on from the trajectories that serve them best, after each step of a range.
 
     The candidates around a trajectory tell how well it serves every preference, so this costs no query. Preferences
     that go on from one trajectory share its next prediction, and use each other's candidates at their full worth. It
     pays where candidates are pooled. Neighbours on the front then look more alike.
 
     Args:
-        start: Share of the steps before the first resampling, in [0, 1). In the first steps, trajectories are close,
-            and their rewards differ by chance.
-        stop: Share of the steps from which on there is none, in (start, 1]. The trajectories then part for good.
+        start: Share of the steps before the first resampling, in [0, 1). In the first steps, trajectories have hardly
+            parted.
+        stop: Share of the steps from which on there is none, in (start, 1].
+        margin: Number of standard errors, at least 0, by which a preference must be served better to leave its own
+            trajectory. With 0, chance brings trajectories together too, and the front becomes narrow.
 
     Raises:
         ValueError: A number is outside its range.
@@ -63,32 +66,41 @@ class Resampling:
 
     start: float = 0.3
     stop: float = 0.8
+    margin: float = 2.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop <= 1:
             raise ValueError(
                 f"Resampling({self.start}, {self.stop}) has no steps: give shares with 0 <= start < stop <= 1"
             )
+        if not 0 <= self.margin < math.inf:
+            raise ValueError(f"margin is {self.margin}: give a finite number of standard errors, at least 0")
 
     def after(self, step: int, steps: int) -> bool:
         """Return whether trajectories are resampled after step 0 ... steps - 1."""
         return self.start <= step / steps < self.stop
 
 
-def ancestors(rewards: Tensor, weights: Tensor, unit: Tensor) -> Tensor:
+def ancestors(means: Tensor, counts: Tensor, deviations: Tensor, weights: Tensor, margin: float) -> Tensor:
     """Return the index (P,) of the trajectory that each one goes on from: the one that serves its preference best.
 
-    It is its own where no other serves it better. A trajectory that lacks a reward with weight for a preference does
-    not serve this one. If it is the preference's own, the preference stays there.
+    It is its own where no other serves it better by more than the margin. A trajectory that lacks a reward with weight
+    for a preference does not serve this one. If it is the preference's own, the preference stays there.
 
     Args:
-        rewards: Rewards of the trajectories, (P, M). NaN where they are not known.
-        weights: Their preferences, (P, M).
-        unit: Difference of each reward that counts as 1, (M,). 0 leaves a reward without influence.
+        means: Mean rewards of the candidates around each trajectory, (P, M). NaN where none is known.
+        counts: Numbers of these candidates, (P, M).
+        deviations: Standard deviation of each reward among the candidates of one trajectory, (M,): its unit, by which
+            standard errors follow from the counts. Rewards that don't deviate have no influence.
+        weights: Preferences, (P, M).
+        margin: Standard errors of the difference between two trajectories.
     """
-    influence = weights * torch.where(unit > 0, 1 / unit, 0.0)
-    missing = ((weights > 0).unsqueeze(1) & rewards.isnan()).any(2)
-    values = (influence @ rewards.nan_to_num().T).masked_fill(missing, -torch.inf)
-    own = torch.arange(len(values), device=values.device)
-    better = (values.amax(1) > values.diagonal()) & ~missing.diagonal()
-    return torch.where(better, values.argmax(1), own)
+    weights = weights * (deviations > 0)
+    values = weights @ (means.nan_to_num() / torch.where(deviations > 0, deviations, 1.0)).T
+    gains = values - values.diagonal().unsqueeze(1)
+    variances = (1 / counts.clamp_min(1)).nan_to_num()
+    errors = (weights.square() @ variances.T + (weights.square() * variances).sum(1, keepdim=True)).sqrt()
+    missing = ((weights > 0).unsqueeze(1) & means.isnan()).any(2)
+    better = (gains > margin * errors) & ~missing & ~missing.diagonal().unsqueeze(1)
+    own = torch.arange(len(means), device=means.device)
+    return torch.where(better.any(1), values.masked_fill(~better, -torch.inf).argmax(1), own)

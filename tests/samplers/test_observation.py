@@ -121,7 +121,7 @@ def test_with_a_surrogate_means_are_of_real_answers() -> None:
 
 
 def test_trajectories_that_are_resampled_stand_together_afterwards_and_are_counted() -> None:
-    resampling = Resampling(0.25, 0.75)
+    resampling = Resampling(0.25, 0.75, margin=0)
     moments, _ = watch(SRSoup(num_inference_steps=STEPS, candidates=N, sharing=Pooled(), resampling=resampling), 2, 6)
     first, *resampled = [moment.observation for moment in moments[:-1]]
     assert first.ancestors is None

@@ -70,7 +70,7 @@ class Twin:
         self.rewards = list(linears(weights.shape[1]).values())
         self.noise = NoiseSource("a lobster", 0, SHAPE)
         self.memory: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.rewards]
-        self.known: list[tuple[list[float], float]] = []  # mean of each trajectory and unit, of each reward of a step
+        self.known: list[tuple[list[float], list[int], float]] = []  # of each reward of a step, for each trajectory
 
     def step(self, x: Tensor, step: int) -> Tensor:
         predictions = [self.denoiser.denoise(each, step) for each in x.split(1)]
@@ -92,12 +92,14 @@ class Twin:
         return following
 
     def ancestor(self, p: int) -> int:
-        def value(q: int) -> float:
-            weighted = [(float(w), known) for w, known in zip(self.weights[p], self.known, strict=True) if w > 0]
-            return sum(w * means[q] / unit for w, (means, unit) in weighted)
-
-        serving = {q: value(q) for q in range(len(self.weights)) if not math.isnan(value(q))}
-        return max(serving, key=serving.get) if p in serving else p
+        weighted = [(float(w), *known) for w, known in zip(self.weights[p], self.known, strict=True) if w > 0]
+        values = [sum(w * means[q] / unit for w, means, _, unit in weighted) for q in range(len(self.weights))]
+        serving = {p: values[p]}
+        for q, value in enumerate(values):
+            error = math.sqrt(sum(w**2 * (1 / max(n[p], 1) + 1 / max(n[q], 1)) for w, _, n, _ in weighted))
+            if value - values[p] > self.sampler.resampling.margin * error:  # which is false where one is unknown
+                serving[q] = value
+        return max(serving, key=serving.get)
 
     def directions(self, state: StepState, counts: Tensor) -> Tensor:
         step, means, sigma = state.step, state.means, state.sigma
@@ -115,7 +117,7 @@ class Twin:
             raw, explained, unit = self.known_rewards(j, score, torch.stack(clean), used, asked)
             told = used.any(1) if self.sampler.surrogate else asked
             theirs = [float(raw[s][: int(known[s, j])].mean()) if told[s] else math.nan for s in range(len(means))]
-            self.known.append((theirs, unit))
+            self.known.append((theirs, known[:, j].tolist(), unit))
             for s in range(len(means)):
                 kept = raw[s][: int(known[s, j])]
                 shaped = kept if not len(kept) else (kept - kept.mean()) / (kept.std(correction=0) + 1e-8)
@@ -178,7 +180,7 @@ PREDICTED = product([Pooled(), OwnTangle()], ["none"], [{"surrogate": SURROGATE}
 RESAMPLED = product(
     [Pooled(), Alone(), OwnTangle()],
     ["none"],
-    [{"resampling": Resampling(0.3, 1), "surrogate": s} for s in (None, SURROGATE)],
+    [{"resampling": Resampling(0.3, 1, 0.5), "surrogate": s} for s in (None, SURROGATE)],
 )
 
 
@@ -377,7 +379,7 @@ def test_the_pool_is_asked_once(surrogate: Surrogate | None) -> None:
 
 def test_preferences_that_want_the_same_go_on_together_and_share_predictions() -> None:
     points, rewards = Preferences(NAMES[:2], [[0.2, 0.8], [0.5, 0.5], [0.7, 0.3]]), dict.fromkeys(NAMES[:2], curved)
-    resampled, plain = soup(Lone(), resampling=Resampling(0, 1)), soup(Lone())
+    resampled, plain = soup(Lone(), resampling=Resampling(0, 1, 0)), soup(Lone())
     together, apart = (run(sampler, points, rewards) for sampler in (resampled, plain))
     close(together.images, together.images[:1].expand_as(together.images), 0)
     assert together.ledger.queries == apart.ledger.queries

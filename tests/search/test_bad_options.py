@@ -30,6 +30,7 @@ BAD = [
         (Resampling, {"start": a, "stop": b}, rf"Resampling\({a}, {b}\) has no steps: .* 0 <= start < stop <= 1")
         for a, b in ((-0.1, 0.8), (0.5, 0.5), (0.3, 1.1), (math.nan, 0.8))
     ),
+    *((Resampling, {"margin": number}, f"margin is {number}: .* at least 0") for number in (-1, math.inf, math.nan)),
     (Surrogate, {"previews": 1}, "previews is 1: .* at least 2 candidates"),
     (Surrogate, {"window": 0}, "window is 0: give at least 1"),
     (Shaping, {"kind": "zscore"}, "shaping is 'zscore': choose one of std, pool, tanh, minmax, ranks"),
