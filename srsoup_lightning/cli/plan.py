@@ -128,7 +128,7 @@ def _soups(model: SRSoupModule, data: PromptDataModule, denoiser: Denoiser | Non
     model.oracle.require_gradients(type(model.sampler).__name__, model.sampler.lacking(model.preferences, known))
     counted = partial(count, model=denoiser, differentiable=known, adapters=model.adapters)
     each = [counted(model.sampler, model.preferences, seed=seed) for seed in (0, 1)]
-    varies = model.sampler.cost_varies and len(model.preferences) > 1
+    varies = (model.sampler.cost_varies or model.sampler.dearest is not model.sampler) and len(model.preferences) > 1
     return Work("soup", soups, each, added([each[0]] * soups), varies)
 
 

@@ -55,6 +55,11 @@ class Sampler(Process, abc.ABC):
         """Whether the method takes gradients of some rewards, with its options."""
         return self.needs_gradient
 
+    @property
+    def dearest(self) -> Sampler:
+        """The method without options by which preferences come to share work: its cost is the most of this one's."""
+        return self
+
     def lacking(self, preferences: Preferences, differentiable: Collection[str]) -> list[str]:
         """Return the rewards whose gradients are missing.
 

@@ -49,7 +49,7 @@ def rehearse(
     Final images are included in the latter. The counts are exact where the sharing policy depends on nothing but steps
     and preferences. Where it depends on latents, those of the stand-in take the place of the model's, and another
     `seed` gives other counts. Where the cost of a method varies, the counts are those of all preferences apart, which
-    it can't exceed.
+    it can't exceed, and those of a soup with resampling are those without.
 
     Args:
         sampler: Method.
@@ -78,7 +78,7 @@ def rehearse(
     for name, reward in rewards.items():
         reward.is_differentiable = differentiable is None or name in differentiable
     oracle = RewardOracle(rewards, limits=limits)
-    soup = sampler.run(Problem(denoiser, oracle, BatchSize.of(sampler.max_batch)), preferences, "plan", seed)
+    soup = sampler.dearest.run(Problem(denoiser, oracle, BatchSize.of(sampler.max_batch)), preferences, "plan", seed)
     return soup.ledger, oracle.account.spent()
 
 

@@ -7,7 +7,7 @@ ICLR 2026.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -122,6 +122,11 @@ class SRSoup(Sampler):
     def takes_gradients(self) -> bool:
         """See :attr:`Sampler.takes_gradients`."""
         return self.gradients
+
+    @property
+    def dearest(self) -> SRSoup:
+        """See :attr:`Sampler.dearest`."""
+        return self if self.resampling is None else replace(self, resampling=None)
 
     def lacking(self, preferences: Preferences, differentiable: Collection[str]) -> list[str]:
         """See :meth:`Sampler.lacking`; one reward with a gradient is enough."""
