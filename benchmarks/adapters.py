@@ -159,7 +159,7 @@ METHODS: dict[str, Callable[[Trained], tuple[Sampler, Adapters | None]]] = {
     "BaseModel": lambda _: (BaseModel(**common()), None),
     "WeightedSum": lambda _: (WeightedSum(candidates=6, **common()), None),
     "SRSoup": lambda _: (SRSoup(candidates=9, sharing=FixedSoup(0, 8), **common()), None),
-    "Fast": lambda _: (Fast(**common()), None),
+    "Fast without resampling": lambda _: (Fast(**common(), resampling=None), None),
     "Pooled": lambda _: (pooled(15), None),
     "RewardedSoup": lambda at: (BaseModel(**common()), RewardedSoup(at.pair())),
     "RewardedSoup on scenes": lambda at: (BaseModel(**common()), RewardedSoup(at.pair_on_scenes())),
