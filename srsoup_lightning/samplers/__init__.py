@@ -19,7 +19,8 @@ from srsoup_lightning.samplers.reno import ReNO
 from srsoup_lightning.samplers.result import Measures, Moment, Observation, OnStep, Soup
 from srsoup_lightning.samplers.rollover import RBF
 from srsoup_lightning.samplers.scalarised import Evaluator, Previewing, Scalarised
-from srsoup_lightning.samplers.soup import Auto, Fast, SRSoup, WeightedSum
+from srsoup_lightning.samplers.soup import SRSoup, WeightedSum
+from srsoup_lightning.samplers.soup_presets import Auto, Fast
 from srsoup_lightning.samplers.spectral import SES
 from srsoup_lightning.samplers.tree import DTS
 from srsoup_lightning.samplers.trust_region import TRS

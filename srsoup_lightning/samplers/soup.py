@@ -25,7 +25,6 @@ from srsoup_lightning.samplers.trajectories import SearchSettings, Trajectories
 from srsoup_lightning.samplers.walk import jumped, unsteered, walk
 from srsoup_lightning.search.directions import Conflicts
 from srsoup_lightning.search.gradient import Correction
-from srsoup_lightning.search.pooling import Pooled
 from srsoup_lightning.search.selection import Resampling, Selection
 from srsoup_lightning.search.shaping import Shaping, ShapingKind
 from srsoup_lightning.search.sharing import FixedSoup, Never, Sharing
@@ -36,7 +35,7 @@ from srsoup_lightning.search.surrogate import Surrogate
 class SRSoup(Sampler):
     """Steer one trajectory for each preference by search gradients that the preferences share.
 
-    The defaults are the paper's. :class:`Auto` has those that need the fewest queries.
+    The defaults are the paper's. Those of :class:`~srsoup_lightning.samplers.soup_presets.Auto` need the fewest queries.
 
     Args:
         candidates: Number N of noise draws that a search gradient is made of, at least 2. A list of numbers is spread
@@ -210,41 +209,3 @@ class WeightedSum(SRSoup):
     """SRSoup that never shares: each preference asks all its rewards at every step. It is the paper's baseline."""
 
     sharing: Sharing = field(default_factory=Never, init=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Auto(SRSoup):
-    """SRSoup with the settings that proved best for few queries.
-
-    All trajectories start from the best of a pool. They pool their candidates, and a surrogate predicts most of their
-    rewards. It needs less than a fifth of the weighted sum's queries, for 0.9 to 1 of its network evaluations. Where
-    the network is the expensive part, take :class:`Fast`.
-
-    Arguments and errors are those of :class:`SRSoup`.
-    """
-
-    candidates: int | list[int] = 5
-    sharing: Sharing = field(default_factory=Pooled)
-    surrogate: Surrogate | None = field(default_factory=Surrogate)
-    selection: Selection | None = field(default_factory=Selection)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fast(SRSoup):
-    """SRSoup with the settings that proved best for few network evaluations.
-
-    All trajectories start from the best of a pool, which jumps over the first steps, pool their candidates, and go on
-    from whichever of them serves their preference best. Rewards see previews without classifier-free guidance, which
-    take one evaluation in place of two, so there can be almost twice as many candidates. Each of them is asked about
-    every reward with weight, since it has been previewed anyway.
-    All preferences share the pool, so take a smaller one for one or two. Where queries are the expensive part, take
-    :class:`Auto`.
-
-    Arguments and errors are those of :class:`SRSoup`.
-    """
-
-    candidates: int | list[int] = 14
-    sharing: Sharing = field(default_factory=lambda: Pooled(power=2.0, proportional=False))
-    selection: Selection | None = field(default_factory=lambda: Selection(pool=64, jump=True))
-    resampling: Resampling | None = field(default_factory=Resampling)
-    preview: Preview = "unguided"
