@@ -110,8 +110,11 @@ def _family(method: str) -> str:
     return method.split(", N")[0]
 
 
-# A family's colour is the same in all panels, whichever others are drawn there.
-COLOURS = {family: f"C{number}" for number, family in enumerate(dict.fromkeys(map(_family, METHODS)))}
+# A family looks the same in all panels, whichever others are drawn there. After ten families, colours are used again.
+STYLES = {
+    family: {"color": f"C{number}", "marker": "osD"[number // 10]}
+    for number, family in enumerate(dict.fromkeys(map(_family, METHODS)))
+}
 
 
 def draw(by_setting: dict[str, Rows], baseline: str) -> Figure:
@@ -122,7 +125,7 @@ def draw(by_setting: dict[str, Rows], baseline: str) -> Figure:
         for (cost, label), panel in zip(COSTS.items(), line, strict=True):
             _panel(panel, rows, cost, baseline)
             panel.set(xlabel=label, ylabel=f"hypervolume / {baseline}", title=setting, xscale="log")
-    panels[0, 0].legend(fontsize="small")
+    drawn.legend(*panels[0, 0].get_legend_handles_labels(), fontsize="small", loc="outside lower center", ncols=6)
     return drawn
 
 
@@ -143,10 +146,9 @@ def _panel(panel: Axes, rows: Rows, cost: str, baseline: str) -> None:
             [spent for spent, _ in points],
             means,
             errors,
-            marker="o",
             capsize=2,
-            color=COLOURS.get(family),
             label=family,
+            **STYLES.get(family, {"marker": "o"}),
         )
 
 
