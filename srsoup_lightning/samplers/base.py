@@ -57,7 +57,7 @@ class Sampler(Process, abc.ABC):
 
     @property
     def dearest(self) -> Sampler:
-        """The method without options by which preferences come to share work: its cost is the most of this one's."""
+        """The method without options by which preferences come to share work: it costs as much as this one can at most."""
         return self
 
     def lacking(self, preferences: Preferences, differentiable: Collection[str]) -> list[str]:

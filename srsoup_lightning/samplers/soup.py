@@ -50,8 +50,8 @@ class SRSoup(Sampler):
             "none" where each trajectory has its own noise, and else "exact".
         surrogate: Prediction of the rewards of candidates that nobody asks about. None predicts nothing.
         selection: Start from the best of a pool. None starts from the first draw.
-        resampling: Let each preference go on from the trajectory that serves it best. None leaves each its own. The
-            predictions that preferences then share are saved, so the network evaluations of a soup depend on its
+        resampling: Let preferences go on from others' trajectories where these serve them better. None leaves each its
+            own. Preferences that go on together share a prediction, so the network evaluations of a soup depend on its
             latents.
         antithetic: Draw the candidates in mirrored pairs.
         preview: Picture of a candidate that rewards see: its "guided" estimate, the "unguided" one at half the network
