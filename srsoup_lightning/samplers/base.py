@@ -57,7 +57,7 @@ class Sampler(Process, abc.ABC):
 
     @property
     def dearest(self) -> Sampler:
-        """The method without options by which preferences come to share work: it costs as much as this one can at most."""
+        """The method without options by which preferences come to share work: this one costs at most as much."""
         return self
 
     def lacking(self, preferences: Preferences, differentiable: Collection[str]) -> list[str]:
