@@ -81,8 +81,7 @@ def _observed(observation: Observation, names: PreferenceNames) -> dict[str, flo
         pairs = observation.closeness.cpu()[*torch.triu_indices(count, count, 1)]
         values |= {MEAN: float(pairs.mean()), LOWEST: float(pairs.min()), HIGHEST: float(pairs.max())}
     if observation.ancestors is not None:
-        left = [number for number, ancestor in enumerate(observation.ancestors.tolist()) if number != ancestor]
-        values[RESAMPLED] = len(left) / count
+        values[RESAMPLED] = fmean(index != ancestor for index, ancestor in enumerate(observation.ancestors.tolist()))
     return values
 
 

@@ -128,8 +128,8 @@ def _soups(model: SRSoupModule, data: PromptDataModule, denoiser: Denoiser | Non
     model.oracle.require_gradients(type(model.sampler).__name__, model.sampler.lacking(model.preferences, known))
     counted = partial(count, model=denoiser, differentiable=known, adapters=model.adapters)
     each = [counted(model.sampler, model.preferences, seed=seed) for seed in (0, 1)]
-    varies = (model.sampler.cost_varies or model.sampler.dearest is not model.sampler) and len(model.preferences) > 1
-    return Work("soup", soups, each, added([each[0]] * soups), varies)
+    at_most = model.sampler.costs_less and len(model.preferences) > 1
+    return Work("soup", soups, each, added([each[0]] * soups), at_most)
 
 
 def _counts(work: Work, caption: str | None) -> Table:
@@ -138,7 +138,7 @@ def _counts(work: Work, caption: str | None) -> Table:
     for heading in ("", f"a {work.unit}", "the run"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, counts in _rows(work.each).items():
-        about = "at most " if work.at_most else "" if len(set(counts)) == 1 else "about "
+        about = "about " if len(set(counts)) > 1 else "at most " if work.at_most else ""
         (run,) = _rows([work.run])[name]
         table.add_row(name, f"{about}{counts[0]:,}", f"{about}{run:,}")
     return table

@@ -60,6 +60,11 @@ class Sampler(Process, abc.ABC):
         """The method without options by which preferences come to share work: this one costs at most as much."""
         return self
 
+    @property
+    def costs_less(self) -> bool:
+        """Whether a soup of several preferences may cost less than its plan, because they share work where they can."""
+        return self.cost_varies or self.dearest is not self
+
     def lacking(self, preferences: Preferences, differentiable: Collection[str]) -> list[str]:
         """Return the rewards whose gradients are missing.
 

@@ -49,7 +49,7 @@ def rehearse(
     Final images are included in the latter. The counts are exact where the sharing policy depends on nothing but steps
     and preferences. Where it depends on latents, those of the stand-in take the place of the model's, and another
     `seed` gives other counts. Where the cost of a method varies, the counts are those of all preferences apart, which
-    it can't exceed, and those of a soup with resampling are those without.
+    it can't exceed. Options by which preferences come to share work are left out, see :attr:`Sampler.dearest`.
 
     Args:
         sampler: Method.

@@ -35,7 +35,8 @@ from srsoup_lightning.search.surrogate import Surrogate
 class SRSoup(Sampler):
     """Steer one trajectory for each preference by search gradients that the preferences share.
 
-    The defaults are the paper's. :mod:`srsoup_lightning.samplers.soup_presets` has those for few queries.
+    The defaults are the paper's. :mod:`srsoup_lightning.samplers.soup_presets` has those for few queries, and those for
+    few network evaluations.
 
     Args:
         candidates: Number N of noise draws that a search gradient is made of, at least 2. A list of numbers is spread

@@ -158,11 +158,11 @@ class Trajectories:
             return torch.stack([mixed(heard * reward) for reward in rewards], 1)
 
         around = partial(self._around, sources, asked.points.indices)
-        best = None
+        chosen = None
         if settings.resampling is not None and settings.resampling.after(state.step, state.steps):
             means, counts = around(predicted.means()), around(predicted.known.sum(2))
-            best = ancestors(means, counts, answers.deviations(), self.weights, settings.resampling.margin)
-        return Searched(mixed(sources.coefficients), asked.first_draw, around(answers.means()), gradients, best)
+            chosen = ancestors(means, counts, answers.deviations(), self.weights, settings.resampling.margin)
+        return Searched(mixed(sources.coefficients), asked.first_draw, around(answers.means()), gradients, chosen)
 
     def _served_at(self, trajectories: Tensor) -> Tensor | None:
         """Preferences (B, M) that the model serves, by indices (B,) of trajectories. None where it depends on none."""
@@ -201,7 +201,7 @@ class Trajectories:
         return Answers(rewards.mT, asked.asked, clean.unflatten(0, asked.previewed.shape))
 
     def _around(self, sources: Sources, index: Tensor, numbers: Tensor) -> Tensor:
-        """Numbers (P, M) of the candidates around each trajectory, by those of the sources (S, M); NaN without any."""
+        """Convert numbers of the sources (S, M) to those of the trajectories, (P, M) float32. Others have NaN."""
         each = numbers.new_full((len(sources.mask), numbers.shape[1]), torch.nan, dtype=torch.float32)
         each[sources.mask] = numbers.float()
         # Without own noise, sources are points, and all trajectories there share candidates.

@@ -71,7 +71,7 @@ class Resampling:
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop <= 1:
             raise ValueError(
-                f"Resampling({self.start}, {self.stop}) has no steps: give shares with 0 <= start < stop <= 1"
+                f"Resampling({self.start}, {self.stop}) is no range of steps: give shares with 0 <= start < stop <= 1"
             )
         if not 0 <= self.margin < math.inf:
             raise ValueError(f"margin is {self.margin}: give a finite number of standard errors, at least 0")

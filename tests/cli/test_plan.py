@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from srsoup_lightning.samplers import (
     BestOfN,
     FixedSoup,
     Pooled,
+    Resampling,
     Sampler,
     SRSoup,
     WeightedSum,
@@ -81,6 +83,10 @@ def test_a_probe_times_all_and_some_counts_are_about(module: SRSoupModule, capsy
     module.sampler = SRSoup(num_inference_steps=30, candidates=2, sharing=AdaptiveAnchors(0.99))
     trainer.plan(module, data)
     assert "about" in capsys.readouterr().out
+    module.sampler = replace(module.sampler, sharing=Pooled(), resampling=Resampling())
+    trainer.plan(module, data)
+    assert "about" not in (shown := capsys.readouterr().out)
+    assert "at most" in shown.split("network evaluations")[1].splitlines()[0]
     rates = probe(module.problem("a lobster"))
     assert set(rates.queries) == {"red", "blue"}
     assert all(each > 0 for each in (rates.evaluation, rates.decode, rates.peak, *rates.queries.values()))

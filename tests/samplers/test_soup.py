@@ -383,9 +383,8 @@ def test_preferences_that_want_the_same_go_on_together_and_share_predictions() -
     together, apart = (run(sampler, points, rewards) for sampler in (resampled, plain))
     close(together.images, together.images[:1].expand_as(together.images), 0)
     assert together.ledger.queries == apart.ledger.queries
-    assert (
-        apart.ledger.nfe - together.ledger.nfe == 2 * SEARCHED
-    )  # of three trajectories at one point, one is predicted
+    # Of three trajectories at one point, one is predicted.
+    assert apart.ledger.nfe - together.ledger.nfe == 2 * SEARCHED
     close(run(resampled, lattice(1, 1)).images, run(plain, lattice(1, 1)).images, 0)
 
 

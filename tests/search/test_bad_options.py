@@ -27,7 +27,11 @@ BAD = [
     (Selection, {"start": 0.0}, r"start is 0.0: give a share of the steps in \(0, 1\)"),
     (Selection, {"start": 1.0}, "start is 1.0"),
     *(
-        (Resampling, {"start": a, "stop": b}, rf"Resampling\({a}, {b}\) has no steps: .* 0 <= start < stop <= 1")
+        (
+            Resampling,
+            {"start": a, "stop": b},
+            rf"Resampling\({a}, {b}\) is no range of steps: .* 0 <= start < stop <= 1",
+        )
         for a, b in ((-0.1, 0.8), (0.5, 0.5), (0.3, 1.1), (math.nan, 0.8))
     ),
     *((Resampling, {"margin": number}, f"margin is {number}: .* at least 0") for number in (-1, math.inf, math.nan)),
