@@ -24,7 +24,7 @@ from benchmarks.soup_rows import add_rows
 from rewards.features import ImageNetFeatures
 from srsoup_lightning.samplers import BaseModel
 
-BUDGETS: dict[Cost, tuple[int, ...]] = {"nfe": (1_700, 3_400, 6_800), "queries": (400, 800, 1_600)}
+SEARCHED = 1_700  # network evaluations that settings were searched at
 PROMPTS = (
     *("a hippopotamus", "a snail", "a leopard", "a crocodile", "a lobster", "an octopus"),  # the paper's animals
     *("a zebra", "a butterfly"),
@@ -41,8 +41,8 @@ def main(
     out: Path = RESULTS,
     workdir: Path = Path("build/rivals"),
     settings: list[str] = list(REWARDS),  # noqa: B006 - jsonargparse shows the default
-    costs: list[Cost] = ["nfe", "queries"],  # noqa: B006
-    budgets: list[int] = [0, 1, 2],  # noqa: B006
+    nfe: list[int] = [850, SEARCHED, 3_400],  # noqa: B006
+    queries: list[int] = [200, 400, 800],  # noqa: B006
     methods: list[str] = list(CONTENDERS),  # noqa: B006
     prompts: list[str] = list(PROMPTS),  # noqa: B006
     seeds: list[int] = [0, 1, 2],  # noqa: B006
@@ -54,8 +54,8 @@ def main(
         out: Folder of the rows.
         workdir: Folder of the run directories.
         settings: "two rewards", "three rewards", "differentiable rewards".
-        costs: Which kinds of budgets.
-        budgets: Which of the three budgets of each kind, by index.
+        nfe: Budgets of network evaluations a soup.
+        queries: Budgets of queries a soup, of all rewards together.
         methods: Which methods, by name.
         prompts: Prompts, whose unsteered pictures give the units too.
         seeds: Seeds of every prompt.
@@ -65,13 +65,13 @@ def main(
     chosen = json.loads(path.read_text()) if path.exists() else {}
     for setting in settings:
         bench = Bench(setting, workdir, dtype, out / "sizes.json")
-        for cost in costs:
-            for budget in (BUDGETS[cost][index] for index in budgets):
-                entries = list(entries_of(bench, cost, budget, methods, chosen, prompts))
-                about = {"setting": setting, "cost": cost, "budget": budget, "dtype": dtype}
-                for seed in seeds:
-                    for entry in entries:
-                        add(out, bench, entry, about, prompts, seed)
+        budgets: list[tuple[Cost, int]] = [*(("nfe", size) for size in nfe), *(("queries", size) for size in queries)]
+        for cost, budget in budgets:
+            entries = list(entries_of(bench, cost, budget, methods, chosen, prompts))
+            about = {"setting": setting, "cost": cost, "budget": budget, "dtype": dtype}
+            for seed in seeds:
+                for entry in entries:
+                    add(out, bench, entry, about, prompts, seed)
 
 
 def entries_of(

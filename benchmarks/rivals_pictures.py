@@ -11,7 +11,7 @@ from pathlib import Path
 from jsonargparse import auto_cli
 
 from benchmarks.equal_cost import Bench
-from benchmarks.rivals import BUDGETS, PROMPTS, RESULTS, entries_of
+from benchmarks.rivals import PROMPTS, RESULTS, SEARCHED, entries_of
 from srsoup_lightning.report.sheet import methods_sheet
 from srsoup_lightning.runs.reading import read_run
 
@@ -26,7 +26,7 @@ def main(
     prompt: str = "a leopard",
     dtype: str = "bfloat16",
 ) -> None:
-    """Draw the soups of the first seed at the smallest budget, with rewards that have gradients.
+    """Draw the soups of the first seed at the budget that settings were searched at, with rewards that have gradients.
 
     Args:
         figure: Where the picture goes.
@@ -38,7 +38,7 @@ def main(
     """
     bench = Bench("differentiable rewards", workdir, dtype, results / "sizes.json")
     chosen = json.loads((results / "chosen.json").read_text())
-    entries = list(entries_of(bench, "nfe", BUDGETS["nfe"][0], methods, chosen, list(PROMPTS)))
+    entries = list(entries_of(bench, "nfe", SEARCHED, methods, chosen, list(PROMPTS)))
     best = {entry.name.split(",")[0]: entry for entry in entries}  # the tuned one comes last
     roots = {name: bench.root / "seed_0" / entry.folder for name, entry in best.items() if name in methods}
     if missing := [name for name, root in roots.items() if not root.is_dir()]:

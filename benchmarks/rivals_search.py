@@ -14,7 +14,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.contenders import CONTENDERS
 from benchmarks.equal_cost import Bench, Entry
-from benchmarks.rivals import BUDGETS, RESULTS
+from benchmarks.rivals import RESULTS, SEARCHED
 from srsoup_lightning.runs.files import write_atomically
 
 PROMPTS = ("a fox", "a turtle", "a cow")
@@ -54,7 +54,7 @@ def known_of(path: Path) -> dict[str, Any]:
 
 def tries(name: str, bench: Bench) -> list[dict[str, Any]]:
     """Hypervolume of a method with its authors' settings and with each of the others, where the budget allows."""
-    contender, budget = CONTENDERS[name], BUDGETS["nfe"][0]
+    contender, budget = CONTENDERS[name], SEARCHED
     given = {"units": bench.units(PROMPTS)} if contender.takes_units else {}
     found = []
     for options in ({}, *contender.search):
