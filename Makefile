@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-slow test-checkpoints test-floors lint checkpoints benchmark clean
+.PHONY: setup demo test test-slow test-checkpoints test-floors lint checkpoints benchmark benchmark-rivals clean
 
 setup: $(VENV)/.ready
 
@@ -39,8 +39,8 @@ lint: setup
 checkpoints: setup
 	$(BIN)/python -m checkpoints.recipe --workdir build/recipe
 
-# Make every number in README and docs. It takes hours on two cores. It can be stopped: finished rows are not made again.
-# The last command needs Debian's chromium and chromium-driver.
+# Make every number in README and docs but those of benchmark-rivals. It takes hours on two cores. It can be stopped:
+# finished rows are not made again. The last command needs Debian's chromium and chromium-driver.
 benchmark: setup
 	$(BIN)/python -m benchmarks.query_efficiency
 	$(BIN)/python -m benchmarks.query_efficiency_report
@@ -66,6 +66,15 @@ benchmark: setup
 	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python -m benchmarks.charts measure
 	$(BIN)/python -m benchmarks.gallery measure
+
+# All methods at equal cost. It takes days on two cores, and can be stopped too.
+benchmark-rivals: setup
+	$(BIN)/python -m benchmarks.rivals_search
+	$(BIN)/python -m benchmarks.rivals
+	$(BIN)/python -m benchmarks.rivals --settings '["two rewards"]' --nfe '[6800]' --queries '[]' --seeds '[0]' --methods '[Fast, Fast without resampling, WeightedSum]'
+	$(BIN)/python -m benchmarks.rivals_report
+	$(BIN)/python -m benchmarks.rivals_pictures
+	$(BIN)/python -m benchmarks.one_reward
 
 clean:
 	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,7 +1,7 @@
 """The same small search of settings for every method at equal cost: ``python -m benchmarks.rivals_search``.
 
-Each method tries the few settings that :mod:`benchmarks.contenders` lists for it, at the smallest budget of network
-evaluations, on prompts that the comparison doesn't have. The best one by hypervolume is chosen.
+Each method tries the few settings that :mod:`benchmarks.contenders` lists for it, at 1,700 network evaluations, on
+prompts that the comparison doesn't have. The best one by hypervolume is chosen.
 """
 
 from __future__ import annotations
