@@ -20,9 +20,8 @@ from jsonargparse import auto_cli
 from rich.console import Console
 
 from benchmarks.fits import LARGER_STEPS, OBJECTIVE, TRAIN, WEIGHTS, fit, prompts_of
-from benchmarks.soup_rows import UNSTEERED, add_rows, measured, predict
+from benchmarks.soup_rows import UNSTEERED, add_rows, imagenet_features, measured, predict
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility
-from rewards.features import ImageNetFeatures
 from srsoup_lightning import Loading, Preferences, SRSoupModule
 from srsoup_lightning.adapters import MORL, Adapters, DiffusionBlend, PreferenceConditioned, RewardedSoup
 from srsoup_lightning.cli.merge import merge
@@ -188,7 +187,7 @@ def module(sampler: Sampler, adapters: Adapters | None, dtype: str) -> SRSoupMod
 
 def soups(base: Path, root: Path, made: SRSoupModule, seed: int, prompts: list[str]) -> list[dict[str, Any]]:
     """Make the soups of a method, and return their rows."""
-    return measured(base, predict(root, made, prompts, [seed]), prompts, seed, ImageNetFeatures())
+    return measured(base, predict(root, made, prompts, [seed]), prompts, seed, imagenet_features())
 
 
 def main(

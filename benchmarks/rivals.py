@@ -20,8 +20,7 @@ from rich.console import Console
 
 from benchmarks.contenders import CONTENDERS, common
 from benchmarks.equal_cost import REWARDS, Bench, Cost, Entry
-from benchmarks.soup_rows import add_rows
-from rewards.features import ImageNetFeatures
+from benchmarks.soup_rows import add_rows, imagenet_features
 from srsoup_lightning.samplers import BaseModel
 
 SEARCHED = 1_700  # network evaluations that settings were searched at
@@ -103,7 +102,7 @@ def add(out: Path, bench: Bench, entry: Entry, about: Mapping[str, object], prom
     about = {**about, "method": entry.name, "sampler": repr(entry.sampler), "nfe_at_most": plan}
 
     def make(missing: list[str]) -> list[dict[str, Any]]:
-        return bench.measure(entry, missing, seed, prompts, ImageNetFeatures())
+        return bench.measure(entry, missing, seed, prompts, imagenet_features())
 
     if add_rows(path, about, prompts, seed, KEPT, make):
         Console().print(f"{bench.setting}, seed {seed}: {entry.name}", markup=False, highlight=False)

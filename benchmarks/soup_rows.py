@@ -6,12 +6,17 @@ Rows stay over sittings. A benchmark that was stopped goes on, and a later sitti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from torch import Tensor
 
 from benchmarks.machine import describe
+from rewards.features import ImageNetFeatures
 from srsoup_lightning import PromptDataModule, SRSoupModule
 from srsoup_lightning.callbacks import SampleWriter
 from srsoup_lightning.pareto.bootstrap import prompt_means
@@ -27,6 +32,31 @@ UNSTEERED = range(1_000, 1_032)  # seeds of the pictures of each prompt that the
 FACTS = ("sampler", "nfe_at_most")  # of a row, which may change while its method stays the same
 Row = Mapping[str, Any]
 Values = dict[str, dict[str, list[float]]]  # measure -> prompt -> one value for each seed
+
+
+class Remembered:
+    """Embedding that sees each picture once. The unsteered ones come back with every method.
+
+    Args:
+        embedding: The embedding.
+    """
+
+    def __init__(self, embedding: Embedding) -> None:
+        self.embedding, self._vectors = embedding, {}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the vectors (B, D) of images (B, 3, H, W)."""
+        keys = [blake2b(image.numpy().tobytes()).digest() for image in images]
+        for key, image in zip(keys, images, strict=True):
+            if key not in self._vectors:
+                self._vectors[key] = self.embedding(image[None])
+        return torch.cat([self._vectors[key] for key in keys])
+
+
+@cache
+def imagenet_features() -> Embedding:
+    """The embedding that diversity is measured by in comparisons at equal cost."""
+    return Remembered(ImageNetFeatures())
 
 
 def predict(root: Path, module: SRSoupModule, prompts: Sequence[str], seeds: Sequence[int]) -> Path:

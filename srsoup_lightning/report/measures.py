@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -174,7 +175,7 @@ def _of_pictures(run: Run, rewards: Sequence[str], embedding: Embedding) -> Iter
     """Yield mean distances between the pictures of a front, and between those of a preference over its seeds."""
     between_seeds: dict[tuple[str, Weights], dict[int, Tensor]] = defaultdict(dict)
     for (prompt, seed), images in run.fronts().items():
-        vectors = torch.cat([embedding(load_image(run.picture(row))[None]) for row in images])
+        vectors = _vectors([run.picture(row) for row in images], embedding)
         if len(images) > 1:
             yield "diversity", prompt, mean_distance(vectors)
         for row, vector in zip(images, vectors, strict=True):
@@ -184,6 +185,14 @@ def _of_pictures(run: Run, rewards: Sequence[str], embedding: Embedding) -> Iter
     for (prompt, _), by_seed in between_seeds.items():
         if len(by_seed) > 1:
             yield "seed_diversity", prompt, mean_distance(torch.stack(list(by_seed.values())))
+
+
+def _vectors(paths: Sequence[Path], embedding: Embedding) -> Tensor:
+    """Return the vectors (P, D) of pictures. Equal files, such as those of unsteered preferences, are embedded once."""
+    contents = [path.read_bytes() for path in paths]
+    files = dict(zip(contents, paths, strict=True))
+    known = {content: embedding(load_image(path)[None]) for content, path in files.items()}
+    return torch.cat([known[content] for content in contents])
 
 
 def _of_costs(costs: Iterable[CostRow]) -> Iterator[tuple[str, str, float]]:
