@@ -136,6 +136,22 @@ def test_seeds_are_compared_where_their_pictures_match(tmp_path: Path, pictures:
     assert found == pytest.approx(expected)
 
 
+def test_equal_pictures_of_a_front_are_embedded_once(tmp_path: Path) -> None:
+    """Two black pictures and a white one: of three pairs, two have the distance 1 and one has none."""
+    path = make_run(tmp_path / "run", steered(3), prompts=["a cat"], seeds=[0])
+    for row, level in zip(read_rows(tmp_path / "run" / "samples.jsonl"), (0, 255, 0), strict=True):
+        Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "run" / row["image"])
+    seen = []
+
+    def embedding(images: torch.Tensor) -> torch.Tensor:
+        seen.extend(images)
+        return images.mean((1, 2, 3)).unsqueeze(1)
+
+    found = compared([path], box=BOX, embedding=embedding).runs[0].values["diversity"]
+    assert found == {"a cat": [pytest.approx(2 / 3)]}
+    assert len(seen) == 2
+
+
 @pytest.mark.parametrize("changed", [{"preference": {"other": 1.0}}, {"seed": None, "preference": None}])
 def test_unknown_preferences_give_no_utility(tmp_path: Path, changed: dict) -> None:
     rewrite(path := make_run(tmp_path, steered(3), prompts=["a cat"], seeds=[0]), lambda row: changed)
