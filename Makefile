@@ -72,6 +72,7 @@ benchmark-rivals: setup
 	$(BIN)/python -m benchmarks.rivals_search
 	$(BIN)/python -m benchmarks.rivals
 	$(BIN)/python -m benchmarks.rivals --settings '["two rewards"]' --nfe '[6800]' --queries '[]' --seeds '[0]' --methods '[Fast, Fast without resampling, WeightedSum]'
+	$(BIN)/python -m benchmarks.rivals_seconds
 	$(BIN)/python -m benchmarks.rivals_report
 	$(BIN)/python -m benchmarks.rivals_pictures
 	$(BIN)/python -m benchmarks.one_reward

@@ -5,14 +5,17 @@ Some rows of seed 0, the first that were made, have the hypervolume alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from jsonargparse import auto_cli
 
 from benchmarks.equal_cost import BACKWARD, COSTS, HELD_OUT, REWARDS
-from benchmarks.rivals import KEPT, RESULTS, UNSTEERED
+from benchmarks.rivals import KEPT, RESULTS, SEARCHED, UNSTEERED
 from benchmarks.soup_rows import Row, circumstances, interval, mean, methods_of, number
 from srsoup_lightning.pareto.bootstrap import prompt_means
 from srsoup_lightning.runs.files import read_rows
@@ -20,10 +23,7 @@ from srsoup_lightning.runs.rows import grouped
 
 OURS = ("Auto", "Fast", "Pooled", "SRSoup")
 COST_NAMES = {"nfe": "network evaluations", "queries": "queries"}
-HEAD = (
-    *("method", "hypervolume", "utility", "queries", "network evaluations", "gradients", "of the plan", "diversity"),
-    "seconds",
-)
+HEAD = ("method", "hypervolume", "utility", "queries", "network evaluations", "gradients", "of the plan", "diversity")
 
 
 def main(results: Path = RESULTS) -> None:
@@ -37,7 +37,9 @@ def main(results: Path = RESULTS) -> None:
     rows.sort(key=lambda row: (order[row["setting"]], COSTS.index(row["cost"]), row["budget"]))
     budgets = list(grouped(rows, lambda row: (row["setting"], row["cost"], row["budget"])).values())
     sections = [section(budget) for budget in budgets]
-    (results / "tables.md").write_text("\n\n".join([winners(budgets), *sections]) + "\n")
+    known = json.loads(path.read_text()) if (path := results / "seconds.json").exists() else {"settings": {}}
+    timings = [seconds(setting, theirs, known) for setting, theirs in known["settings"].items()]
+    (results / "tables.md").write_text("\n\n".join([winners(budgets), *sections, *timings]) + "\n")
 
 
 def section(rows: Sequence[Row]) -> str:
@@ -52,12 +54,26 @@ def section(rows: Sequence[Row]) -> str:
         cells = [name, *(interval(method, each) for each in ("hypervolume", "utility"))]
         cells += [number(method, each) for each in ("queries", "nfe", "gradients")]
         cells += [f"{mean(method, 'nfe') / planned:.2f}" if "nfe" in method else "—", interval(method, "diversity")]
-        cells += [number(method, each, 1) for each in ("seconds", f"mean_{held_out}")]
+        cells.append(number(method, f"mean_{held_out}", 1))
         lines.append(f"| {' | '.join(cells)} |")
     about = circumstances(rows)
     if any(row.get("gradients") for row in rows):
         about += f" Of a budget of evaluations, the gradient of a guided prediction takes {BACKWARD}."
     return "\n".join([title, "", about, "", *lines])
+
+
+def seconds(setting: str, rows: Mapping[str, Mapping[str, Any]], known: Mapping[str, Any]) -> str:
+    """A table of the seconds of a soup, the fastest method by network evaluations first."""
+    head = ("method", "seconds", "lowest", "highest", "queries", "network evaluations", "milliseconds an evaluation")
+    title = f"## {setting}, seconds of a soup at {SEARCHED:,} network evaluations"
+    about = f"One prompt, median of {len(next(iter(rows.values()))['seconds'])}, {known['dtype']}, {known['machine']}."
+    lines = [title, "", about, "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name, row in sorted(rows.items(), key=lambda item: median(item[1]["seconds"]) / item[1]["nfe"]):
+        middle = median(row["seconds"])
+        times = [f"{each:.1f}" for each in (middle, min(row["seconds"]), max(row["seconds"]))]
+        cells = [name, *times, f"{row['queries']:,}", f"{row['nfe']:,}", f"{1_000 * middle / row['nfe']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def winners(budgets: Iterable[Sequence[Row]]) -> str:
