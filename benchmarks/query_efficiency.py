@@ -79,11 +79,14 @@ METHODS: dict[str, Sampler] = {
     # The default, and as many as a fifth of the weighted sum's queries pay for: of N = 16 with three rewards, of N = 30
     # with two and with three.
     **{f"Auto(), N = {n}": Auto(**COMMON, candidates=n) for n in (Auto.candidates, 6, 11, 14)},
-    f"Auto() with unguided previews, N = {Auto.candidates}": Auto(**COMMON, preview="unguided"),
+    **{f"Auto() with unguided previews, N = {n}": Auto(**COMMON, candidates=n, preview="unguided") for n in (5, 6)},
     **{
         f"Auto() with resampling, N = {n}": Auto(**COMMON, candidates=n, resampling=Resampling())
         for n in (Auto.candidates, 6, 11, 14)
     },
+    "Auto() with resampling and unguided previews, N = 5": Auto(
+        **COMMON, candidates=5, resampling=Resampling(), preview="unguided"
+    ),
 }
 
 
