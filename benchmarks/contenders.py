@@ -135,7 +135,7 @@ CONTENDERS: dict[str, Contender] = {
         search=({"preview": "unguided"}, {"preview": "unguided", "shared": False}),
     ),
     "Auto of completed candidates": Contender(auto, "candidates", options={"completion": 4, "previews": 8}),
-    "Auto with resampling": Contender(auto, "candidates", options={"resampling": Resampling()}),
+    "Auto with resampling": Contender(auto, "candidates", options={"resampling": Resampling()}, search=PREVIEWS[:1]),
     "Fast": Contender(Fast, "candidates"),
     "Fast without resampling": Contender(Fast, "candidates", options={"resampling": None}),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
