@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 
 from jsonargparse import auto_cli
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from benchmarks.figures import save
 from benchmarks.query_efficiency import METHODS, RESULTS
@@ -106,8 +108,8 @@ def _spread(value: dict[str, float], digits: int) -> str:
 
 
 def _family(method: str) -> str:
-    """Its name but for the number of candidates."""
-    return method.split(", N")[0]
+    """Its name but for the number of candidates, or of pictures."""
+    return re.sub(r", N = .*|(?<=BestOfN)\(.*", "", method)
 
 
 # A family looks the same in all panels, whichever others are drawn there. After ten families, colours are used again.
@@ -125,7 +127,10 @@ def draw(by_setting: dict[str, Rows], baseline: str) -> Figure:
         for (cost, label), panel in zip(COSTS.items(), line, strict=True):
             _panel(panel, rows, cost, baseline)
             panel.set(xlabel=label, ylabel=f"hypervolume / {baseline}", title=setting, xscale="log")
-    drawn.legend(*panels[0, 0].get_legend_handles_labels(), fontsize="small", loc="outside lower center", ncols=6)
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            panel.xaxis.set_minor_formatter(NullFormatter())
+    drawn.legend(*panels[0, 0].get_legend_handles_labels(), fontsize="small", loc="outside lower center", ncols=4)
     return drawn
 
 
