@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.contenders import Contender, common
-from benchmarks.soup_rows import UNSTEERED, measured, predict
+from benchmarks.soup_rows import UNSTEERED, known_of, measured, predict
 from rewards import CLIPScore, Colorfulness, JPEGCompressibility, Reward, Sharpness
 from srsoup_lightning import Loading, Preferences, SRSoupModule
 from srsoup_lightning.costs.ledger import Ledger
@@ -132,7 +132,7 @@ class Bench:
 
     def planned(self, sampler: Sampler, cost: Cost) -> float:
         """Cost of a soup; where it varies, a guess: a part of what the preferences would cost apart."""
-        highest = _amount(self.at_most(sampler), cost)
+        highest = amount(self.at_most(sampler), cost)
         return SHARED * highest if sampler.cost_varies else highest
 
     def at_most(self, sampler: Sampler) -> Ledger:
@@ -141,24 +141,21 @@ class Bench:
 
     def spent(self, sampler: Sampler, cost: Cost) -> int:
         """Cost of a pilot soup."""
-        return self._remembered("pilots", repr(sampler), lambda: self._pilot(sampler))[cost]
+        return self._remembered("pilots", repr(sampler), lambda: amounts(self.pilot(sampler)))[cost]
 
-    def _pilot(self, sampler: Sampler) -> dict[str, int]:
+    def pilot(self, sampler: Sampler) -> Ledger:
+        """Make a pilot soup, and return what it cost."""
         with torch.inference_mode():
-            soup = sampler.run(self.problem(), self.preferences, PILOT, 0)
-        return {each: _amount(soup.ledger, each) for each in COSTS}
+            return sampler.run(self.problem(), self.preferences, PILOT, 0).ledger
 
     def _remembered(self, kind: str, name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - what make makes
-        found = self._kept().get(self.setting, {}).get(kind, {})
+        found = known_of(self.kept).get(self.setting, {}).get(kind, {})
         if name in found:
             return found[name]
-        made, known = make(), self._kept()  # read again, since another process may have written in the meantime
+        made, known = make(), known_of(self.kept)  # read again, since another process may have written in the meantime
         known.setdefault(self.setting, {}).setdefault(kind, {})[name] = made
         write_atomically(self.kept, (json.dumps(known, indent=1) + "\n").encode())
         return made
-
-    def _kept(self) -> dict[str, Any]:
-        return json.loads(self.kept.read_text()) if self.kept.exists() else {}
 
     def problem(self) -> Problem:
         """The problem of the pilot soups, with a model that is loaded once."""
@@ -192,5 +189,11 @@ class Bench:
         return contender.make(best, **options) if tried[best] <= 1 + 2 * SLACK else None
 
 
-def _amount(ledger: Ledger, cost: Cost) -> int:
+def amounts(ledger: Ledger) -> dict[str, int]:
+    """Both costs of a soup, as budgets count them."""
+    return {cost: amount(ledger, cost) for cost in COSTS}
+
+
+def amount(ledger: Ledger, cost: Cost) -> int:
+    """A cost of a soup, as its budget counts it."""
     return ledger.nfe + BACKWARD * ledger.gradients if cost == "nfe" else ledger.total_queries

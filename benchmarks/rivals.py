@@ -10,7 +10,6 @@ on other prompts. Methods of one number have the units of the unsteered pictures
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.contenders import CONTENDERS, common
 from benchmarks.equal_cost import REWARDS, Bench, Cost, Entry
-from benchmarks.soup_rows import add_rows, imagenet_features
+from benchmarks.soup_rows import add_rows, imagenet_features, known_of
 from srsoup_lightning.samplers import BaseModel
 
 SEARCHED = 1_700  # network evaluations that settings were searched at
@@ -60,8 +59,7 @@ def main(
         seeds: Seeds of every prompt.
         dtype: Precision of the networks.
     """
-    path = out / "chosen.json"
-    chosen = json.loads(path.read_text()) if path.exists() else {}
+    chosen = known_of(out / "chosen.json")
     for setting in settings:
         bench = Bench(setting, workdir, dtype, out / "sizes.json")
         budgets: list[tuple[Cost, int]] = [*(("nfe", size) for size in nfe), *(("queries", size) for size in queries)]

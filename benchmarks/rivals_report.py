@@ -5,7 +5,6 @@ Some rows of seed 0, the first that were made, have the hypervolume alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,7 +15,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.equal_cost import BACKWARD, COSTS, HELD_OUT, REWARDS
 from benchmarks.rivals import KEPT, RESULTS, SEARCHED, UNSTEERED
-from benchmarks.soup_rows import Row, circumstances, interval, mean, methods_of, number
+from benchmarks.soup_rows import Row, circumstances, interval, known_of, mean, methods_of, number
 from srsoup_lightning.pareto.bootstrap import prompt_means
 from srsoup_lightning.runs.files import read_rows
 from srsoup_lightning.runs.rows import grouped
@@ -37,8 +36,7 @@ def main(results: Path = RESULTS) -> None:
     rows.sort(key=lambda row: (order[row["setting"]], COSTS.index(row["cost"]), row["budget"]))
     budgets = list(grouped(rows, lambda row: (row["setting"], row["cost"], row["budget"])).values())
     sections = [section(budget) for budget in budgets]
-    known = json.loads(path.read_text()) if (path := results / "seconds.json").exists() else {"settings": {}}
-    timings = [seconds(setting, theirs, known) for setting, theirs in known["settings"].items()]
+    timings = [seconds(setting, known) for setting, known in known_of(results / "seconds.json").items()]
     (results / "tables.md").write_text("\n\n".join([winners(budgets), *sections, *timings]) + "\n")
 
 
@@ -62,8 +60,9 @@ def section(rows: Sequence[Row]) -> str:
     return "\n".join([title, "", about, "", *lines])
 
 
-def seconds(setting: str, rows: Mapping[str, Mapping[str, Any]], known: Mapping[str, Any]) -> str:
-    """A table of the seconds of a soup, the fastest method by network evaluations first."""
+def seconds(setting: str, known: Mapping[str, Any]) -> str:
+    """A table of the seconds of a soup, the method with the fastest network evaluations first."""
+    rows = known["methods"]
     head = ("method", "seconds", "lowest", "highest", "queries", "network evaluations", "milliseconds an evaluation")
     title = f"## {setting}, seconds of a soup at {SEARCHED:,} network evaluations"
     about = f"One prompt, median of {len(next(iter(rows.values()))['seconds'])}, {known['dtype']}, {known['machine']}."

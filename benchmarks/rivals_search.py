@@ -15,6 +15,7 @@ from jsonargparse import auto_cli
 from benchmarks.contenders import CONTENDERS
 from benchmarks.equal_cost import Bench, Entry
 from benchmarks.rivals import RESULTS, SEARCHED
+from benchmarks.soup_rows import known_of
 from srsoup_lightning.runs.files import write_atomically
 
 PROMPTS = ("a fox", "a turtle", "a cow")
@@ -45,11 +46,6 @@ def main(
         best = max(tried, key=lambda each: each["hypervolume"])
         chosen = {"options": best["options"], "tried": tried}
         write_atomically(out, (json.dumps({**known_of(out), name: chosen}, indent=1) + "\n").encode())
-
-
-def known_of(path: Path) -> dict[str, Any]:
-    """Settings that are chosen already."""
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def tries(name: str, bench: Bench) -> list[dict[str, Any]]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from time import perf_counter
 
-import torch
 from jsonargparse import auto_cli
 from rich.console import Console
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.equal_cost import BACKWARD, PILOT, Bench, Entry
+from benchmarks.equal_cost import Bench, amounts
 from benchmarks.machine import describe
 from benchmarks.rivals import PROMPTS, RESULTS, SEARCHED, entries_of
+from benchmarks.soup_rows import known_of
 from srsoup_lightning.runs.files import write_atomically
 
 
@@ -31,6 +30,8 @@ def main(
 ) -> None:
     """Time a soup of each method, with its authors' settings, at 1,700 network evaluations.
 
+    Settings that were measured before and are not measured now stay in the file.
+
     Args:
         out: File of the seconds.
         workdir: Folder of the unsteered pictures that the units come from.
@@ -39,31 +40,19 @@ def main(
         repeats: Soups of each method, after one that is not counted.
         dtype: Precision of the networks.
     """
-    chosen: dict[str, dict] = {}
-    found = {"machine": describe(), "dtype": dtype, "settings": {}}
+    found = known_of(out)
     for setting in settings:
         bench = Bench(setting, workdir, dtype, RESULTS / "sizes.json")
-        entries = list(entries_of(bench, "nfe", SEARCHED, methods, chosen, list(PROMPTS)))
-        rows: dict[str, dict] = {entry.name: {"seconds": []} for entry in entries}
-        for number in range(repeats + 1):
+        entries = list(entries_of(bench, "nfe", SEARCHED, methods, {}, list(PROMPTS)))
+        costs = {entry.name: amounts(bench.pilot(entry.sampler)) for entry in entries}
+        seconds: dict[str, list[float]] = {entry.name: [] for entry in entries}
+        for number in range(repeats):
             for entry in entries:
-                seconds, costs = timed(bench, entry)
-                Console().print(f"{setting}, {number}: {entry.name}, {seconds:.1f} s", markup=False, highlight=False)
-                if number:
-                    rows[entry.name]["seconds"].append(round(seconds, 3))
-                    rows[entry.name] |= costs
-        found["settings"][setting] = rows
-        write_atomically(out, (json.dumps(found, indent=1) + "\n").encode())
-
-
-def timed(bench: Bench, entry: Entry) -> tuple[float, dict[str, int]]:
-    """Seconds and costs of a soup. Network evaluations include backward passes, as a budget counts them."""
-    problem = bench.problem()
-    start = perf_counter()
-    with torch.inference_mode():
-        ledger = entry.sampler.run(problem, bench.preferences, PILOT, 0).ledger
-    seconds = perf_counter() - start
-    return seconds, {"queries": ledger.total_queries, "nfe": ledger.nfe + BACKWARD * ledger.gradients}
+                seconds[entry.name].append(round(bench.pilot(entry.sampler).seconds, 3))
+            rows = {name: {"seconds": times, **costs[name]} for name, times in seconds.items()}
+            found[setting] = {"machine": describe(), "dtype": dtype, "methods": rows}
+            write_atomically(out, (json.dumps(found, indent=1) + "\n").encode())
+            Console().print(f"{setting}: {number + 1} of {repeats} soups of each method", highlight=False)
 
 
 if __name__ == "__main__":

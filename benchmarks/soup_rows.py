@@ -5,6 +5,7 @@ Rows stay over sittings. A benchmark that was stopped goes on, and a later sitti
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
@@ -127,6 +128,11 @@ def add_rows(
         rows.append({**about, "machine": describe(), "prompt": row["prompt"], "seed": seed, **kept})
     write_atomically(path, to_lines(rows))
     return True
+
+
+def known_of(path: Path) -> dict[str, Any]:
+    """What a JSON file of results knows already, by name. Nothing where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def methods_of(rows: Iterable[Row], measures: Sequence[str], order: str) -> dict[str, Values]:
