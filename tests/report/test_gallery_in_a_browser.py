@@ -52,6 +52,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     hostile = write_run(root / "hostile", divisions=1, prompts=[HOSTILE_MARKUP, HOSTILE.removesuffix("\ud800")])
     runs = {
         "two": [fine, coarse, write_elsewhere(root / "in" / "elsewhere.jsonl")],
+        "one": [fine],
         "three": [three],
         "four": [four],
         "hostile": [f"<b>&={hostile}"],
@@ -358,6 +359,19 @@ def test_all_words_stand_out_and_a_phone_scrolls_in_one_direction_only(reader: R
         resize(reader.browser, width, 700, scale=2, touch=True)
         reader.show(name)
         assert reader.run("return document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("name", ["one", "two", "three", "four"])
+def test_names_of_rewards_stay_on_one_line_at_every_width(reader: Reader, name: str) -> None:
+    for width in (390, 840, 1000, 1400):
+        resize(reader.browser, width, 800)
+        reader.show(name)
+        lines = reader.run(
+            "return [...document.querySelectorAll('.scores dt')]"
+            ".map((name) => name.getBoundingClientRect().height / parseFloat(getComputedStyle(name).lineHeight))"
+        )
+        assert lines
+        assert max(lines) < 1.5, width
 
 
 def test_light_and_dark_motion_and_crispness_follow_the_reader(reader: Reader) -> None:
