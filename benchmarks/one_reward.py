@@ -84,10 +84,10 @@ def _reward(row: Row) -> str:
 
 def section(reward: str, rows: Sequence[Row]) -> str:
     """A table of the gains of a reward, and of the costs of a picture."""
-    lines = ["| method | gain | queries | network evaluations | seconds |", "|---" * 5 + "|"]
+    lines = ["| method | gain | queries | network evaluations |", "|---" * 4 + "|"]
     for name, values in methods_of(rows, KEPT, "utility").items():
-        costs = [number(values, "queries"), number(values, "nfe"), number(values, "seconds", 1)]
-        lines.append(f"| {' | '.join([name, interval(values, 'utility'), *costs])} |")
+        cells = [name, interval(values, "utility"), number(values, "queries"), number(values, "nfe")]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([f"## {reward}", "", circumstances(rows), "", *lines])
 
 

@@ -18,6 +18,7 @@ from srsoup_lightning.samplers import Auto, Never, Pooled, Sampler, Selection, S
 
 PROMPTS = ("a fox", "a bear", "a frog", "a turtle", "a duck", "a cow", "a cat", "a whale")
 POOLED = [4, 5, 5, 6]  # candidates that cost as much without a selection, where all steps are searched
+SIXTEEN = [*[0] * 4, *[4] * 7, *[5] * 9]  # as many queries as 5 in each of 15 steps, with the last step searched too
 OPTIONS: dict[str, Sampler] = {
     "Auto": Auto(**COMMON),
     "power: 4": Auto(**COMMON, sharing=Pooled(power=4)),
@@ -29,6 +30,7 @@ OPTIONS: dict[str, Sampler] = {
     "preview: unguided": Auto(**COMMON, preview="unguided"),
     "preview: reused": Auto(**COMMON, preview="reused"),
     "preview_decoder: tiny-animals-preview": Auto(**COMMON),
+    "last step searched": Auto(**COMMON, candidates=SIXTEEN),
     "8 previews": Auto(**COMMON, surrogate=Surrogate(previews=8)),
     "shaping: ranks": Auto(**COMMON, shaping="ranks"),
     "N = 6": Auto(**COMMON, candidates=6),
@@ -45,7 +47,10 @@ OPTIONS: dict[str, Sampler] = {
     "32 previews": Auto(**COMMON, surrogate=Surrogate(previews=32)),
 }
 # How the model is loaded, where another way than by default.
-LOADING = {"preview_decoder: tiny-animals-preview": {"preview_decoder": "tiny-animals-preview"}}
+LOADING = {
+    "preview_decoder: tiny-animals-preview": {"preview_decoder": "tiny-animals-preview"},
+    "last step searched": {"scheduler": {"set_alpha_to_one": False}},
+}
 
 
 def main(
