@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from jsonargparse import auto_cli
@@ -54,7 +54,8 @@ def section(rows: Sequence[Row]) -> str:
         cells += [f"{mean(method, 'nfe') / planned:.2f}" if "nfe" in method else "—", interval(method, "diversity")]
         cells.append(number(method, f"mean_{held_out}", 1))
         lines.append(f"| {' | '.join(cells)} |")
-    about = circumstances(rows)
+    hours = len(rows) * fmean(row["seconds"] for row in rows if "seconds" in row) / 3_600
+    about = f"{circumstances(rows)} These soups took about {hours:.1f} hours, one after the other."
     if any(row.get("gradients") for row in rows):
         about += f" Of a budget of evaluations, the gradient of a guided prediction takes {BACKWARD}."
     return "\n".join([title, "", about, "", *lines])
