@@ -97,7 +97,7 @@ def auto(candidates: int, shared: bool = True, previews: float = 3.2, **options:
 
 
 def from_pool(kind: type[SRSoup], candidates: int, pool: bool = False, **options: Any) -> SRSoup:  # noqa: ANN401
-    """A soup. With `pool`, it starts from the best of a pool in the proportions of Fast: 64 for 14 candidates."""
+    """A soup. With `pool`, it starts from the best of a pool in the proportions of Fast's defaults: 64 for 14."""
     selection = Selection(pool=64 * candidates // 14, jump=True) if pool else None
     return kind(candidates=candidates, selection=selection, **options)
 
@@ -128,6 +128,7 @@ def gradient_soup(pool: int, **options: Any) -> SRSoup:  # noqa: ANN401
     return SRSoup(**{**shared, **options, "selection": Selection(pool=pool)})
 
 
+FAST = partial(from_pool, Fast, pool=True)
 CONTENDERS: dict[str, Contender] = {
     "Auto": Contender(
         auto,
@@ -136,8 +137,8 @@ CONTENDERS: dict[str, Contender] = {
     ),
     "Auto of completed candidates": Contender(auto, "candidates", options={"completion": 4, "previews": 8}),
     "Auto with resampling": Contender(auto, "candidates", options={"resampling": Resampling()}, search=PREVIEWS[:1]),
-    "Fast": Contender(Fast, "candidates"),
-    "Fast without resampling": Contender(Fast, "candidates", options={"resampling": None}),
+    "Fast": Contender(FAST, "candidates"),
+    "Fast without resampling": Contender(FAST, "candidates", options={"resampling": None}),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(
         partial(from_pool, SRSoup), "candidates", options={"sharing": FixedSoup(0, 8)}, search=PREVIEWS
