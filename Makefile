@@ -71,7 +71,7 @@ benchmark: setup
 benchmark-rivals: setup
 	$(BIN)/python -m benchmarks.rivals_search
 	$(BIN)/python -m benchmarks.rivals
-	$(BIN)/python -m benchmarks.rivals --settings '["two rewards"]' --nfe '[6800]' --queries '[]' --seeds '[0]' --methods '[Fast, Fast without resampling, WeightedSum]'
+	$(BIN)/python -m benchmarks.rivals --settings '["two rewards"]' --nfe '[6800]' --queries '[]' --seeds '[0]' --methods '["Fast with a pool of 64", "Fast with a pool of 64, without resampling", WeightedSum]'
 	$(BIN)/python -m benchmarks.rivals_seconds
 	$(BIN)/python -m benchmarks.rivals_report
 	$(BIN)/python -m benchmarks.rivals_pictures

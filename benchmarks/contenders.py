@@ -130,15 +130,13 @@ def gradient_soup(pool: int, **options: Any) -> SRSoup:  # noqa: ANN401
 
 FAST = partial(from_pool, Fast, pool=True)
 CONTENDERS: dict[str, Contender] = {
-    "Auto": Contender(
-        auto,
-        "candidates",
-        search=({"preview": "unguided"}, {"preview": "unguided", "shared": False}),
-    ),
+    "Auto": Contender(auto, "candidates", search=({"preview": "unguided"}, {"preview": "unguided", "shared": False})),
     "Auto of completed candidates": Contender(auto, "candidates", options={"completion": 4, "previews": 8}),
     "Auto with resampling": Contender(auto, "candidates", options={"resampling": Resampling()}, search=PREVIEWS[:1]),
     "Fast": Contender(FAST, "candidates"),
     "Fast without resampling": Contender(FAST, "candidates", options={"resampling": None}),
+    "Fast with a pool of 64": Contender(Fast, "candidates"),
+    "Fast with a pool of 64, without resampling": Contender(Fast, "candidates", options={"resampling": None}),
     "Pooled": Contender(SRSoup, "candidates", options={"sharing": Pooled()}),
     "SRSoup": Contender(
         partial(from_pool, SRSoup), "candidates", options={"sharing": FixedSoup(0, 8)}, search=PREVIEWS

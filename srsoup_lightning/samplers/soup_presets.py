@@ -37,8 +37,8 @@ class Fast(SRSoup):
     preference goes on from another's trajectory where that one serves it better. Rewards see previews without
     classifier-free guidance, which take one evaluation in place of two, so there can be almost twice as many
     candidates. Each of them is asked about every reward with weight, since it has been previewed anyway. All
-    preferences share the pool, so take a smaller one for one or two. Where queries are the expensive part, take
-    :class:`Auto`.
+    preferences share the pool, so take a smaller one for one or two, and change it in proportion to the candidates:
+    64 for 14, 27 for 6. Where queries are the expensive part, take :class:`Auto`.
 
     Arguments and errors are those of :class:`SRSoup`.
     """
