@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_an_option_may_load_the_model_in_another_way(tmp_path: Path, monkeypatch
     write_scales(tmp_path, ("x",))
     monkeypatch.setattr(query_efficiency, "runner", lambda *given: seen.append(given[-1]) or pytest.fail)
     monkeypatch.setattr(query_efficiency, "_measure_setting", lambda *_: None)
-    (with_decoder,) = options.LOADING
-    options.main(out=tmp_path, options=["Auto", with_decoder], prompts=["x"], dtype="float32")
-    assert [loading.preview_decoder for loading in seen] == [None, None, None, "tiny-animals-preview"]  # scales without
-    assert {loading.dtype for loading in seen} == {"float32"}
+    options.main(out=tmp_path, options=["Auto", *options.LOADING], prompts=["x"], dtype="float32")
+    plain = Loading(dtype="float32")
+    others = [replace(plain, **theirs) for theirs in options.LOADING.values()]
+    assert seen == [plain, plain, *(loading for other in others for loading in (plain, other))]  # scales are plain
