@@ -18,7 +18,7 @@ from srsoup_lightning.samplers import Auto, Never, Pooled, Sampler, Selection, S
 
 PROMPTS = ("a fox", "a bear", "a frog", "a turtle", "a duck", "a cow", "a cat", "a whale")
 POOLED = [4, 5, 5, 6]  # candidates that cost as much without a selection, where all steps are searched
-SIXTEEN = [*[0] * 4, *[4] * 7, *[5] * 9]  # as many queries as 5 in each of 15 steps, with the last step searched too
+SEARCHED_TO_THE_END = [*[0] * 4, *[4] * 7, *[5] * 9]  # 16 steps, as many queries as 5 in each of 15
 OPTIONS: dict[str, Sampler] = {
     "Auto": Auto(**COMMON),
     "power: 4": Auto(**COMMON, sharing=Pooled(power=4)),
@@ -30,7 +30,7 @@ OPTIONS: dict[str, Sampler] = {
     "preview: unguided": Auto(**COMMON, preview="unguided"),
     "preview: reused": Auto(**COMMON, preview="reused"),
     "preview_decoder: tiny-animals-preview": Auto(**COMMON),
-    "last step searched": Auto(**COMMON, candidates=SIXTEEN),
+    "last step searched": Auto(**COMMON, candidates=SEARCHED_TO_THE_END),
     "8 previews": Auto(**COMMON, surrogate=Surrogate(previews=8)),
     "shaping: ranks": Auto(**COMMON, shaping="ranks"),
     "N = 6": Auto(**COMMON, candidates=6),

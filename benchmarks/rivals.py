@@ -76,8 +76,9 @@ def entries_of(
 ) -> Iterator[Entry]:
     """Unsteered pictures, and all methods at a budget, with their authors' settings and with chosen ones that differ.
 
-    A method that needs gradients is left out where a reward has none.
+    A method that needs gradients is left out where a reward has none, and so is a second name of one sampler.
     """
+    found: set[str] = set()
     yield Entry(UNSTEERED, BaseModel(**common()))
     for name in names:
         contender = CONTENDERS[name]
@@ -89,7 +90,8 @@ def entries_of(
             if variant and not options:
                 continue
             sampler = bench.fitted(contender, {**given, **options}, cost, budget)
-            if sampler is not None:
+            if sampler is not None and repr(sampler) not in found:
+                found.add(repr(sampler))
                 yield Entry(f"{name}{variant}, {contender.size_of(sampler)}", sampler)
 
 
