@@ -101,12 +101,12 @@ def fastest_batch(work: Callable[[Tensor], object], shape: tuple[int, ...], devi
     a GPU better. On a CPU, their activations outgrow its caches.
 
     Args:
-        work: Evaluates the network at latents (B, *shape).
+        work: What a run does with latents (B, *shape) again and again, such as a preview of them.
         shape: Shape of a latent.
         device: Device of the latents.
 
     Returns:
-        The smallest size that is at most 5 % slower than the fastest one. It is 8 where the network is too slow to try.
+        The smallest size that is at most 5 % slower than the fastest one. It is 8 where the work is too slow to try.
     """
     noise = torch.randn(LARGEST, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(device)
     work(noise[:1])  # the first call also allocates memory and selects kernels

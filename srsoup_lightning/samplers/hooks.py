@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import lightning as L
 import torch
+from torch import Tensor
 
 from srsoup_lightning.costs.limits import Limits
 from srsoup_lightning.data import checked_request
@@ -92,7 +93,11 @@ class SamplingHooks(L.LightningModule, abc.ABC):
         """Resolve a max_batch of "auto", by a measurement where the networks are now."""
         if self.max_batch is None:
             problem = self.problem("").serving(self.preferences.weights.mean(0))
-            self.max_batch = fastest_batch(lambda x: problem.denoise(x, 0), problem.shape, problem.device)
+
+            def preview(x: Tensor) -> Tensor:  # a decoder's activations outgrow caches before its network's
+                return problem.denoiser.decode_preview(problem.denoise(x, 0).x0)
+
+            self.max_batch = fastest_batch(preview, problem.shape, problem.device)
             self.batch = None
             for on_max_batch in self.max_batch_callbacks:
                 on_max_batch(self.max_batch)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from shutil import copytree
@@ -18,6 +19,7 @@ import torch
 import yaml
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from srsoup_lightning import __version__
 from srsoup_lightning.cli.commands import COMMANDS
@@ -228,6 +230,7 @@ def test_another_run_in_its_directory_changes_nothing(finished: Finished, capsys
 def test_the_chosen_batch_is_in_the_config_before_any_soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures depend on it to the last bit: the first part of a run decides for all."""
     config, run, sizes, sent, written = write_config(tmp_path), RunDirectory(tmp_path / "run"), [4, 5], [], []
+    previewed = set()
     options = ["--model.sampler.max_batch", "auto", "--trainer.logger", "false"]
     broadcast, write = SingleDeviceStrategy.broadcast, RunDirectory.write
 
@@ -239,12 +242,17 @@ def test_the_chosen_batch_is_in_the_config_before_any_soup(tmp_path: Path, monke
             sent.append((value, saved()))
         return broadcast(self, value, src)
 
+    def measure(work: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: torch.device) -> int:
+        previewed.add(tuple(work(torch.zeros(2, *shape, dtype=torch.float32, device=device)).shape[:2]))
+        return sizes.pop(0)
+
     monkeypatch.setattr(SingleDeviceStrategy, "broadcast", broadcast_and_look)
     monkeypatch.setattr(RunDirectory, "write", lambda *arguments: (written.append(saved()), write(*arguments)))
-    monkeypatch.setattr("srsoup_lightning.samplers.hooks.fastest_batch", lambda *_: sizes.pop(0))
+    monkeypatch.setattr("srsoup_lightning.samplers.hooks.fastest_batch", measure)
     assert srsoup(config, *options, "--data.prompts", "[a cat]") == 0
     assert srsoup(config, *options) == 0
     assert (written, sent, sizes) == ([4, 4], [(4, 4)], [5])
+    assert previewed == {(2, 3)}, "network and decoder are measured together"
     assert srsoup(config, *options, "--writer.overwrite", "true") == 0
     assert (written[2:], sent[1:], sizes) == ([5, 5], [(5, 5)], [])
     assert srsoup(config, *options[2:], "--data.seeds", "[0, 1]") == 0  # with the 64 of the config
