@@ -47,6 +47,8 @@ from srsoup_lightning.samplers import (
 
 STEPS = 20
 PREVIEWS = ({"preview": "unguided"}, {"preview": "unguided", "pool": True})  # settings that the search tries
+MILD = tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
+SHARP = tuple({"inverse_temperature": strength} for strength in (3.0, 30.0, 100.0))
 
 
 def common(**options: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -86,14 +88,18 @@ class Contender:
     def size_of(self, sampler: Sampler) -> str:
         """The size of a method in words."""
         owner = sampler if hasattr(sampler, self.size) else getattr(sampler, "selection", None)
-        return f"{self.size} {getattr(owner, self.size)}"
+        size = getattr(owner, self.size)
+        return f"{self.size} {max(size) if isinstance(size, list) else size}"
 
 
-def auto(candidates: int, shared: bool = True, previews: float = 3.2, **options: Any) -> Auto:  # noqa: ANN401
-    """Auto with a pool and previews in the proportions of its defaults: 96 and 16 for 5 candidates."""
-    surrogate = Surrogate(previews=int(previews * candidates))
-    selection = Selection(pool=96 * candidates // 5, shared=shared)
-    return Auto(candidates=candidates, surrogate=surrogate, selection=selection, **options)
+def auto(candidates: int, shared: bool = True, previews: float = 3.2, sparse: bool = False, **options: Any) -> Auto:  # noqa: ANN401
+    """Auto with a pool and previews in the proportions of its defaults: 96 and 16 for 5 candidates.
+
+    With `sparse`, it searches every other step, from half of the pool.
+    """
+    asked = [candidates, 0] * (STEPS // 2) if sparse else candidates
+    selection = Selection(pool=96 * candidates // (10 if sparse else 5), shared=shared)
+    return Auto(candidates=asked, surrogate=Surrogate(int(previews * candidates)), selection=selection, **options)
 
 
 def from_pool(kind: type[SRSoup], candidates: int, pool: bool = False, **options: Any) -> SRSoup:  # noqa: ANN401
@@ -133,6 +139,7 @@ CONTENDERS: dict[str, Contender] = {
     "Auto": Contender(auto, "candidates", search=({"preview": "unguided"}, {"preview": "unguided", "shared": False})),
     "Auto of completed candidates": Contender(auto, "candidates", options={"completion": 4, "previews": 8}),
     "Auto with resampling": Contender(auto, "candidates", options={"resampling": Resampling()}, search=PREVIEWS[:1]),
+    "Auto in every other step": Contender(auto, "candidates", options={"resampling": Resampling(), "sparse": True}),
     "Fast": Contender(FAST, "candidates"),
     "Fast without resampling": Contender(FAST, "candidates", options={"resampling": None}),
     "Fast with a pool of 64": Contender(Fast, "candidates"),
@@ -143,18 +150,10 @@ CONTENDERS: dict[str, Contender] = {
     ),
     "WeightedSum": Contender(partial(from_pool, WeightedSum), "candidates", search=PREVIEWS),
     "BestOfN": Contender(BestOfN, "pool"),
-    "FKSteering": Contender(
-        FKSteering, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
-    ),
-    "SMC": Contender(
-        SMC, "particles", search=tuple({"inverse_temperature": strength} for strength in (3.0, 30.0, 100.0))
-    ),
-    "BFS": Contender(
-        BFS, "particles", search=tuple({"inverse_temperature": strength} for strength in (3.0, 30.0, 100.0))
-    ),
-    "VASR": Contender(
-        VASR, "particles", search=tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
-    ),
+    "FKSteering": Contender(FKSteering, "particles", search=MILD),
+    "SMC": Contender(SMC, "particles", search=SHARP),
+    "BFS": Contender(BFS, "particles", search=SHARP),
+    "VASR": Contender(VASR, "particles", search=MILD),
     "SVDD": Contender(SVDD, "children", search=({"preview": "unguided"}, {"temperature": 0.1}, {"temperature": 0.3})),
     "DSearch": Contender(
         dsearch, "children", least=1, search=({"preview": "unguided"}, {"search_schedule": "all"}, {"beams": 2})
