@@ -139,7 +139,9 @@ CONTENDERS: dict[str, Contender] = {
     "Auto": Contender(auto, "candidates", search=({"preview": "unguided"}, {"preview": "unguided", "shared": False})),
     "Auto of completed candidates": Contender(auto, "candidates", options={"completion": 4, "previews": 8}),
     "Auto with resampling": Contender(auto, "candidates", options={"resampling": Resampling()}, search=PREVIEWS[:1]),
-    "Auto in every other step": Contender(auto, "candidates", options={"resampling": Resampling(), "sparse": True}),
+    "Auto in every other step": Contender(
+        auto, "candidates", options={"resampling": Resampling(), "sparse": True, "previews": 8}
+    ),
     "Fast": Contender(FAST, "candidates"),
     "Fast without resampling": Contender(FAST, "candidates", options={"resampling": None}),
     "Fast with a pool of 64": Contender(Fast, "candidates"),
