@@ -162,6 +162,8 @@ class Bench:
         if self._module is None:
             self._module = self.module(BaseModel(**common()))
             self._module.configure_model()
+            with torch.inference_mode():
+                self._module.choose_batch()  # as a Trainer's run does
         return self._module.problem(PILOT)
 
     def fitted(self, contender: Contender, options: Mapping[str, object], cost: Cost, budget: int) -> Sampler | None:
