@@ -47,7 +47,7 @@ from srsoup_lightning.samplers import (
 
 STEPS = 20
 PREVIEWS = ({"preview": "unguided"}, {"preview": "unguided", "pool": True})  # settings that the search tries
-MILD = tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))
+MILD = tuple({"inverse_temperature": strength} for strength in (1.0, 3.0, 30.0))  # for particles
 SHARP = tuple({"inverse_temperature": strength} for strength in (3.0, 30.0, 100.0))
 
 
