@@ -21,9 +21,10 @@ class FitCLI(TrainerCLI):
 
     def before_instantiate_classes(self) -> None:
         """Go on from the checkpoint in the run directory, if there is one."""
+        super().before_instantiate_classes()
         config = self.config.fit
         if config.ckpt_path is None and not config.writer.overwrite:
-            last = last_checkpoint(config.writer.root or config.trainer.default_root_dir)
+            last = last_checkpoint(config.trainer.default_root_dir)
             config.ckpt_path = None if last is None else str(last)
 
     def fit(self, model: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as in the base class

@@ -212,6 +212,7 @@ class PlanCLI(TrainerCLI):
 
     def before_instantiate_classes(self) -> None:
         """Load no rewards without a probe."""
+        super().before_instantiate_classes()
         config = self.config.plan
         if not config.probe_models:
             config.model.rewards = {

@@ -30,9 +30,10 @@ class PredictCLI(TrainerCLI):
         Raises:
             ArgumentError: The config in the run directory has options with old names.
         """
+        super().before_instantiate_classes()
         config = self.config.predict
         if not config.writer.overwrite:
-            run = RunDirectory(config.writer.root or config.trainer.default_root_dir)
+            run = RunDirectory(config.trainer.default_root_dir)
             refuse_renamed_keys(saved_config(run), str(run.config))
 
     def after_predict(self) -> None:
@@ -44,7 +45,7 @@ class PredictCLI(TrainerCLI):
         """
         if not self.trainer.is_global_zero:
             return
-        run = RunDirectory(self.config.predict.writer.root or self.trainer.default_root_dir)
+        run = RunDirectory(self.trainer.default_root_dir)
         reached, asked = SharedCounts(run.spending).read().reached, self.datamodule.requests
         made = {row.key for row in run.cost_rows()}
         if reached:

@@ -34,8 +34,9 @@ class SaveRunConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the config beside the results."""
-        root = self.config.get("writer.root") or trainer.default_root_dir
-        write_atomically(RunDirectory(root).config, self.parser.dump(self.config, skip_none=False).encode())
+        write_atomically(
+            RunDirectory(trainer.default_root_dir).config, self.parser.dump(self.config, skip_none=False).encode()
+        )
 
     def _save_max_batch(self, trainer: Trainer, module: SRSoupModule, size: int) -> None:
         """Write the number that "auto" came to. Other processes wait for it, so that no soup is there before it."""

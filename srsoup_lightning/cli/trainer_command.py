@@ -162,6 +162,12 @@ class TrainerCLI(LightningCLI):
         for source, target in command.links.items():
             parser.link_arguments(source, target)
 
+    def before_instantiate_classes(self) -> None:
+        """Make the writer's root, where it is given, the Trainer's too, so that a run has one directory."""
+        config = self.config[self._method]
+        if config.writer.root is not None:
+            config.trainer.default_root_dir = config.writer.root
+
     def instantiate_classes(self) -> None:
         """Make the rewards, the sampler and everything else of the config.
 
@@ -173,8 +179,7 @@ class TrainerCLI(LightningCLI):
             super().instantiate_classes()
 
     def _run_subcommand(self, subcommand: str) -> None:
-        config = self._get(self.config, "writer", default={})
-        with nothing_in_vain(config.get("root") or self.trainer.default_root_dir, self.trainer.world_size == 1):
+        with nothing_in_vain(self.trainer.default_root_dir, self.trainer.world_size == 1):
             super()._run_subcommand(subcommand)
 
     def _check_names(self) -> None:

@@ -259,6 +259,15 @@ def test_the_chosen_batch_is_in_the_config_before_any_soup(tmp_path: Path, monke
     assert written[4:] == [64, 64]
 
 
+def test_the_root_of_the_writer_is_the_directory_of_the_whole_run(tmp_path: Path) -> None:
+    """Pictures, the config and the charts are there, and nothing is elsewhere."""
+    config, root = write_config(tmp_path), tmp_path / "elsewhere"
+    assert srsoup(config, "--writer.root", str(root), "--data.prompts", "[a cat]") == 0
+    assert RunDirectory(root).config.exists()
+    assert any(RunDirectory(root).tensorboard.iterdir())
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_failing_reward_keeps_the_finished_soups_and_an_interruption_is_no_crash(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
