@@ -187,8 +187,14 @@ class Bench:
             if abs(share - 1) <= SLACK:
                 break
             size = max(round(size / share), contender.least)
-        best = min(tried, key=lambda size: abs(tried[size] - 1))
-        return contender.make(best, **options) if tried[best] <= 1 + 2 * SLACK else None
+        best = closest(tried)
+        return None if best is None else contender.make(best, **options)
+
+
+def closest(shares: Mapping[int, float]) -> int | None:
+    """The size whose share of the budget is closest to one, of those that miss it by little or stay below it."""
+    fitting = {size: share for size, share in shares.items() if share <= 1 + 2 * SLACK}
+    return min(fitting, key=lambda size: abs(fitting[size] - 1), default=None)
 
 
 def amounts(ledger: Ledger) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.equal_cost import Bench
+from benchmarks.equal_cost import Bench, closest
 from benchmarks.rivals import entries_of
 
 
@@ -17,3 +17,9 @@ def test_a_second_name_of_one_sampler_has_no_row(tmp_path: Path) -> None:
 
     assert found(1_700) == ["unsteered", "Fast, candidates 14"]  # 64 is the pool in proportion to 14 candidates
     assert found(850) == ["unsteered", "Fast, candidates 6", "Fast with a pool of 64, candidates 4"]
+
+
+def test_a_size_below_the_budget_is_taken_where_a_closer_one_is_beyond_it() -> None:
+    assert closest({2: 0.73, 3: 1.22}) == 2
+    assert closest({2: 0.73, 3: 1.15}) == 3
+    assert closest({2: 1.22}) is None
