@@ -166,6 +166,7 @@ def _call(name: str, arguments: list[str]) -> None:
         ArgumentError: An option, its value or a file is wrong. The message has the valid names.
     """
     from srsoup_lightning.cli.function_command import run_function
+    from srsoup_lightning.cli.order import refuse_overruled
     from srsoup_lightning.cli.refusal import refusing
     from srsoup_lightning.cli.renamed import refuse_renamed
 
@@ -173,6 +174,7 @@ def _call(name: str, arguments: list[str]) -> None:
     try:
         with refusing():
             refuse_renamed(name, arguments)
+            refuse_overruled(name, arguments)
         if command.trainer:
             from srsoup_lightning.cli.trainer_command import run_trainer
 

@@ -38,7 +38,7 @@ def refuse_renamed(command: str, arguments: Sequence[str]) -> None:
         ArgumentError: An option has an old name.
         OSError, ValueError: A config can't be read; see :func:`~srsoup_lightning.cli.yaml_file.read_yaml`.
     """
-    for argument, value in _options(arguments):
+    for argument, value in options_of(arguments):
         if argument in ("config", "c"):
             refuse_renamed_keys(read_yaml(Path(value)) if _is_there(Path(value)) else _parsed(value), value, command)
         else:
@@ -58,7 +58,7 @@ def refuse_renamed_keys(config: object, source: str, command: str = "predict") -
     Raises:
         ArgumentError: A key has an old name.
     """
-    for key, value in _entries(config):
+    for key, value in entries_of(config):
         key = key.removeprefix(f"{command}.")
         for old, new in RENAMED.items():
             if key == old or key.startswith(f"{old}."):
@@ -74,16 +74,16 @@ def _is_auto_as_sharing(key: str, value: object) -> bool:
     return path == ["model", "sampler", "sharing"] and value in (AUTO, AUTO.rpartition(".")[2])
 
 
-def _entries(value: object, path: str = "") -> Iterator[Entry]:
+def entries_of(value: object, path: str = "") -> Iterator[Entry]:
     """Keys and values of nested mappings, the inner ones too."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             key = f"{path}.{name}" if path else str(name)
             yield key, inner
-            yield from _entries(inner, key)
+            yield from entries_of(inner, key)
 
 
-def _options(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+def options_of(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Options without their dashes, each with its value. The value is "" where there is none."""
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if argument.startswith("-"):
