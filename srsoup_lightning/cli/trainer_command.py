@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from srsoup_lightning.cli.commands import COMMANDS
@@ -122,7 +123,7 @@ class TrainerCLI(LightningCLI):
     def __init__(self, method: str, arguments: list[str]) -> None:
         self._method, self._beginning = method, Beginning()
         logger.info("%s: reading the config, and making all that it names", method)
-        with refusing(begun=lambda: self._beginning.is_past):
+        with refusing(MisconfigurationException, begun=lambda: self._beginning.is_past):
             super().__init__(
                 SRSoupModule,
                 PromptDataModule,

@@ -146,6 +146,7 @@ def preference(point: str) -> list[str]:
         (["--model.run_limits.max_queries", "0"], "max_queries is 0: give a number above 0"),
         (["--model.soup_limits.max_seconds", "-1"], "max_seconds is -1.0: give a number above 0"),
         (["--model.run_limits.max_nfe", "many"], "many"),
+        (["--trainer.devices", "0"], "devices='0'"),
         (["--model.oracle.budgets", "{red: 0}"], "the budget of 'red' is 0"),
         (["--model.oracle.budgets", "{green: 9}"], "oracle.budgets names 'green', but the rewards are red, blue"),
     ],
