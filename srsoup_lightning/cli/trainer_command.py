@@ -11,11 +11,11 @@ from pkgutil import resolve_name
 from typing import Any, ClassVar
 
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from srsoup_lightning.cli.commands import COMMANDS
@@ -24,6 +24,7 @@ from srsoup_lightning.cli.own_functions import MODE
 from srsoup_lightning.cli.refusal import refusing
 from srsoup_lightning.cli.run_config import SaveRunConfig
 from srsoup_lightning.cli.vain import nothing_in_vain
+from srsoup_lightning.cli.whole_numbers import keep_whole_numbers
 from srsoup_lightning.data import PromptDataModule
 from srsoup_lightning.module import SRSoupModule
 from srsoup_lightning.preferences import Preferences
@@ -123,6 +124,7 @@ class TrainerCLI(LightningCLI):
     def __init__(self, method: str, arguments: list[str]) -> None:
         self._method, self._beginning = method, Beginning()
         logger.info("%s: reading the config, and making all that it names", method)
+        keep_whole_numbers(self.trainer_type.__init__)
         with refusing(MisconfigurationException, begun=lambda: self._beginning.is_past):
             super().__init__(
                 SRSoupModule,

@@ -212,6 +212,7 @@ def test_a_run_whose_soups_are_missing_has_not_done_what_was_asked(
     assert cli.main([*arguments, "--trainer.callbacks", f"{__name__}.Stop"]) == 1
     assert "1 of 2 soups are missing" in " ".join(capsys.readouterr().err.split())
     assert cli.main([*arguments, "--trainer.limit_predict_batches", "1", "--writer.overwrite", "true"]) == 0
+    assert len([*RunDirectory(tmp_path / "run").cost_rows()]) == 1
     assert cli.main(arguments) == 0
 
 
