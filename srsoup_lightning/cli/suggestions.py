@@ -51,7 +51,10 @@ def _of_option(command: str, message: str, found: re.Match[str]) -> str | None:
     group, _, _ = key.rpartition(".")
     every = [*_options(command)]
     siblings = [each for each in every if each.rpartition(".")[0] == group]
-    return f"no option {key!r}: {suggested(key, siblings or sorted({each.partition('.')[0] for each in every}))}"
+    valid = suggested(key, siblings or sorted({each.partition(".")[0] for each in every}))
+    owners = [other for other in COMMANDS if any(f"{key}.".startswith(f"{each}.") for each in options(other))]
+    elsewhere = f" of {command}, but of {' and of '.join(owners)}" if owners else ""
+    return f"no option {key!r}{elsewhere}: {valid}"
 
 
 def _of_required(command: str, message: str, found: re.Match[str]) -> str | None:

@@ -71,6 +71,11 @@ def test_a_misspelt_name_gets_the_valid_ones(
     assert message in line
 
 
+def test_an_option_of_other_commands_names_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-q", "fit", "--config", "animals"]) == 2
+    assert "no option 'summary.box.jpeg' of fit, but of predict and of plan: choose" in capsys.readouterr().err
+
+
 def test_a_command_without_a_config_names_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-q", "predict", "--data.seeds", "[1]"]) == 2
     assert "data.prompts; give a config that has them, such as --config animals" in capsys.readouterr().err
