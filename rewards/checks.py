@@ -28,6 +28,29 @@ def require_choice(name: str, value: object, choices: Any) -> None:  # noqa: ANN
         raise ValueError(f"{name} is {value!r}: choose one of {', '.join(map(str, allowed))}")
 
 
+def require_instance(name: str, value: object, kind: type, optional: bool = False) -> None:
+    """Check that an argument is an object of a class. The class itself in its place is a common slip.
+
+    Args:
+        name: Name of the argument in the message.
+        value: The argument.
+        kind: The class.
+        optional: Whether None passes too.
+
+    Raises:
+        TypeError: It is no such object.
+
+    Example:
+        >>> require_instance("sampler", str, str)
+        Traceback (most recent call last):
+        TypeError: sampler is the class str: give an instance, str(...)
+    """
+    if isinstance(value, type):
+        raise TypeError(f"{name} is the class {value.__name__}: give an instance, {value.__name__}(...)")
+    if not (isinstance(value, kind) or (optional and value is None)):
+        raise TypeError(f"{name} is {value!r}: give an instance of {kind.__name__}")
+
+
 def require_no_url(name: str, source: str | None, instead: str = "a folder or a hub id") -> None:
     """Check that a model or a file is not given by a URL: a URL may hold a token, and configs would store it.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from rewards.base import Reward, require_batch
-from rewards.checks import first_line
+from rewards.checks import first_line, require_instance
 
 if TYPE_CHECKING:
     Rewards = Mapping[str, Reward | Callable[..., Any]]
@@ -111,8 +111,7 @@ def as_rewards(given: Rewards) -> dict[str, Reward]:
         TypeError: A value is neither.
     """
     for name, reward in given.items():
-        if inspect.isclass(reward):
-            raise TypeError(f"reward {name!r} is the class {reward.__name__}: give an instance, {reward.__name__}(...)")
+        require_instance(f"reward {name!r}", reward, object)
         if isinstance(reward, Metric) and not isinstance(reward, Reward):
             raise TypeError(f"reward {name!r} is a metric: give rewards.MetricReward(metric)")
         if not callable(reward):

@@ -6,9 +6,9 @@ import operator
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -41,6 +41,7 @@ class PromptDataModule(L.LightningDataModule):
 
     Raises:
         FileNotFoundError: `prompts` looks like a path, and there is no such file.
+        TypeError: A prompt is no text, or a seed no whole number.
         ValueError: There are no prompts or no seeds, one is repeated, or a prompt is empty or no text in UTF-8; or a
             prompt file is damaged, of another kind, or has no such column.
     """
@@ -120,13 +121,7 @@ def checked_request(prompt: str, seed: int) -> SoupRequest:
         TypeError: The prompt is no text, or the seed no whole number.
         ValueError: The prompt is empty, or no text in UTF-8.
     """
-    if not isinstance(prompt, str):
-        raise TypeError(f"prompt is {prompt!r}: give a text")
-    try:
-        seed = operator.index(seed)  # of any library's integers
-    except TypeError:
-        raise TypeError(f"seed is {seed!r}: give a whole number") from None
-    _checked([prompt], [seed], None)
+    ((prompt,), (seed,)) = _checked([prompt], [seed], None)
     return SoupRequest(prompt, seed)
 
 
@@ -148,7 +143,10 @@ def _only(batch: list[SoupRequest]) -> SoupRequest:
 
 def _checked(prompts: list[str] | str, seeds: Sequence[int], column: str | None) -> tuple[list[str], list[int]]:
     """Return prompts and seeds after a check."""
-    prompts, seeds = _read(prompts, column) if isinstance(prompts, str) else list(prompts), list(seeds)
+    if not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds is {seeds!r}: give a list of whole numbers")
+    prompts = _read(prompts, column) if isinstance(prompts, str) else [*map(_text, prompts)]
+    seeds = [*map(_whole_number, seeds)]
     if any(not prompt.strip() for prompt in prompts):
         raise ValueError("a prompt is empty: remove it or describe a picture")
     for prompt in prompts:
@@ -160,6 +158,19 @@ def _checked(prompts: list[str] | str, seeds: Sequence[int], column: str | None)
     if not seeds:
         raise ValueError("no seeds: give at least one, e.g. --data.seeds '[0]'")
     return prompts, seeds
+
+
+def _text(prompt: object) -> str:
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt is {prompt!r}: give a text")
+    return prompt
+
+
+def _whole_number(seed: SupportsIndex) -> int:
+    try:
+        return operator.index(seed)  # of any library's integers
+    except TypeError:
+        raise TypeError(f"seed is {seed!r}: give a whole number") from None
 
 
 def _read(text: str, column: str | None) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from rewards.checks import require_instance
 from rewards.function_reward import Rewards, as_rewards
 from srsoup_lightning.adapters import Adapters
 from srsoup_lightning.costs.limits import LimitError, Limits
@@ -64,7 +65,7 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         backbone, oracle, account: The model, once it is loaded, the rewards as samplers ask them, limits and budgets.
 
     Raises:
-        TypeError: `pipeline` is another object.
+        TypeError: An argument is another object.
         ValueError: Rewards and preferences, or rewards and `oracle`, name different things; `pipeline` is a URL, or of
             a class without a family; `loading` does not fit a pipeline that is loaded already; or a fit has
             `base_steps`, or a pipeline with an active LoRA.
@@ -85,6 +86,14 @@ class SRSoupModule(SamplingHooks, FinetuningHooks):
         adapters: Adapters | None = None,
     ) -> None:
         super().__init__()
+        for name, given, kind in (
+            *(("sampler", sampler, Sampler), ("preferences", preferences, Preferences)),
+            *(("loading", loading, Loading), ("oracle", oracle, OraclePolicy)),
+            *(("soup_limits", soup_limits, Limits), ("run_limits", run_limits, Limits)),
+        ):
+            require_instance(name, given, kind)
+        require_instance("training", training, Training, optional=True)
+        require_instance("adapters", adapters, Adapters, optional=True)
         ordered = preferences.in_order(as_rewards(rewards))
         self.rewards, self.reward_networks = ordered, nn.ModuleList(ordered.values())  # a dict takes any name
         self.oracle = RewardOracle(ordered, oracle, run_limits.named("run"))

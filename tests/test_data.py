@@ -46,3 +46,16 @@ def test_a_text_that_is_no_file_is_a_prompt_and_one_that_looks_like_a_path_is_mi
 def test_what_makes_no_soups_is_refused(prompts: list[str], seeds: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PromptDataModule(prompts, seeds)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "seeds", "message"),
+    [
+        ([3], [0], "prompt is 3: give a text"),
+        (["a cat"], 3, "seeds is 3: give a list"),
+        (["a cat"], [0.5], "seed is 0.5: give a whole"),
+    ],
+)
+def test_prompts_are_texts_and_seeds_whole_numbers(prompts: list, seeds: object, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        PromptDataModule(prompts, seeds)

@@ -111,6 +111,17 @@ def test_rewards_have_any_name(tmp_path: Path) -> None:
     assert list(next(iter(RunDirectory(tmp_path).image_rows())).rewards) == names
 
 
+@pytest.mark.parametrize("name", ["sampler", "preferences", "loading", "oracle", "soup_limits", "run_limits"])
+def test_arguments_of_another_class_are_refused_by_name(module: SRSoupModule, name: str) -> None:
+    given = {"sampler": module.sampler, "preferences": module.preferences}
+    for wrong, message in (
+        (Loading, f"{name} is the class Loading: give an instance"),
+        ([1], rf"{name} is \[1\]: give"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            SRSoupModule(MixtureBackbone(), module.rewards, **given | {name: wrong})
+
+
 def test_prompts_without_their_data_module_are_refused(module: SRSoupModule) -> None:
     with pytest.raises(TypeError, match=r"a batch is \['a snail'\]|a batch is 'a snail'") as caught:
         quiet_trainer().predict(module, ["a snail"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from time import perf_counter
 from typing import Literal, TypeVar
 
@@ -14,6 +15,8 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 BatchOption = int | Literal["auto"]
+NUMBERS: dict[str, tuple[type, str]] = {"int": (Integral, "a whole number"), "float": (Real, "a number")}
+"""Class of the values of an option and its name, by the annotation."""
 
 SMALLEST, LARGEST = 8, 64  # latents, of the batches that are tried
 PROBE_SECONDS = 5.0  # longest expected time of a probe, beside its first call
@@ -38,6 +41,7 @@ class Process:
             which size is the fastest on its device.
 
     Raises:
+        TypeError: An option that is a number has another type.
         ValueError: A number is outside its range.
     """
 
@@ -49,9 +53,12 @@ class Process:
     def __post_init__(self) -> None:
         for option in fields(self):
             least, value = option.metadata.get("least"), getattr(self, option.name)
+            kind, words = NUMBERS.get(str(getattr(option.type, "__name__", option.type)), (object, ""))
+            if not isinstance(value, kind):
+                raise TypeError(f"{option.name} is {value!r}: give {words}")
             if least is not None and not value >= least:
                 raise ValueError(f"{option.name} is {value}: give at least {least}")
-        if self.max_batch != "auto" and (isinstance(self.max_batch, str) or self.max_batch < 1):
+        if self.max_batch != "auto" and not (isinstance(self.max_batch, Integral) and self.max_batch >= 1):
             raise ValueError(f"max_batch is {self.max_batch}: give at least 1, or auto")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}: give a number in [0, 1]")

@@ -10,6 +10,7 @@ from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from rewards.checks import require_instance
 from srsoup_lightning.finetune.base import Objective
 from srsoup_lightning.finetune.conditioning import Conditioning
 
@@ -80,6 +81,7 @@ class Training:
             rewards that have weight. None tunes for one preference.
 
     Raises:
+        TypeError: A part is of another class.
         ValueError: A number is outside its range.
     """
 
@@ -92,6 +94,9 @@ class Training:
     conditioning: Conditioning | None = None
 
     def __post_init__(self) -> None:
+        require_instance("objective", self.objective, Objective)
+        require_instance("lora", self.lora, LoRA)
+        require_instance("conditioning", self.conditioning, Conditioning, optional=True)
         if self.updates is not None and self.updates < 1:
             raise ValueError(f"updates is {self.updates}: give at least 1 optimizer step in a round")
         if self.seed < 0:

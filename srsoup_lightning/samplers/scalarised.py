@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from rewards.checks import require_choice
+from rewards.checks import require_choice, require_instance
 from srsoup_lightning.diffusion.noise import NoiseSource
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.diffusion.transition import Prediction
@@ -181,6 +181,7 @@ class Scalarised(Sampler, abc.ABC):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("scalarisation", self.scalarisation, Scalarisation)
+        require_instance("units", self.units, Mapping, optional=True)
         for name, given in (self.units or {}).items():
             if len(given) != 2 or not all(map(isfinite, given)) or given[1] <= 0:
                 raise ValueError(f"units of {name!r} are {list(given)}: give [mean, standard deviation above 0]")

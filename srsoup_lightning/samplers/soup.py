@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from rewards.checks import require_choice
+from rewards.checks import require_choice, require_instance
 from srsoup_lightning.diffusion.noise import NoiseSource, require_even
 from srsoup_lightning.diffusion.process import at_least
 from srsoup_lightning.preferences import Preferences
@@ -69,6 +70,7 @@ class SRSoup(Sampler):
             another evaluation for each gradient, which is not counted.
 
     Raises:
+        TypeError: A part is of another class.
         ValueError: A number is outside its range, a preview or correction is unknown, the number of antithetic
             candidates is odd, `conflicts` are given without gradients, reused previews are to be completed,
             trajectories of true gradients are to be resampled, or eta is 0, which leaves nothing to search.
@@ -93,14 +95,12 @@ class SRSoup(Sampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = self._counts
-        if any(count < 2 and (count != 0 or isinstance(self.candidates, int)) for count in counts) or not counts:
-            raise ValueError(
-                f"candidates is {self.candidates}: a search gradient compares at least 2, or 0 in a list of them for "
-                "steps without search"
-            )
+        require_instance("sharing", self.sharing, Sharing)
+        for name, kind in {"surrogate": Surrogate, "selection": Selection, "resampling": Resampling}.items():
+            require_instance(name, getattr(self, name), kind, optional=True)
+        self._require_counts()
         if self.antithetic:
-            for count in [*counts, *([self.surrogate.previews] if self.surrogate else [])]:
+            for count in [*self._counts, *([self.surrogate.previews] if self.surrogate else [])]:
                 require_even(count)
         require_choice("preview", self.preview, Preview)
         if self.completion > 1 and self.preview == "reused":
@@ -133,9 +133,19 @@ class SRSoup(Sampler):
         found = self.gradients and not set(preferences.weighted) & set(differentiable)
         return preferences.weighted if found else []
 
+    def _require_counts(self) -> None:
+        counts = self._counts
+        if not all(isinstance(count, Integral) for count in counts):
+            raise TypeError(f"candidates is {self.candidates!r}: give a whole number, or a list of them")
+        if any(count < 2 and (count != 0 or isinstance(self.candidates, int)) for count in counts) or not counts:
+            raise ValueError(
+                f"candidates is {self.candidates}: a search gradient compares at least 2, or 0 in a list of them for "
+                "steps without search"
+            )
+
     @property
     def _counts(self) -> list[int]:
-        return [self.candidates] if isinstance(self.candidates, int) else list(self.candidates)
+        return list(self.candidates) if isinstance(self.candidates, list | tuple) else [self.candidates]
 
     def check(self, preferences: Preferences) -> None:
         """See :meth:`Sampler.check`."""

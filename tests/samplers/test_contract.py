@@ -156,6 +156,15 @@ def test_every_sampler_has_a_row() -> None:
     assert {kind.__name__ for kind in concrete(Sampler)} <= set(samplers.__all__)
 
 
+@pytest.mark.parametrize("kind", sorted(concrete(Sampler), key=str))
+def test_an_option_of_another_type_is_refused_by_name(kind: type[Sampler]) -> None:
+    wrong = {"int": [2.5, "2", None], "float": ["0.5", None]}
+    for option in (each for each in fields(kind) if each.init):
+        for value in wrong.get(option.type, []):
+            with pytest.raises(TypeError, match=f"{option.name} is {value!r}: give a"):
+                kind(**{option.name: value})
+
+
 @pytest.mark.parametrize("name", [name for name in BY_GRADIENT if SAMPLERS[name]().needs_gradient])
 def test_a_reward_without_gradient_is_refused_by_name_before_anything_is_computed(name: str) -> None:
     sampler, tally = SAMPLERS[name](num_inference_steps=STEPS), Tally()

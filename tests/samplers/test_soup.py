@@ -492,6 +492,9 @@ def test_bad_arguments_are_named(options: dict, message: str) -> None:
             sampler(**options)
     with pytest.raises(TypeError, match="sharing"):
         WeightedSum(sharing=ALWAYS)
+    for given in ({"sharing": FixedSoup}, {"surrogate": 3}, {"selection": Selection}, {"candidates": "3"}):
+        with pytest.raises(TypeError, match=f"^{next(iter(given))} is .*: give a"):
+            SRSoup(**given)
     with pytest.raises(ValueError, match="sharing"):
         replace(weighted_sum(), sharing=ALWAYS)
 
